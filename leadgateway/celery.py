@@ -1,0 +1,43 @@
+"""The Celery application: the doorbell. What is due, and when, is in the database.
+
+Pinned below 5.7: the workers of Celery 5.7.0 exit when Redis restarts while they hold a countdown.
+"""
+
+import os
+from typing import Any
+
+from celery import Celery
+from celery.signals import beat_init, setup_logging, task_failure, task_retry, worker_init
+
+from leadgateway.logging import get_logger
+from leadgateway.start import check_configuration, load_settings
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leadgateway.settings")
+load_settings()
+
+app = Celery("leadgateway")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+log = get_logger(__name__)
+
+
+@setup_logging.connect
+def _keep_our_logging(**_: Any) -> None:
+    """Django has configured logging already; being connected is what keeps Celery from doing it again."""
+
+
+@worker_init.connect
+@beat_init.connect
+def _refuse_bad_configuration(**_: Any) -> None:
+    check_configuration()
+
+
+@task_failure.connect
+def _log_failure(sender: Any, exception: BaseException, **_: Any) -> None:
+    log.error("task_failed", task=sender.name, exc_info=exception)
+
+
+@task_retry.connect
+def _log_retry(sender: Any, reason: BaseException, **_: Any) -> None:
+    log.warning("task_retried", task=sender.name, reason=type(reason).__name__)

@@ -1,0 +1,130 @@
+"""Reads the environment: each variable once, typed, with an error that names it, the value and what is allowed."""
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+T = TypeVar("T")
+
+_DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)", re.ASCII)
+_LONGEST = timedelta(days=366)
+
+#: What Go's strconv.ParseBool takes, in any case; the variables come from a Go service.
+_BOOLEANS = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read a duration in Go's notation: `500ms`, `30s`, `1m30s`, `2h`, `0`.
+
+    :raises ValueError: when it is not one, is negative or exceeds a year.
+    """
+    parts = _DURATION_PART.findall(text)
+    if text == "0":
+        return timedelta()
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError("not a duration")
+    seconds = sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts)
+    if seconds > _LONGEST.total_seconds():
+        raise ValueError("longer than a year")
+    return timedelta(seconds=seconds)
+
+
+class Environment:
+    """The environment, `.env` beside it, and what was wrong with them.
+
+    A reader never raises: it notes the problem and returns the default, so that `check` can report every
+    mistake of a deployment at once. A variable NAME may also be given as NAME_FILE, the path of a file that
+    holds the value, as Docker and Kubernetes hand out secrets.
+    """
+
+    def __init__(self, dotenv: Path | None = None) -> None:
+        self.names: list[str] = []
+        self.problems: list[str] = []
+        if dotenv is not None and dotenv.is_file():
+            environ.Env.read_env(dotenv)  # never overwrites what the real environment says
+        self._env = environ.FileAwareEnv()
+
+    def check(self) -> None:
+        """Refuse to go on when anything was wrong.
+
+        :raises ImproperlyConfigured: listing every problem found.
+        """
+        if self.problems:
+            raise ImproperlyConfigured("\n".join(self.problems))
+
+    def text(self, name: str, default: str = "") -> str:
+        """Return the value with surrounding white space removed; an empty value counts as not set."""
+        return self._raw(name) or default
+
+    def words(self, name: str, default: str = "") -> list[str]:
+        """Return a comma separated list, without empty entries."""
+        return [word for part in self.text(name, default).split(",") if (word := part.strip())]
+
+    def boolean(self, name: str, default: bool) -> bool:
+        """Return true or false as Go's ParseBool reads them."""
+        return self._parse(name, default, lambda text: _BOOLEANS[text.lower()], "true or false")
+
+    def integer(self, name: str, default: int, *, low: int, high: int) -> int:
+        """Return a whole number from `low` to `high`."""
+
+        def read(text: str) -> int:
+            number = int(text) if re.fullmatch(r"-?\d{1,12}", text, re.ASCII) else None
+            if number is None or not low <= number <= high:
+                raise ValueError
+            return number
+
+        return self._parse(name, default, read, f"a whole number from {low} to {high}")
+
+    def duration(self, name: str, default: str, *, low: timedelta = timedelta()) -> timedelta:
+        """Return a duration of at least `low`."""
+
+        def read(text: str) -> timedelta:
+            value = parse_duration(text)
+            if value < low:
+                raise ValueError
+            return value
+
+        least = f" of at least {low.total_seconds():g}s" if low else ""
+        allowed = f"a duration{least} such as 500ms, 30s, 1m30s or 2h"
+        return self._parse(name, parse_duration(default), read, allowed)
+
+    def choice(self, name: str, default: str, allowed: Iterable[str]) -> str:
+        """Return one of `allowed`, in lower case."""
+        options = tuple(allowed)
+
+        def read(text: str) -> str:
+            if text.lower() not in options:
+                raise ValueError
+            return text.lower()
+
+        return self._parse(name, default, read, f"one of {', '.join(options)}")
+
+    def problem(self, name: str, why: str) -> None:
+        """Note that `name` is wrong for a reason that one value alone cannot show. `why` must not quote a secret."""
+        self.problems.append(f"{name}: {why}")
+
+    def _parse(self, name: str, default: T, read: Callable[[str], T], allowed: str) -> T:
+        text = self._raw(name)
+        if not text:
+            return default
+        try:
+            return read(text)
+        except (ValueError, KeyError):
+            self.problem(name, f"{text!r} is not allowed; expected {allowed}")
+            return default
+
+    def _raw(self, name: str) -> str:
+        if name not in self.names:
+            self.names.append(name)
+        file = os.environ.get(f"{name}_FILE")
+        if file and not Path(file).is_file():
+            self.problem(f"{name}_FILE", f"there is no readable file {file}")
+            return ""
+        return str(self._env.get_value(name, default="")).strip()

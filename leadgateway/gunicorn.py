@@ -1,0 +1,49 @@
+"""gunicorn's settings: `gunicorn -c python:leadgateway.gunicorn leadgateway.wsgi`."""
+
+import os
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leadgateway.settings")
+
+from leadgateway.start import check_configuration, load_settings
+
+load_settings()
+
+from django.conf import settings  # noqa: E402
+
+bind = f"{settings.API_HOST}:{settings.API_PORT}"
+workers = settings.WEB_PROCESSES
+worker_class = "gthread"
+threads = settings.WEB_THREADS
+timeout = 30
+graceful_timeout = 25
+keepalive = 65  # longer than the idle time-out of the usual proxies (60 s), so that they close first
+limit_request_field_size = 8190
+limit_request_fields = 100
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 (a heartbeat file; must not wait for a disk)
+control_socket_disable = True  # nobody uses it, and it would be written to the user's home
+accesslog = None  # the request middleware writes the line, with the lead's ids
+logconfig_dict = {
+    **settings.LOGGING,
+    "loggers": {**settings.LOGGING["loggers"], "gunicorn.error": {"handlers": [], "propagate": True}},
+}
+
+#: How long a request waits for a connection before it answers 503. The pool's own default suits the worker.
+POOL_TIMEOUT_S = 0.3
+
+
+def on_starting(_server: Any) -> None:
+    """Refuse a bad configuration before any worker is forked."""
+    import django
+
+    django.setup()
+    check_configuration()
+
+
+def post_worker_init(_worker: Any) -> None:
+    """Bound the pool's wait, and open its first connections before the first request."""
+    from django.db import connection
+
+    if pool := getattr(connection, "pool", None):
+        pool.timeout = POOL_TIMEOUT_S
+        pool.open()

@@ -1,0 +1,80 @@
+"""What every request gets: ids on its log lines, one line for its answer, cookies that suit its transport."""
+
+import time
+import uuid
+from collections.abc import Callable
+
+import structlog
+from django.http import HttpRequest, HttpResponse
+
+from leadgateway.logging import get_logger
+
+log = get_logger(__name__)
+
+GetResponse = Callable[[HttpRequest], HttpResponse]
+
+#: The seed's promise to senders. An answer that took longer is logged as slow.
+SLOW_MS = 500
+
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+class RequestContext:
+    """Give the request a correlation id, bind it to every log line, and log the answer.
+
+    The sender's own X-Correlation-ID is kept when it is a UUID. Query strings are not logged: staff search by phone.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        started = time.monotonic()
+        request.correlation_id = _correlation_id(request)  # type: ignore[attr-defined]
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(correlation_id=request.correlation_id)  # type: ignore[attr-defined]
+        response = self.get_response(request)
+        response["X-Correlation-ID"] = request.correlation_id  # type: ignore[attr-defined]
+        _log_answer(request, response, (time.monotonic() - started) * 1000)
+        return response
+
+
+class LoopbackCookies:
+    """Let cookies of a plain request to the loopback address go without `Secure`: they never leave the machine.
+
+    So the admin of `make run` works in every browser, while a cookie for any other host needs TLS.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if response.cookies and not request.is_secure() and _host(request) in _LOOPBACK:
+            for cookie in response.cookies.values():
+                cookie["secure"] = ""
+        return response
+
+
+def _host(request: HttpRequest) -> str:
+    host: str = request.META.get("HTTP_HOST", "")
+    return host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+
+
+def _correlation_id(request: HttpRequest) -> str:
+    try:
+        return str(uuid.UUID(request.headers.get("X-Correlation-ID", "")))
+    except ValueError:
+        return str(uuid.uuid4())
+
+
+def _log_answer(request: HttpRequest, response: HttpResponse, duration_ms: float) -> None:
+    slow = duration_ms > SLOW_MS
+    write = log.error if response.status_code >= 500 else log.warning if slow else log.info
+    write(
+        "slow_request" if slow else "request",
+        method=request.method,
+        path=request.path,
+        status=response.status_code,
+        duration_ms=round(duration_ms, 1),
+    )

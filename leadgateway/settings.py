@@ -1,0 +1,311 @@
+"""Every setting of the gateway, read from the environment once. A bad value stops the start, by name."""
+
+import secrets
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import environ
+from kombu import Exchange, Queue
+
+from leadgateway.database import BoundedConnection
+from leadgateway.env import Environment
+from leadgateway.logging import logging_config
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = Environment(BASE_DIR / ".env")
+
+# --- the process ---------------------------------------------------------------------------------------------------
+
+DEBUG = env.boolean("DEBUG", False)
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+API_HOST = env.text("API_HOST", "0.0.0.0")  # noqa: S104 (the seed's default: all interfaces)
+API_PORT = env.integer("API_PORT", 8080, low=1, high=65535)
+WEB_PROCESSES = env.integer("WEB_PROCESSES", 2, low=1, high=64)
+WEB_THREADS = env.integer("WEB_THREADS", 16, low=1, high=256)
+
+#: What the gateway keeps for itself: the embedded database, its doorbells, beat's memory, the generated key.
+VAR_DIR = (BASE_DIR / env.text("VAR_DIR", "var")).resolve()
+
+
+def _secret_key() -> str:
+    """Return SECRET_KEY, or one made on first use and kept in VAR_DIR, readable by its owner alone."""
+    if given := env.text("SECRET_KEY"):
+        if len(given) < 32:
+            env.problem("SECRET_KEY", "too short; expected 50 or more random characters")
+        return given
+    file = VAR_DIR / "secret_key"
+    try:
+        VAR_DIR.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600, exist_ok=False)
+        file.write_text(secrets.token_urlsafe(64))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        env.problem("SECRET_KEY", f"not set, and none can be kept in {VAR_DIR} ({error.strerror})")
+        return secrets.token_urlsafe(64)
+    return file.read_text() or secrets.token_urlsafe(64)  # empty: another process is just writing it
+
+
+SECRET_KEY = _secret_key()
+
+# --- the database --------------------------------------------------------------------------------------------------
+
+DB_HOST = env.text("DB_HOST")
+DB_PORT = env.integer("DB_PORT", 5432, low=1, high=65535)
+DB_USER = env.text("DB_USER", "postgres")
+DB_PASSWORD = env.text("DB_PASSWORD", "postgres")
+DB_NAME = env.text("DB_NAME", "lead_gateway")
+DB_SSLMODE = env.choice("DB_SSLMODE", "disable", ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"))
+DB_MAX_OPEN_CONNS = env.integer("DB_MAX_OPEN_CONNS", 25, low=1, high=1000)
+DB_MAX_IDLE_CONNS = env.integer("DB_MAX_IDLE_CONNS", 5, low=0, high=1000)
+DATABASE_URL = env.text("DATABASE_URL")
+
+if DB_MAX_IDLE_CONNS > DB_MAX_OPEN_CONNS:
+    env.problem("DB_MAX_IDLE_CONNS", f"{DB_MAX_IDLE_CONNS} is more than DB_MAX_OPEN_CONNS, {DB_MAX_OPEN_CONNS}")
+
+
+def _postgres_options(sslmode: str) -> dict[str, Any]:
+    return {
+        "sslmode": sslmode,
+        "connect_timeout": 3,
+        "application_name": "lead_gateway",
+        "tcp_user_timeout": 10_000,  # ms; a peer that vanished is noticed by the kernel, not after hours
+        "pool": {
+            "connection_class": BoundedConnection,
+            "min_size": DB_MAX_IDLE_CONNS,
+            "max_size": DB_MAX_OPEN_CONNS,
+            "timeout": 5.0,
+            # Give up a reconnect early: the pool's own schedule doubles its pauses up to minutes,
+            # whereas the next request starts a fresh one.
+            "reconnect_timeout": 2.0,
+        },
+    }
+
+
+#: WAL lets readers and the writer pass each other; IMMEDIATE takes the write lock at the start, where the
+#: time-out applies; FULL syncs each commit, since an answered lead must survive the power going.
+_SQLITE_OPTIONS = {
+    "transaction_mode": "IMMEDIATE",
+    "timeout": 20,
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+}
+
+
+def _sqlite(name: Path | str) -> dict[str, Any]:
+    return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(name), "OPTIONS": _SQLITE_OPTIONS}
+
+
+def _from_url(url: str) -> dict[str, Any]:
+    """Read DATABASE_URL; its query string may carry sslmode."""
+    try:
+        parsed: dict[str, Any] = dict(environ.Env.db_url_config(url))
+    except Exception:  # noqa: BLE001 (whatever the library stumbles over, the URL is wrong)
+        parsed = {}
+    engine = parsed.get("ENGINE", "")
+    if engine.endswith("sqlite3") and parsed.get("NAME"):
+        return _sqlite(parsed["NAME"])
+    if engine.endswith("postgresql"):
+        return parsed | {"OPTIONS": _postgres_options(parsed.get("OPTIONS", {}).get("sslmode", DB_SSLMODE))}
+    env.problem("DATABASE_URL", "not understood; expected postgres://user:password@host:5432/name or sqlite:////path")
+    return _sqlite(":memory:")
+
+
+def _database() -> dict[str, Any]:
+    if DATABASE_URL:
+        return _from_url(DATABASE_URL)
+    if DB_HOST:
+        return {
+            "ENGINE": "django.db.backends.postgresql",
+            "HOST": DB_HOST,
+            "PORT": DB_PORT,
+            "USER": DB_USER,
+            "PASSWORD": DB_PASSWORD,
+            "NAME": DB_NAME,
+            "OPTIONS": _postgres_options(DB_SSLMODE),
+        }
+    is_path = "/" in DB_NAME or DB_NAME.endswith((".sqlite3", ".sqlite", ".db"))
+    return _sqlite(BASE_DIR / DB_NAME if is_path else VAR_DIR / "lead_gateway.sqlite3")
+
+
+DATABASES = {"default": {**_database(), "CONN_HEALTH_CHECKS": True}}
+
+if DATABASES["default"]["ENGINE"].endswith("sqlite3") and not DATABASES["default"]["NAME"].startswith(":"):
+    Path(DATABASES["default"]["NAME"]).parent.mkdir(parents=True, exist_ok=True)
+
+# --- the queue -----------------------------------------------------------------------------------------------------
+
+#: With no database server there is no broker server either: a fresh checkout runs by itself.
+QUEUE_TYPE = env.choice("QUEUE_TYPE", "redis" if DB_HOST or DATABASE_URL else "database", ("redis", "database"))
+REDIS_URL = env.text("REDIS_URL", "redis://localhost:6379/0")
+WORKER_POLL_INTERVAL = env.duration("WORKER_POLL_INTERVAL", "5s", low=timedelta(milliseconds=100))
+WORKER_CONCURRENCY = env.integer("WORKER_CONCURRENCY", 5, low=1, high=500)
+
+if not REDIS_URL.startswith(("redis://", "rediss://", "unix://", "sentinel://")):
+    env.problem("REDIS_URL", "not understood; expected redis://[:password@]host:6379/0")
+
+# --- the customer --------------------------------------------------------------------------------------------------
+
+CUSTOMER_API_URL = env.text("CUSTOMER_API_URL", "https://contactapi.static.fyi/lead/receive/fake/USER_ID/")
+CUSTOMER_API_TOKEN = env.text("CUSTOMER_API_TOKEN", "FakeCustomerToken")
+CUSTOMER_API_TIMEOUT = env.duration("CUSTOMER_API_TIMEOUT", "30s", low=timedelta(milliseconds=10))
+CUSTOMER_PRODUCT_NAME = env.text("CUSTOMER_PRODUCT_NAME", "solar_panel_installation")
+ATTRIBUTE_MAPPING_FILE = BASE_DIR / env.text("ATTRIBUTE_MAPPING_FILE", "./config/customer_attribute_mapping.json")
+MAX_RETRY_ATTEMPTS = env.integer("MAX_RETRY_ATTEMPTS", 5, low=1, high=100)
+RETRY_BACKOFF_BASE = env.duration("RETRY_BACKOFF_BASE", "30s", low=timedelta(milliseconds=1))
+
+# --- who may come in, and with how much ----------------------------------------------------------------------------
+
+ENABLE_AUTH = env.boolean("ENABLE_AUTH", False)
+SHARED_SECRETS = env.words("SHARED_SECRET")
+STATS_TOKEN = env.text("STATS_TOKEN")
+DEDUP_WINDOW = env.duration("DEDUP_WINDOW", "24h")
+MAX_PAYLOAD_BYTES = env.integer("MAX_PAYLOAD_BYTES", 262_144, low=1, high=64 * 1024 * 1024)
+
+if ENABLE_AUTH and not SHARED_SECRETS:
+    env.problem("SHARED_SECRET", "empty, but ENABLE_AUTH is true: nobody could post a lead")
+
+# --- logs ----------------------------------------------------------------------------------------------------------
+
+LOG_LEVEL = env.choice("LOG_LEVEL", "info", ("debug", "info", "warn", "error"))
+LOG_FORMAT = env.choice("LOG_FORMAT", "json", ("json", "text"))
+LOGGING = logging_config(LOG_LEVEL, LOG_FORMAT)
+
+env.check()
+
+# --- Django --------------------------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "leads",
+    "delivery",
+    "stats",
+]
+
+MIDDLEWARE = [
+    "leadgateway.middleware.RequestContext",
+    "leadgateway.middleware.LoopbackCookies",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "leadgateway.urls"
+WSGI_APPLICATION = "leadgateway.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+STATIC_URL = "static/"
+WHITENOISE_USE_FINDERS = True  # served from where the packages keep them: no collectstatic, no copy
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "leadgateway.errors.AlwaysJSON",
+    "EXCEPTION_HANDLER": "leadgateway.errors.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+    "URL_FORMAT_OVERRIDE": None,
+}
+
+# Cookies travel over TLS only; the one exception is a plain request to the loopback address (see LoopbackCookies).
+SESSION_COOKIE_SECURE = True
+CSRF_COOKIE_SECURE = True
+SECURE_HSTS_SECONDS = 365 * 24 * 3600  # sent on TLS requests only
+SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+SILENCED_SYSTEM_CHECKS = [
+    "security.W008",  # no redirect to TLS: a sender's POST must be answered, not sent elsewhere; the proxy decides
+    "security.W021",  # HSTS preload is the domain owner's decision
+]
+
+# --- Celery: the doorbell ------------------------------------------------------------------------------------------
+
+PROCESS_QUEUE = "queue:process_lead"
+MAINTENANCE_QUEUE = "queue:maintenance"
+
+_DOORBELLS = VAR_DIR / "queue"
+
+CELERY_BROKER_URL = REDIS_URL if QUEUE_TYPE == "redis" else "filesystem://localhost//"
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
+    {
+        "visibility_timeout": 900,  # longer than the longest countdown, 5 minutes
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": 5,
+        "socket_connect_timeout": 2,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "retry_on_timeout": False,
+    }
+    if QUEUE_TYPE == "redis"
+    else {
+        "data_folder_in": str(_DOORBELLS),
+        "data_folder_out": str(_DOORBELLS),
+        "control_folder": str(_DOORBELLS / "control"),
+        "polling_interval": 0.05,
+    }
+)
+if QUEUE_TYPE == "database":
+    (_DOORBELLS / "control").mkdir(parents=True, exist_ok=True)
+
+_EXCHANGE = Exchange("leads", type="direct")
+
+# Two queues, so that the sweep is not behind the backlog that it looks after.
+CELERY_TASK_QUEUES = [Queue(name, _EXCHANGE, routing_key=name) for name in (PROCESS_QUEUE, MAINTENANCE_QUEUE)]
+CELERY_TASK_DEFAULT_QUEUE = MAINTENANCE_QUEUE
+CELERY_TASK_DEFAULT_EXCHANGE = _EXCHANGE.name
+CELERY_TASK_DEFAULT_ROUTING_KEY = MAINTENANCE_QUEUE
+CELERY_TASK_ROUTES = {"process_lead": {"queue": PROCESS_QUEUE}}
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = False  # the lease brings a dead worker's lead back; a late ack would send it twice
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_POOL = "threads"
+CELERY_WORKER_CONCURRENCY = WORKER_CONCURRENCY
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = QUEUE_TYPE == "redis"
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker for ever
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
+CELERY_BEAT_SCHEDULE = {
+    "sweep": {
+        "task": "sweep",
+        "schedule": WORKER_POLL_INTERVAL,
+        # With no worker about, ticks would pile up; one that nobody took in time has a successor.
+        "options": {"expires": max(WORKER_POLL_INTERVAL.total_seconds(), 5)},
+    },
+}
