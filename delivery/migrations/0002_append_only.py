@@ -1,0 +1,20 @@
+from django.db import migrations
+
+from leads import append_only
+
+#: An attempt is completed once: while it has no outcome, its outcome may be written, and nothing else.
+COMPLETION = """
+    OLD.finished_at IS NULL AND OLD.response_status IS NULL AND OLD.response_body IS NULL
+    AND OLD.error_message IS NULL AND NOT OLD.success
+    AND NEW.id = OLD.id AND NEW.lead_id = OLD.lead_id AND NEW.attempt_no = OLD.attempt_no
+    AND NEW.requested_at = OLD.requested_at AND NEW.created_at = OLD.created_at
+"""
+
+
+class Migration(migrations.Migration):
+    dependencies = [("delivery", "0001_initial"), ("leads", "0002_append_only")]
+
+    operations = [
+        append_only.delete_with_lead("delivery_attempt", fk="delivery_attempt_lead_id_fkey"),
+        append_only.refuse_changes("delivery_attempt", unless=COMPLETION),
+    ]

@@ -1,0 +1,13 @@
+from django.db import migrations
+
+from leads import append_only
+
+
+class Migration(migrations.Migration):
+    dependencies = [("leads", "0001_initial")]
+
+    operations = [
+        append_only.install_mechanism(),
+        append_only.delete_with_lead("lead_event", fk="lead_event_lead_id_fkey"),
+        append_only.refuse_changes("lead_event"),
+    ]

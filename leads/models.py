@@ -1,0 +1,157 @@
+"""What comes in, and the trail of everything that happened to it.
+
+The lead's row is the truth: its status, what is due and when, and who works on it. Every column has its default
+in the database, so that a plain INSERT makes a lead which the sweep then finds.
+"""
+
+from datetime import datetime
+from typing import Any, Self
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+
+class RandomUUID(models.Func):
+    """A random UUID made by the database, in the form in which Django stores it there."""
+
+    template = "gen_random_uuid()"
+    output_field = models.UUIDField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="(lower(hex(randomblob(16))))", **context)
+
+
+class LeadStatus(models.TextChoices):
+    """The seed's six states."""
+
+    RECEIVED = "RECEIVED", "Received"
+    REJECTED = "REJECTED", "Rejected"
+    READY = "READY", "Ready"
+    DELIVERED = "DELIVERED", "Delivered"
+    FAILED = "FAILED", "Failed"
+    PERMANENTLY_FAILED = "PERMANENTLY_FAILED", "Permanently failed"
+
+
+#: The states in which a lead may be due. The others are left by an operator only.
+OPEN_STATUSES = (LeadStatus.RECEIVED, LeadStatus.READY, LeadStatus.FAILED)
+
+
+class LeadQuerySet(models.QuerySet["InboundLead"]):
+    """Questions to ask of leads, and the claim."""
+
+    def due(self, at: datetime) -> Self:
+        """Leads that somebody should work on at `at`, and nobody does."""
+        nobody = Q(claimed_until=None) | Q(claimed_until__lt=at)
+        return self.filter(nobody, status__in=OPEN_STATUSES, next_attempt_at__lte=at)
+
+
+class InboundLead(models.Model):
+    """A lead exactly as its sender posted it, and where it stands."""
+
+    id = models.AutoField(primary_key=True)
+    received_at = models.DateTimeField(db_default=Now(), default=timezone.now)
+    raw_payload = models.JSONField()
+    source_headers = models.JSONField(null=True, blank=True)
+    status = models.CharField(
+        max_length=20, choices=LeadStatus, default=LeadStatus.RECEIVED, db_default=LeadStatus.RECEIVED
+    )
+    rejection_reason = models.CharField(max_length=100, null=True, blank=True)
+    normalized_payload = models.JSONField(null=True, blank=True)
+    customer_payload = models.JSONField(null=True, blank=True)
+    payload_hash = models.CharField(max_length=64, null=True, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), default=timezone.now)
+    updated_at = models.DateTimeField(db_default=Now(), default=timezone.now)
+
+    #: Follows the lead from the sender's request to the customer's.
+    correlation_id = models.UUIDField(db_default=RandomUUID())
+    #: What the customer recognises the lead by, on every attempt and after every redelivery.
+    idempotency_key = models.UUIDField(db_default=RandomUUID())
+    #: When to work on it next; NULL: nothing will happen by itself.
+    next_attempt_at = models.DateTimeField(null=True, blank=True, db_default=Now(), default=timezone.now)
+    #: Who works on it, and until when nobody else may.
+    claim_token = models.UUIDField(null=True, blank=True)
+    claimed_until = models.DateTimeField(null=True, blank=True)
+    #: When its last doorbell rings or rang; a claim uses it up. NULL: the sweep should ring.
+    rung_at = models.DateTimeField(null=True, blank=True)
+    #: Attempts from before the last redelivery; the retry schedule starts anew after them.
+    attempts_forgiven = models.IntegerField(default=0, db_default=0)
+    #: Which mapping file made customer_payload.
+    mapping_sha256 = models.CharField(max_length=64, null=True, blank=True)
+
+    search_email = models.CharField(max_length=254, null=True, blank=True)
+    search_phone = models.CharField(max_length=32, null=True, blank=True)
+    search_zipcode = models.CharField(max_length=16, null=True, blank=True)
+    search_name = models.CharField(max_length=200, null=True, blank=True)
+
+    objects = LeadQuerySet.as_manager()
+
+    class Meta:
+        db_table = "inbound_lead"
+        verbose_name = "lead"
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=LeadStatus.values), name="check_status"),
+            # A unique constraint has an index of its own, by the same name.
+            models.UniqueConstraint(fields=["payload_hash"], name="idx_inbound_lead_payload_hash"),
+        ]
+        indexes = [
+            models.Index(fields=["status"], name="idx_inbound_lead_status"),
+            models.Index(fields=["received_at"], name="idx_inbound_lead_received_at"),
+            # For LeadQuerySet.due(): holds the few leads that are still under way, however many are done.
+            models.Index(
+                fields=["next_attempt_at"], name="idx_inbound_lead_due", condition=Q(status__in=OPEN_STATUSES)
+            ),
+            # For the search box of the admin.
+            models.Index(fields=["correlation_id"], name="idx_inbound_lead_correlation"),
+            models.Index(fields=["search_email"], name="idx_inbound_lead_email"),
+            models.Index(fields=["search_phone"], name="idx_inbound_lead_phone"),
+            models.Index(fields=["search_zipcode"], name="idx_inbound_lead_zipcode"),
+            models.Index(fields=["search_name"], name="idx_inbound_lead_name"),
+        ]
+
+    def __str__(self) -> str:
+        return f"Lead {self.pk}"
+
+
+class EventKind(models.TextChoices):
+    """What can happen to a lead."""
+
+    RECEIVED = "received", "Received"
+    DUPLICATE = "duplicate", "Received again"
+    STATUS = "status", "Status changed"
+    MAPPED = "mapped", "Mapped for the customer"
+    ATTEMPT_STARTED = "attempt_started", "Attempt started"
+    ATTEMPT_FINISHED = "attempt_finished", "Attempt finished"
+    REDELIVERED = "redelivered", "Redelivery ordered"
+    REPROCESSED = "reprocessed", "Reprocessing ordered"
+
+
+class LeadEvent(models.Model):
+    """One thing that happened to a lead. Rows are only ever added; the database refuses anything else."""
+
+    id = models.BigAutoField(primary_key=True)
+    lead = models.ForeignKey(InboundLead, on_delete=models.CASCADE, related_name="events", db_index=False)
+    at = models.DateTimeField(db_default=Now(), default=timezone.now)
+    kind = models.CharField(max_length=32, choices=EventKind)
+    from_status = models.CharField(max_length=20, null=True, blank=True)
+    to_status = models.CharField(max_length=20, null=True, blank=True)
+    #: webhook, worker, sweep or the name of a user.
+    actor = models.CharField(max_length=150)
+    correlation_id = models.UUIDField(null=True, blank=True)
+    detail = models.JSONField(default=dict, db_default=models.Value({}, output_field=models.JSONField()), blank=True)
+
+    class Meta:
+        db_table = "lead_event"
+        verbose_name = "event"
+        constraints = [
+            models.CheckConstraint(condition=Q(kind__in=EventKind.values), name="check_event_kind"),
+        ]
+        indexes = [
+            # For a lead's trail, in order.
+            models.Index(fields=["lead", "id"], name="idx_lead_event_lead"),
+            models.Index(fields=["at"], name="idx_lead_event_at"),
+        ]
+
+    def __str__(self) -> str:
+        return f"Event {self.pk}: {self.kind} of lead {self.lead_id}"
