@@ -1,0 +1,8 @@
+from django.urls import re_path
+
+from leads.views import LeadWebhook
+
+urlpatterns = [
+    # With and without the slash: a redirect would turn a sender's POST into a GET.
+    re_path(r"^webhooks/leads/?$", LeadWebhook.as_view(), name="lead-webhook"),
+]

@@ -1,0 +1,112 @@
+"""The webhook."""
+
+from datetime import timedelta
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils import timezone
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from leadgateway import database, queue
+from leadgateway.breaker import Breaker
+from leadgateway.errors import ServiceUnavailable, error_response
+from leadgateway.logging import get_logger
+from leads.authentication import SharedSecretAuthentication
+from leads.body import BodyTooLarge, BodyTruncated, read_body
+from leads.headers import stored_headers
+from leads.intake import Receipt, receive
+from leads.models import InboundLead
+from leads.strict_json import MalformedJSON, ParsedObject, parse_object
+
+log = get_logger(__name__)
+
+#: What storing a lead may take of the 500 ms that a sender waits; ringing takes the rest.
+DATABASE_DEADLINE = timedelta(milliseconds=350)
+
+_breaker = Breaker(pause=timedelta(milliseconds=500))
+
+#: The database is away, or not ready for us. A DataError or IntegrityError would be a bug of ours: 500.
+_DATABASE_AWAY = (OperationalError, InterfaceError, ProgrammingError)
+
+
+class LeadWebhook(APIView):
+    """POST /webhooks/leads: store the lead, ring for a worker, answer."""
+
+    authentication_classes = [SharedSecretAuthentication]
+    http_method_names = ["post"]
+
+    def post(self, request: Request) -> HttpResponse:
+        """Answer 200 once the lead is committed; see README, «The webhook», for every other answer."""
+        plain = request._request
+        try:
+            parsed = parse_object(read_body(plain, limit=settings.MAX_PAYLOAD_BYTES))
+        except BodyTooLarge:
+            return _refuse(plain, 413, "payload too large", f"more than {settings.MAX_PAYLOAD_BYTES} bytes")
+        except BodyTruncated:
+            return _refuse(plain, 400, "malformed JSON payload", "the body is shorter than announced")
+        except MalformedJSON as error:
+            return _refuse(plain, 400, "malformed JSON payload", str(error))
+        receipt = _store(plain, parsed)
+        structlog.contextvars.bind_contextvars(lead_id=receipt.lead_id)
+        if receipt.duplicate:
+            log.info("lead_received_again", status=receipt.status)
+        else:
+            _ring(receipt)
+            log.info("lead_received")
+        return _answer(plain, receipt)
+
+
+def _refuse(request: HttpRequest, status: int, error: str, detail: str) -> HttpResponse:
+    log.info("lead_refused", status=status, reason=detail)
+    response = error_response(request, status, error)
+    response["X-Error-Detail"] = detail
+    return response
+
+
+def _store(request: HttpRequest, parsed: ParsedObject) -> Receipt:
+    if _breaker.is_open:
+        raise ServiceUnavailable("database error")
+    try:
+        with database.deadline(DATABASE_DEADLINE):
+            return receive(
+                parsed,
+                headers=stored_headers(request.headers),
+                correlation_id=request.correlation_id,  # type: ignore[attr-defined]
+                at=timezone.now(),
+                dedup_window=settings.DEDUP_WINDOW,
+            )
+    except _DATABASE_AWAY as error:
+        _breaker.trip()
+        log.error("database_error", exc_info=error)
+        raise ServiceUnavailable("database error") from error
+
+
+def _ring(receipt: Receipt) -> None:
+    """Ring for a worker. The lead is safe already: when the queue is away, the sweep delivers it later."""
+    try:
+        queue.ring(receipt.lead_id)
+    except queue.QueueUnavailable as error:
+        log.warning("doorbell_failed", reason=str(error))
+        _leave_to_the_sweep(receipt.lead_id)
+        if settings.QUEUE_TYPE == "redis":
+            raise ServiceUnavailable("queue unavailable") from error
+
+
+def _leave_to_the_sweep(lead_id: int) -> None:
+    try:
+        with database.deadline(timedelta(milliseconds=100)):
+            InboundLead.objects.filter(pk=lead_id, claim_token=None).update(rung_at=None)
+    except DatabaseError:
+        log.warning("doorbell_not_taken_back")  # the sweep rings again all the same, only later
+
+
+def _answer(request: HttpRequest, receipt: Receipt) -> HttpResponse:
+    body = {
+        "lead_id": receipt.lead_id,
+        "status": receipt.status,
+        "correlation_id": request.correlation_id,  # type: ignore[attr-defined]
+    }
+    return JsonResponse(body | ({"duplicate": True} if receipt.duplicate else {}))
