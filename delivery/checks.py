@@ -1,0 +1,30 @@
+"""What `manage.py check` and every server's start verify of the way out."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, register
+
+from delivery.client import check_url
+from delivery.mapping import MappingError, load_mapping
+from leadgateway.start import GATEWAY_TAG
+
+
+@register(GATEWAY_TAG)
+def check_mapping_file(**_: Any) -> list[CheckMessage]:
+    """Refuse a mapping file with any mistake in it: leads would lose attributes silently."""
+    try:
+        load_mapping(settings.ATTRIBUTE_MAPPING_FILE)
+    except MappingError as error:
+        return [
+            Error(f"ATTRIBUTE_MAPPING_FILE: {error}", hint="README, chapter «The mapping file».", id="delivery.E001")
+        ]
+    return []
+
+
+@register(GATEWAY_TAG)
+def check_customer_url(**_: Any) -> list[CheckMessage]:
+    """Refuse a customer's address to which nothing could be sent."""
+    if problem := check_url(settings.CUSTOMER_API_URL):
+        return [Error(f"CUSTOMER_API_URL: {problem}", id="delivery.E002")]
+    return []

@@ -1,0 +1,319 @@
+"""Which attributes the customer gets, by a mapping file. A field that is not in it never leaves the house.
+
+The file is one JSON object: attribute name -> {"attribute_type", "is_numeric", "values"}, all three required.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from leads.normalization import normalize
+
+Number = int | float
+
+_NUMBER = re.compile(r"(?P<whole>[+-]?[0-9]+)(?P<rest>(\.[0-9]+)?([eE][+-]?[0-9]+)?)")
+# Far more than any quantity needs, far less than what costs time to convert.
+_MAX_NUMBER_LENGTH = 64
+_MAX_SHOWN_LENGTH = 80
+
+
+class AttributeType(StrEnum):
+    """How a value is checked, in the words of the mapping file."""
+
+    TEXT = "text"
+    DROPDOWN = "dropdown"
+    RANGE = "range"
+
+
+@dataclass(frozen=True)
+class AttributeRule:
+    """One entry of the mapping file.
+
+    `values` are the allowed texts of a dropdown, or (min, max) of a range, both included; None where any value will
+    do. `is_numeric` only matters for text: a range is a number in any case, a dropdown never is.
+    """
+
+    name: str
+    attribute_type: AttributeType
+    is_numeric: bool
+    values: tuple[Any, ...] | None
+
+
+@dataclass(frozen=True)
+class AttributeMapping:
+    """The rules in the file's order, and the SHA-256 (hex) of the file's bytes."""
+
+    rules: tuple[AttributeRule, ...]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class MappedLead:
+    """What goes to the customer, and what does not and why.
+
+    `omitted` maps attribute names to reasons, which never quote the value. `missing` names required fields that the
+    lead or the configuration did not give ("phone", "product.name"); with any of them the payload must not be sent.
+    """
+
+    payload: dict[str, Any]
+    omitted: dict[str, str]
+    missing: tuple[str, ...]
+
+
+class MappingError(ValueError):
+    """The mapping file cannot be used. The text has one line for every problem, naming key and field."""
+
+
+class _InvalidValueError(ValueError):
+    """The value does not fit the rule; the text says why without quoting it."""
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that remembers all pairs of the text, also those whose key came again."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.pairs = pairs
+        counts = Counter(key for key, _ in pairs)
+        self.repeated = tuple(key for key, count in counts.items() if count > 1)
+
+
+def load_mapping(path: Path) -> AttributeMapping:
+    """Read and check a mapping file.
+
+    :raises MappingError: it cannot be read or is no mapping; the text begins with the path.
+    """
+    try:
+        return parse_mapping(path.read_bytes())
+    except OSError as error:
+        raise MappingError(f"{path}: cannot be read: {error.strerror}") from error
+    except MappingError as error:
+        raise MappingError(f"{path}: {error}") from error
+
+
+def parse_mapping(data: bytes) -> AttributeMapping:
+    """Check the bytes of a mapping file and turn them into rules.
+
+    :raises MappingError: lists every problem, such as
+        `solar_area: values: expected null or [min, max] with min <= max, got [5]`.
+    """
+    try:
+        # utf-8-sig, because editors on Windows put a BOM in front.
+        document = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_Object)
+        problems = list(_problems(document))
+    except RecursionError:
+        raise MappingError("nested too deeply") from None
+    except ValueError as error:
+        raise MappingError(f"not JSON in UTF-8: {error}") from error
+    if problems:
+        raise MappingError("\n".join(problems))
+    rules = tuple(_rule(name, entry) for name, entry in document.items())
+    return AttributeMapping(rules=rules, sha256=hashlib.sha256(data).hexdigest())
+
+
+def map_lead(normalized: Mapping[str, Any], *, mapping: AttributeMapping, product_name: str) -> MappedLead:
+    """Make the customer's payload from a normalized lead. Never raises on JSON values.
+
+    Attributes come from top-level fields, in the mapping's order. One that is invalid or null is left out and its
+    name and the reason are in `omitted`; one that is absent is just not there. A missing phone or product name is
+    "" in the payload.
+    """
+    phone = _required(normalized.get("phone"))
+    product = _required(product_name)
+    attributes, omitted = _attributes(normalized, mapping)
+    return MappedLead(
+        payload={"phone": phone, "product": {"name": product}, "attributes": attributes},
+        omitted=omitted,
+        missing=tuple(name for name, value in (("phone", phone), ("product.name", product)) if not value),
+    )
+
+
+def _required(value: Any) -> str:
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _attributes(
+    normalized: Mapping[str, Any], mapping: AttributeMapping
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    attributes = []
+    omitted = {}
+    for rule in mapping.rules:
+        if rule.name not in normalized:
+            continue
+        try:
+            attributes.append({"name": rule.name, "value": _attribute_value(rule, normalized[rule.name])})
+        except _InvalidValueError as invalid:
+            omitted[rule.name] = str(invalid)
+    return attributes, omitted
+
+
+def _attribute_value(rule: AttributeRule, value: Any) -> Any:
+    if value is None:
+        raise _InvalidValueError("null")
+    if isinstance(value, str) and not value.strip():
+        raise _InvalidValueError("empty")
+    return _VALUE_CHECKS[rule.attribute_type](rule, value)
+
+
+def _text(rule: AttributeRule, value: Any) -> Any:
+    if rule.is_numeric:
+        _number(value)
+    elif not isinstance(value, str):
+        raise _InvalidValueError("not text")
+    return value
+
+
+def _choice(rule: AttributeRule, value: Any) -> Any:
+    if value not in (rule.values or ()):
+        raise _InvalidValueError("not one of the allowed values")
+    return value
+
+
+def _number_in_range(rule: AttributeRule, value: Any) -> Number:
+    number = _number(value)
+    minimum, maximum = rule.values or (-math.inf, math.inf)
+    if number < minimum:
+        raise _InvalidValueError(f"below the minimum {minimum}")
+    if number > maximum:
+        raise _InvalidValueError(f"above the maximum {maximum}")
+    return number
+
+
+_VALUE_CHECKS: dict[AttributeType, Callable[[AttributeRule, Any], Any]] = {
+    AttributeType.TEXT: _text,
+    AttributeType.DROPDOWN: _choice,
+    AttributeType.RANGE: _number_in_range,
+}
+
+
+def _number(value: Any) -> Number:
+    """Return a finite number or the one a string writes; a string without fraction and exponent gives an int."""
+    number = _written_number(value) if isinstance(value, str) else value
+    if not _is_finite_number(number):
+        raise _InvalidValueError("not a number")
+    return number
+
+
+def _written_number(text: str) -> Number | None:
+    match = _NUMBER.fullmatch(text) if len(text) <= _MAX_NUMBER_LENGTH else None
+    if match is None:
+        return None
+    return float(text) if match["rest"] else int(match["whole"])
+
+
+def _is_finite_number(value: Any) -> TypeGuard[Number]:
+    """Tell whether a value is a number and not a boolean, and a double can hold it as most readers of JSON do."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _rule(name: str, entry: Mapping[str, Any]) -> AttributeRule:
+    values = entry["values"]
+    return AttributeRule(
+        name=name,
+        attribute_type=AttributeType(entry["attribute_type"]),
+        is_numeric=entry["is_numeric"],
+        values=None if values is None else tuple(values),
+    )
+
+
+def _problems(document: Any) -> Iterator[str]:
+    """Yield what is wrong with a mapping file's JSON, nothing when it can be used."""
+    if not isinstance(document, _Object):
+        yield f"expected an object of attributes, got {_shown(document)}"
+        return
+    for name in document.repeated:
+        yield f"{name}: given more than once"
+    for name, entry in document.pairs:
+        yield from (f"{name}: {problem}" for problem in _entry_problems(name, entry))
+
+
+def _entry_problems(name: str, entry: Any) -> Iterator[str]:
+    if not name.strip():
+        yield "expected a name that is not blank"
+    if not isinstance(entry, _Object):
+        yield f"expected an object, got {_shown(entry)}"
+        return
+    for field in entry.repeated:
+        yield f"{field}: given more than once"
+    for field in entry:
+        if field not in _FIELD_CHECKS:
+            yield f"{field}: unknown field, expected {', '.join(_FIELD_CHECKS)}"
+    for field, expected in _FIELD_CHECKS.items():
+        yield from _field_problems(field, expected(entry), entry)
+
+
+def _field_problems(field: str, expected: str | None, entry: Mapping[str, Any]) -> Iterator[str]:
+    if field not in entry:
+        yield f"{field}: missing"
+    elif expected:
+        yield f"{field}: expected {expected}, got {_shown(entry[field])}"
+
+
+def _expected_type(entry: Mapping[str, Any]) -> str | None:
+    known = entry.get("attribute_type") in tuple(AttributeType)
+    return None if known else " or ".join(AttributeType)
+
+
+def _expected_numeric(entry: Mapping[str, Any]) -> str | None:
+    return None if isinstance(entry.get("is_numeric"), bool) else "true or false"
+
+
+def _expected_values(entry: Mapping[str, Any]) -> str | None:
+    """Say what `values` should have been, by the entry's type; None when it is right or the type is unknown."""
+    values = entry.get("values")
+    match entry.get("attribute_type"):
+        case AttributeType.TEXT if values is not None:
+            return "null"
+        case AttributeType.DROPDOWN if not _are_choices(values):
+            return "a list of distinct texts, each trimmed, not empty and not true or false"
+        case AttributeType.RANGE if not (values is None or _are_bounds(values)):
+            return "null or [min, max] with min <= max"
+    return None
+
+
+# For each field: what it should have been, None when it is right.
+_FIELD_CHECKS: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
+    "attribute_type": _expected_type,
+    "is_numeric": _expected_numeric,
+    "values": _expected_values,
+}
+
+
+def _are_choices(values: Any) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) > 0
+        and all(isinstance(value, str) and _can_be_matched(value) for value in values)
+        and len(set(values)) == len(values)
+    )
+
+
+def _can_be_matched(choice: str) -> bool:
+    """Tell whether a normalized lead can hold this text: an untrimmed one or "true" would silently never match."""
+    return choice != "" and normalize({"choice": choice}) == {"choice": choice}
+
+
+def _are_bounds(values: Any) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) == 2
+        and all(_is_finite_number(value) for value in values)
+        and values[0] <= values[1]
+    )
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _MAX_SHOWN_LENGTH else f"{text[:_MAX_SHOWN_LENGTH]}..."
