@@ -12,6 +12,10 @@ from datetime import timedelta
 from typing import Any
 
 import psycopg
+from django.db.utils import InterfaceError, OperationalError, ProgrammingError
+
+#: The database is away, or not ready for us: the caller answers 503. A DataError or IntegrityError would be a bug: 500.
+AWAY = (OperationalError, InterfaceError, ProgrammingError)
 
 _thread = threading.local()
 

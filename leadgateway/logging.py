@@ -49,7 +49,7 @@ def _exception_in_hand(_logger: WrappedLogger, name: str, event: EventDict) -> E
 
 
 #: Loggers whose lines repeat ours without the lead's ids.
-_CHATTY = ("celery.worker.strategy", "celery.beat", "psycopg.pool", "kombu", "urllib3", "redis")
+_CHATTY = ("celery.worker.strategy", "celery.beat", "psycopg.pool", "kombu", "redis")
 
 
 def _upper_level(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
@@ -107,6 +107,8 @@ def logging_config(level: str, log_format: str) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": level_name},
         "loggers": {
             **{name: {"level": level_name if level == "debug" else "WARNING"} for name in _CHATTY},
+            # Quotes the customer's URL, and his headers when they are malformed.
+            "urllib3": {"level": "ERROR"},
             # Writes an exception's text, which may quote a row; our signal handler in celery.py logs it without.
             "celery.app.trace": {"level": "CRITICAL"},
             # One line for each answer comes from the request middleware; an exception still comes from here.

@@ -32,10 +32,10 @@ def ring(lead_id: int, *, after: timedelta = timedelta()) -> None:
 
     A doorbell may be lost or ring twice: the claim in the database and the sweep decide.
 
-    :raises QueueUnavailable: the broker refused, did not answer in time, or failed within the last second.
+    :raises QueueUnavailable: the broker refused, did not answer in time, or failed repeatedly a moment ago.
     """
     if _breaker.is_open:
-        raise QueueUnavailable("the queue failed a moment ago")
+        raise QueueUnavailable("failed repeatedly a moment ago")
     try:
         with _producers().acquire(block=True, timeout=0.2) as producer:
             app.send_task(
@@ -47,8 +47,9 @@ def ring(lead_id: int, *, after: timedelta = timedelta()) -> None:
                 retry_policy=_NO_RETRY,
             )
     except Exception as error:
-        _breaker.trip()
+        _breaker.failed()
         raise QueueUnavailable(type(error).__name__) from error
+    _breaker.succeeded()
 
 
 def depth() -> int:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 from rest_framework.request import Request
@@ -27,9 +27,6 @@ log = get_logger(__name__)
 DATABASE_DEADLINE = timedelta(milliseconds=350)
 
 _breaker = Breaker(pause=timedelta(milliseconds=500))
-
-#: The database is away, or not ready for us. A DataError or IntegrityError would be a bug of ours: 500.
-_DATABASE_AWAY = (OperationalError, InterfaceError, ProgrammingError)
 
 
 class LeadWebhook(APIView):
@@ -71,17 +68,19 @@ def _store(request: HttpRequest, parsed: ParsedObject) -> Receipt:
         raise ServiceUnavailable("database error")
     try:
         with database.deadline(DATABASE_DEADLINE):
-            return receive(
+            receipt = receive(
                 parsed,
                 headers=stored_headers(request.headers),
                 correlation_id=request.correlation_id,  # type: ignore[attr-defined]
                 at=timezone.now(),
                 dedup_window=settings.DEDUP_WINDOW,
             )
-    except _DATABASE_AWAY as error:
-        _breaker.trip()
+    except database.AWAY as error:
+        _breaker.failed()
         log.error("database_error", exc_info=error)
         raise ServiceUnavailable("database error") from error
+    _breaker.succeeded()
+    return receipt
 
 
 def _ring(receipt: Receipt) -> None:

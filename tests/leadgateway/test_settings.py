@@ -1,0 +1,177 @@
+"""Settings are read in a process of their own: that is how an operator meets them."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def manage(*arguments, tmp_path, **env):
+    """Run manage.py with nothing in the environment but `env`."""
+    base = {"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path / "var"), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments], cwd=ROOT, env=base | env, capture_output=True, text=True, timeout=60
+    )
+
+
+def setting(name, tmp_path, **env):
+    code = f"from django.conf import settings; print((settings.{name},))"
+    result = manage("shell", "-v", "0", "-c", code, tmp_path=tmp_path, **env)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip().splitlines()[-1].removeprefix("(").removesuffix(")").removesuffix(",")
+
+
+BAD_VALUES = {
+    "RETRY_BACKOFF_BASE": ("fast", "500ms, 30s, 1m30s or 2h"),
+    "CUSTOMER_API_TIMEOUT": ("0s", "at least"),
+    "WORKER_CONCURRENCY": ("0", "from 1 to 500"),
+    "API_PORT": ("99999", "from 1 to 65535"),
+    "QUEUE_TYPE": ("kafka", "redis, database"),
+    "DB_SSLMODE": ("maybe", "disable"),
+    "LOG_LEVEL": ("loud", "debug, info, warn, error"),
+    "LOG_FORMAT": ("xml", "json, text"),
+    "ENABLE_AUTH": ("maybe", "true or false"),
+    "DEDUP_WINDOW": ("1 day", "2h"),
+    "MAX_PAYLOAD_BYTES": ("256K", "whole number"),
+}
+
+
+def test_bad_values_stop_the_start_all_of_them_by_name(tmp_path):
+    result = manage("check", tmp_path=tmp_path, **{name: value for name, (value, _) in BAD_VALUES.items()})
+
+    assert result.returncode == 78
+    assert "Traceback" not in result.stderr
+    lines = {line.partition(":")[0]: line for line in result.stderr.splitlines()[1:]}
+    assert set(lines) == set(BAD_VALUES)
+    for name, (value, allowed) in BAD_VALUES.items():
+        assert f"{value!r} is not allowed" in lines[name]
+        assert allowed in lines[name]
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ({"ENABLE_AUTH": "true"}, "SHARED_SECRET: empty, but ENABLE_AUTH is true"),
+        ({"DB_MAX_OPEN_CONNS": "3", "DB_MAX_IDLE_CONNS": "4"}, "DB_MAX_IDLE_CONNS: 4 is more than"),
+        ({"DATABASE_URL": "mysql://root@localhost/x"}, "DATABASE_URL: not understood"),
+        ({"DATABASE_URL": "postgres"}, "DATABASE_URL: not understood"),
+        ({"REDIS_URL": "localhost:6379"}, "REDIS_URL: not understood"),
+        ({"SECRET_KEY": "short"}, "SECRET_KEY: too short"),
+    ],
+)
+def test_settings_that_contradict_each_other_stop_the_start(tmp_path, env, message):
+    result = manage("check", tmp_path=tmp_path, **env)
+
+    assert result.returncode == 78
+    assert message in result.stderr
+
+
+def test_a_refusal_never_shows_a_secret(tmp_path):
+    result = manage("check", tmp_path=tmp_path, DATABASE_URL="mysql://root:hunter2@localhost/x", SECRET_KEY="hunter3")
+
+    assert result.returncode == 78
+    assert "hunter" not in result.stderr + result.stdout
+
+
+def test_a_broken_mapping_file_fails_the_check_by_key_and_field(tmp_path):
+    mapping = tmp_path / "mapping.json"
+    mapping.write_text('{"solar_area": {"attribute_type": "range", "is_numeric": true, "values": [5]}}')
+
+    result = manage("check", tmp_path=tmp_path, ATTRIBUTE_MAPPING_FILE=str(mapping))
+
+    assert result.returncode == 1
+    assert "ATTRIBUTE_MAPPING_FILE" in result.stderr
+    assert "solar_area: values" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "server",
+    [["gunicorn", "-c", "python:leadgateway.gunicorn", "leadgateway.wsgi"], ["celery", "-A", "leadgateway", "beat"]],
+)
+def test_a_server_does_not_start_with_a_broken_mapping_file(tmp_path, server):
+    env = {
+        "PATH": os.environ["PATH"],
+        "VAR_DIR": str(tmp_path / "var"),
+        "ATTRIBUTE_MAPPING_FILE": str(tmp_path / "nothing.json"),
+        "API_PORT": "1",
+    }
+    program = str(Path(sys.executable).parent / server[0])
+
+    result = subprocess.run([program, *server[1:]], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+
+    assert result.returncode != 0
+    assert "nothing.json: cannot be read" in result.stderr
+
+
+def test_with_nothing_set_the_database_is_embedded_and_the_queue_is_the_database(tmp_path):
+    assert (
+        setting("DATABASES['default']['ENGINE'].split('.')[-1], settings.QUEUE_TYPE", tmp_path)
+        == "'sqlite3', 'database'"
+    )
+
+
+def test_with_a_database_host_everything_is_as_in_the_seed(tmp_path):
+    database = setting("DATABASES['default']", tmp_path, DB_HOST="db.example.com", QUEUE_TYPE="redis")
+
+    assert (
+        "'HOST': 'db.example.com', 'PORT': 5432, 'USER': 'postgres', 'PASSWORD': 'postgres', 'NAME': 'lead_gateway'"
+        in database
+    )
+    assert "'sslmode': 'disable'" in database
+
+
+def test_connection_limits_are_the_pools(tmp_path):
+    pool = setting(
+        "DATABASES['default']['OPTIONS']['pool']", tmp_path, DB_HOST="x", DB_MAX_OPEN_CONNS="50", DB_MAX_IDLE_CONNS="10"
+    )
+
+    assert "'min_size': 10, 'max_size': 50" in pool
+
+
+def test_database_url_wins_over_its_parts(tmp_path):
+    url = "postgres://ann:secret@other:5433/leads?sslmode=require"
+    database = setting("DATABASES['default']", tmp_path, DB_HOST="db", DATABASE_URL=url)
+
+    assert "'HOST': 'other'" in database
+    assert "'sslmode': 'require'" in database
+
+
+def test_a_secret_key_is_made_once_and_kept_for_its_owner(tmp_path):
+    first, second = setting("SECRET_KEY", tmp_path), setting("SECRET_KEY", tmp_path)
+
+    assert first == second
+    assert len(first) > 50
+    assert (tmp_path / "var" / "secret_key").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_deployment_check_is_clean_with_nothing_set(tmp_path):
+    result = manage("check", "--deploy", "--fail-level", "WARNING", tmp_path=tmp_path)
+
+    assert result.returncode == 0, result.stderr
+
+
+def declared_names():
+    from leadgateway.settings import env
+
+    return set(env.names)
+
+
+def names_in(text, pattern):
+    return set(re.findall(pattern, text, re.MULTILINE))
+
+
+def test_the_readme_has_every_variable_and_no_other():
+    readme = (ROOT / "README.md").read_text()
+
+    assert names_in(readme, r"^\| `([A-Z_]+)` \|") == declared_names()
+
+
+def test_the_example_file_has_every_variable_and_no_other():
+    example = (ROOT / "config" / "env.example").read_text()
+
+    assert names_in(example, r"^#? ?([A-Z_]+)=") == declared_names()
