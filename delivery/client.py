@@ -29,9 +29,10 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
+from leadgateway import __version__
 from leads.strict_json import clean_text
 
-USER_AGENT = "lead-gateway/1.0.0"
+USER_AGENT = f"lead-gateway/{__version__}"
 #: No more of the customer's answer is read, decoded or kept.
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_RETRY_AFTER_CHARACTERS = 100
@@ -246,7 +247,10 @@ def _tls_words(problem: ssl.SSLError) -> str:
 
 
 class _Socket(socket.socket):
-    """A socket whose receives and sends all end at one deadline, of `time.monotonic()`."""
+    """A socket whose receives and sends all end at one deadline, of `time.monotonic()`.
+
+    These two methods are all that `http.client` calls.
+    """
 
     deadline: float
 
@@ -254,17 +258,13 @@ class _Socket(socket.socket):
         self.settimeout(_left(self.deadline))
         return super().recv_into(*args, **kwargs)
 
-    def send(self, *args: Any, **kwargs: Any) -> int:
-        self.settimeout(_left(self.deadline))
-        return super().send(*args, **kwargs)
-
     def sendall(self, *args: Any, **kwargs: Any) -> None:
         self.settimeout(_left(self.deadline))
         super().sendall(*args, **kwargs)
 
 
 class _TLSSocket(_Socket, ssl.SSLSocket):
-    """The same inside TLS, where `sendall` is a row of `send`."""
+    """The same inside TLS, where one call to OpenSSL sends all, within the time-out of the socket."""
 
 
 class _FinalAnswer(http.client.HTTPResponse):
