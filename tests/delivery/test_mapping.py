@@ -1,0 +1,532 @@
+import hashlib
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from delivery.mapping import AttributeMapping, AttributeRule, MappingError, load_mapping, map_lead, parse_mapping
+from leads.normalization import normalize
+from tests import payloads
+from tests.json_strategies import JSON_VALUES, objects_with
+
+SHIPPED_FILE = Path(__file__).parents[2] / "config" / "customer_attribute_mapping.json"
+
+PRODUCT = "solar_panel_installation"
+PHONE = "+49123456789"
+
+TEXT = {"attribute_type": "text", "is_numeric": False, "values": None}
+NUMERIC = {"attribute_type": "text", "is_numeric": True, "values": None}
+DROPDOWN = {"attribute_type": "dropdown", "is_numeric": False, "values": ["Mieten", "Kaufen"]}
+RANGE = {"attribute_type": "range", "is_numeric": True, "values": None}
+BOUNDED = {"attribute_type": "range", "is_numeric": True, "values": [10, 500]}
+
+HUGE = 10**400  # a legal JSON number that no double holds
+
+
+def mapping(**entries):
+    return parse_mapping(json.dumps(entries).encode())
+
+
+def mapped(entry, value):
+    """Map a lead with one field `a` by one rule."""
+    return map_lead({"phone": PHONE, "a": value}, mapping=mapping(a=entry), product_name=PRODUCT)
+
+
+def problems(data):
+    with pytest.raises(MappingError) as refused:
+        parse_mapping(data if isinstance(data, bytes) else json.dumps(data).encode())
+    return str(refused.value).splitlines()
+
+
+# Reading the file
+
+
+def test_an_entry_becomes_a_rule():
+    read = mapping(b=BOUNDED, a=DROPDOWN, c=TEXT)
+
+    assert read.rules == (
+        AttributeRule("b", "range", True, (10, 500)),
+        AttributeRule("a", "dropdown", False, ("Mieten", "Kaufen")),
+        AttributeRule("c", "text", False, None),
+    )
+
+
+def test_the_hash_is_of_the_files_bytes():
+    data = b' {"a": ' + json.dumps(TEXT).encode() + b"}\n"
+
+    assert parse_mapping(data).sha256 == hashlib.sha256(data).hexdigest()
+    assert parse_mapping(data + b"\n").sha256 != parse_mapping(data).sha256
+
+
+def test_a_byte_order_mark_is_no_problem():
+    assert parse_mapping(b"\xef\xbb\xbf" + json.dumps({"a": TEXT}).encode()).rules == mapping(a=TEXT).rules
+
+
+def test_a_mapping_without_attributes_is_allowed():
+    assert parse_mapping(b"{}").rules == ()
+
+
+@pytest.mark.parametrize("values", [[0, 0], [-1.5, 2], [0, 1e9]])
+def test_a_range_may_have_any_finite_bounds_in_order(values):
+    assert mapping(a=RANGE | {"values": values}).rules[0].values == tuple(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"attribute_type": "number"}, 'attribute_type: expected text or dropdown or range, got "number"'),
+        ({"attribute_type": "Text"}, 'attribute_type: expected text or dropdown or range, got "Text"'),
+        ({"attribute_type": None}, "attribute_type: expected text or dropdown or range, got null"),
+        ({"attribute_type": ["text"]}, 'attribute_type: expected text or dropdown or range, got ["text"]'),
+        ({"is_numeric": 1}, "is_numeric: expected true or false, got 1"),
+        ({"is_numeric": "true"}, 'is_numeric: expected true or false, got "true"'),
+        ({"is_numeric": None}, "is_numeric: expected true or false, got null"),
+        ({"values": []}, "values: expected null, got []"),
+        ({"values": ["Ja"]}, 'values: expected null, got ["Ja"]'),
+        ({"Values": None}, "Values: unknown field, expected attribute_type, is_numeric, values"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_key(change, problem):
+    assert problems({"solar_owner": TEXT | change}) == [f"solar_owner: {problem}"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *(None, [], "Ja", {"Ja": 1}, ["Ja", 1], ["Ja", None], ["Ja", "Ja"], [["Ja"]]),
+        *(["Ja", ""], ["Ja", " "], ["Ja", " Nein"], ["True", "Ja"]),  # none of these can be in a normalized lead
+    ],
+)
+def test_a_dropdown_needs_distinct_texts_that_a_lead_can_hold(values):
+    [problem] = problems({"a": DROPDOWN | {"values": values}})
+
+    assert problem.startswith("a: values: expected a list of distinct texts")
+    assert problem.endswith(f"got {json.dumps(values)}")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[5], [], [1, 2, 3], [500, 10], ["1", "2"], [None, 5], [False, True], {"min": 1}, 5, "1-5", [0, HUGE], [-HUGE, 0]],
+)
+def test_a_range_needs_null_or_two_numbers_in_order(values):
+    [problem] = problems({"solar_area": RANGE | {"values": values}})
+
+    assert problem.startswith("solar_area: values: expected null or [min, max] with min <= max, got ")
+
+
+def test_the_problem_shows_what_was_found():
+    assert problems({"solar_area": RANGE | {"values": [5]}}) == [
+        "solar_area: values: expected null or [min, max] with min <= max, got [5]"
+    ]
+
+
+def test_a_long_value_is_shown_shortened():
+    [problem] = problems({"a": TEXT | {"values": "x" * 5000}})
+
+    assert len(problem) < 200
+    assert problem.endswith("xxx...")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_are_not_finite_are_refused(number):
+    entry = json.dumps(RANGE | {"values": [0, 1]}).replace("[0, 1]", f"[0, {number}]")
+
+    [problem] = problems(f'{{"a": {entry}}}'.encode())
+
+    assert problem.startswith("a: values: ")
+
+
+@pytest.mark.parametrize("field", ["attribute_type", "is_numeric", "values"])
+def test_a_missing_field_is_named(field):
+    entry = {key: value for key, value in TEXT.items() if key != field}
+
+    assert problems({"a": entry}) == [f"a: {field}: missing"]
+
+
+@pytest.mark.parametrize("entry", [None, "text", 5, ["text"], True])
+def test_an_entry_must_be_an_object(entry):
+    assert problems({"a": entry}) == [f"a: expected an object, got {json.dumps(entry)}"]
+
+
+@pytest.mark.parametrize("document", [None, [], [TEXT], "text", 5])
+def test_the_file_must_be_an_object(document):
+    [problem] = problems(document)
+
+    assert problem.startswith("expected an object of attributes, got ")
+
+
+def test_a_blank_name_is_refused():
+    assert problems({" ": TEXT}) == [" : expected a name that is not blank"]
+
+
+def test_an_attribute_given_twice_is_refused():
+    entry = json.dumps(TEXT)
+
+    assert problems(f'{{"a": {entry}, "b": {entry}, "a": {entry}}}'.encode()) == ["a: given more than once"]
+
+
+def test_a_field_given_twice_is_refused():
+    entry = json.dumps(TEXT)[:-1] + ', "is_numeric": false}'
+
+    assert problems(f'{{"a": {entry}}}'.encode()) == ["a: is_numeric: given more than once"]
+
+
+def test_every_problem_is_listed_at_once():
+    wrong = {
+        "a": {"attribute_type": "text", "is_numeric": "no", "values": [1], "label": "A"},
+        "b": None,
+        "c": TEXT,
+        "d": DROPDOWN | {"values": None},
+    }
+    twice = json.dumps(wrong)[:-1] + ', "b": {}}'
+
+    listed = problems(twice.encode())
+
+    assert [problem.partition(" expected")[0] for problem in listed] == [
+        *("b: given more than once", "a: label: unknown field,", "a: is_numeric:", "a: values:", "b:", "d: values:"),
+        *("b: attribute_type: missing", "b: is_numeric: missing", "b: values: missing"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"{", b"{}x", b"{'a': 1}", b'{"a": 1,}', b"\xff{}", '{"ä": 1}'.encode("latin-1"), "{}".encode("utf-16")),
+        *(b'{"a": ' + b"9" * 5000 + b"}", b"[" * 100_000, b'{"a": ' + b"[" * 900 + b"]" * 900 + b"}"),
+    ],
+    ids=lambda data: repr(data[:12]),
+)
+def test_bytes_that_are_no_such_json_are_refused_with_the_one_error(data):
+    assert len(problems(data)) == 1
+
+
+NEARLY_RIGHT = st.dictionaries(
+    st.text(min_size=1, max_size=3),
+    st.fixed_dictionaries(
+        {
+            "attribute_type": st.sampled_from(["text", "dropdown", "range"]) | JSON_VALUES,
+            "is_numeric": st.booleans() | JSON_VALUES,
+            "values": st.none() | st.lists(st.text("ab ", max_size=2)) | st.lists(st.integers()) | JSON_VALUES,
+        }
+    ),
+    max_size=2,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=40) | (NEARLY_RIGHT | JSON_VALUES).map(lambda document: json.dumps(document).encode()))
+def test_any_bytes_give_a_mapping_or_the_one_error(data):
+    try:
+        read = parse_mapping(data)
+    except MappingError:
+        return
+
+    written = json.loads(data.decode("utf-8-sig"))
+    assert [rule.name for rule in read.rules] == list(written)
+    assert [rule.attribute_type for rule in read.rules] == [entry["attribute_type"] for entry in written.values()]
+    assert [rule.values and list(rule.values) for rule in read.rules] == [entry["values"] for entry in written.values()]
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    path = tmp_path / "nowhere.json"
+
+    with pytest.raises(MappingError, match=r"nowhere\.json: cannot be read: No such file"):
+        load_mapping(path)
+
+
+def test_a_folder_is_not_a_mapping(tmp_path):
+    with pytest.raises(MappingError, match="cannot be read"):
+        load_mapping(tmp_path)
+
+
+def test_a_wrong_file_is_named_beside_its_problems(tmp_path):
+    path = tmp_path / "wrong.json"
+    path.write_text(json.dumps({"a": 1, "b": 2}))
+
+    with pytest.raises(MappingError) as refused:
+        load_mapping(path)
+
+    assert str(path) in str(refused.value)
+    assert "a: expected an object, got 1" in str(refused.value)
+    assert "b: expected an object, got 2" in str(refused.value)
+
+
+def test_the_shipped_file_has_the_whole_solar_product():
+    rules = {rule.name: rule for rule in load_mapping(SHIPPED_FILE).rules}
+
+    assert list(rules) == [
+        *("solar_energy_consumption", "solar_monthly_electricity_bill", "solar_offer_type", "solar_owner"),
+        *("solar_power_storage", "solar_property_type", "solar_roof_age", "solar_roof_condition"),
+        *("solar_roof_material", "solar_roof_type", "solar_south_location", "solar_usage", "solar_area"),
+    ]
+    assert rules["solar_energy_consumption"] == AttributeRule("solar_energy_consumption", "text", True, None)
+    assert rules["solar_area"] == AttributeRule("solar_area", "range", True, None)
+    assert rules["solar_owner"] == AttributeRule("solar_owner", "dropdown", False, ("Ja", "Nein", "In Auftrag"))
+    assert {name: len(rule.values) for name, rule in rules.items() if rule.values} == {
+        "solar_offer_type": 3,
+        "solar_owner": 3,
+        "solar_power_storage": 3,
+        "solar_property_type": 10,
+        "solar_roof_age": 4,
+        "solar_roof_condition": 6,
+        "solar_roof_material": 10,
+        "solar_roof_type": 11,
+        "solar_south_location": 10,
+        "solar_usage": 3,
+    }
+
+
+# Values
+
+
+def kept(entry, value):
+    result = mapped(entry, value)
+    assert result.omitted == {}
+    [attribute] = result.payload["attributes"]
+    assert list(attribute) == ["name", "value"]
+    assert attribute["name"] == "a"
+    return attribute["value"]
+
+
+def omitted(entry, value):
+    result = mapped(entry, value)
+    assert result.payload == {"phone": PHONE, "product": {"name": PRODUCT}, "attributes": []}
+    assert result.missing == ()
+    assert list(result.omitted) == ["a"]
+    return result.omitted["a"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        *[(TEXT, value) for value in ("frei", "5", "x" * 5000, "\ud800")],
+        *[(NUMERIC, value) for value in (5000, -1, 0, 12.5, "5000", "+5", "-0.5", "1e3", "1.5E-3", "007", "9" * 64)],
+        *[(DROPDOWN, value) for value in ("Mieten", "Kaufen")],
+        *[(RANGE, value) for value in (60, 60.5, -1, 0, 10**20)],
+        *[(BOUNDED, value) for value in (10, 500, 10.0, 500.0, 11)],
+    ],
+)
+def test_a_valid_value_is_sent_as_it_came(entry, value):
+    sent = kept(entry, value)
+
+    assert sent == value
+    assert type(sent) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("60", 60), ("+60", 60), ("-60", -60), ("060", 60), ("60.0", 60.0), ("60.5", 60.5), ("6e1", 60.0), ("1E-2", 0.01)],
+)
+def test_a_range_sends_a_string_as_the_number_it_writes(text, number):
+    sent = kept(RANGE, text)
+
+    assert sent == number
+    assert type(sent) is type(number)
+
+
+def test_a_range_sends_a_large_whole_number_exactly():
+    assert kept(RANGE, "12345678901234567891") == 12345678901234567891
+
+
+NOT_NUMBERS = [
+    *("sechzig", "60 m²", "1_000", "1.000,5", "1,5", ".5", "5.", "0x10", "1e", "e5", "--1", "1 000", "60\n", " 60"),
+    *("nan", "NaN", "inf", "-Infinity", "1e400", "-1e400", "٦٠", "６０", "6²", "9" * 65, "1e" + "0" * 70 + "1"),
+    *(True, False, [], [60], {}, {"value": 60}, HUGE, -HUGE, math.inf, math.nan),
+]
+
+
+@pytest.mark.parametrize("entry", [NUMERIC, RANGE, BOUNDED])
+@pytest.mark.parametrize("value", NOT_NUMBERS)
+def test_what_is_not_a_finite_number_is_left_out(entry, value):
+    assert omitted(entry, value) == "not a number"
+
+
+@pytest.mark.parametrize("value", [5, 5.5, True, False, [], ["frei"], {}])
+def test_what_is_not_text_is_left_out(value):
+    assert omitted(TEXT, value) == "not text"
+
+
+@pytest.mark.parametrize("value", ["kaufen", "Kaufen!", "Mieten, Kaufen", "Kauf", 1, True, ["Kaufen"], {"Kaufen": 1}])
+def test_what_is_not_in_the_dropdown_is_left_out(value):
+    assert omitted(DROPDOWN, value) == "not one of the allowed values"
+
+
+@pytest.mark.parametrize("value", [9, 9.99, "9", -500, "-1e9"])
+def test_what_is_below_the_range_is_left_out(value):
+    assert omitted(BOUNDED, value) == "below the minimum 10"
+
+
+@pytest.mark.parametrize("value", [501, 500.01, "501", "1e9", 10**300])
+def test_what_is_above_the_range_is_left_out(value):
+    assert omitted(BOUNDED, value) == "above the maximum 500"
+
+
+@pytest.mark.parametrize("entry", [TEXT, NUMERIC, DROPDOWN, RANGE, BOUNDED])
+@pytest.mark.parametrize(("value", "reason"), [(None, "null"), ("", "empty"), (" \n", "empty")])
+def test_nothing_is_left_out_whatever_the_type(entry, value, reason):
+    assert omitted(entry, value) == reason
+
+
+@pytest.mark.parametrize("entry", [NUMERIC, DROPDOWN, RANGE, BOUNDED])
+def test_a_reason_never_quotes_the_value(entry):
+    assert "Mustermann" not in omitted(entry, "Mustermann")
+
+
+# Whole leads
+
+
+def test_a_full_lead_is_sent_whole_in_the_files_order():
+    lead = normalize(payloads.load("full_solar"))
+
+    result = map_lead(lead, mapping=load_mapping(SHIPPED_FILE), product_name=PRODUCT)
+
+    assert result.payload["phone"] == "+4915112345678"
+    assert {attribute["name"]: attribute["value"] for attribute in result.payload["attributes"]} == {
+        name: value for name, value in lead.items() if name.startswith("solar_")
+    } | {"solar_area": 60}
+    assert [attribute["name"] for attribute in result.payload["attributes"]][-1] == "solar_area"
+    assert result.omitted == {}
+    assert result.missing == ()
+
+
+def test_the_seeds_lead_gives_exactly_the_customers_shape():
+    result = map_lead(normalize(payloads.load("flat")), mapping=load_mapping(SHIPPED_FILE), product_name=f" {PRODUCT} ")
+
+    assert result.payload == {
+        "phone": PHONE,
+        "product": {"name": PRODUCT},
+        "attributes": [
+            {"name": "solar_energy_consumption", "value": "5000"},
+            {"name": "solar_offer_type", "value": "Kaufen"},
+        ],
+    }
+
+
+def test_the_order_is_the_files_and_not_the_leads():
+    lead = {"phone": PHONE, "c": "3", "a": "1", "b": "2"}
+
+    result = map_lead(lead, mapping=mapping(b=TEXT, c=TEXT, a=TEXT), product_name=PRODUCT)
+
+    assert [attribute["name"] for attribute in result.payload["attributes"]] == ["b", "c", "a"]
+
+
+def test_nothing_that_is_not_in_the_file_leaves_the_house():
+    lead = normalize(payloads.load("form_tool_export"))
+
+    result = map_lead(lead, mapping=load_mapping(SHIPPED_FILE), product_name=PRODUCT)
+
+    assert result.payload == {"phone": "+4915112345678", "product": {"name": PRODUCT}, "attributes": []}
+    assert result.omitted == {}
+
+
+def test_a_field_further_down_is_not_an_attribute():
+    lead = {"phone": PHONE, "house": {"a": "x"}}
+
+    assert map_lead(lead, mapping=mapping(a=TEXT), product_name=PRODUCT).payload["attributes"] == []
+
+
+def test_one_bad_attribute_does_not_hold_back_the_others():
+    lead = {"phone": PHONE, "a": None, "b": "frei", "c": "viel"}
+
+    result = map_lead(lead, mapping=mapping(a=TEXT, b=TEXT, c=RANGE, d=TEXT), product_name=PRODUCT)
+
+    assert result.payload["attributes"] == [{"name": "b", "value": "frei"}]
+    assert result.omitted == {"a": "null", "c": "not a number"}
+
+
+@pytest.mark.parametrize("phone", [None, "", " ", True, False, 151.5, [], [PHONE], {"mobile": PHONE}])
+def test_a_phone_that_is_no_text_is_missing(phone):
+    result = map_lead({"phone": phone}, mapping=mapping(), product_name=PRODUCT)
+
+    assert result.missing == ("phone",)
+    assert result.payload["phone"] == ""
+
+
+@pytest.mark.parametrize("product_name", ["", " \n"])
+def test_without_a_product_name_it_is_missing(product_name):
+    result = map_lead({"phone": PHONE}, mapping=mapping(), product_name=product_name)
+
+    assert result.missing == ("product.name",)
+    assert result.payload["product"] == {"name": ""}
+
+
+def test_both_can_be_missing():
+    assert map_lead({}, mapping=mapping(), product_name="").missing == ("phone", "product.name")
+
+
+NO_PHONE = (
+    st.text("+ ()/-", max_size=5)
+    | st.sampled_from(["true", "keine"])
+    | JSON_VALUES.filter(lambda value: not isinstance(value, str | int) or isinstance(value, bool))
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(objects_with("a"), NO_PHONE, st.booleans(), st.sampled_from(["", " ", PRODUCT]))
+def test_missing_required_fields_are_always_reported(lead, phone, present, product_name):
+    lead = normalize(
+        {key: value for key, value in lead.items() if key != "phone"} | ({"phone": phone} if present else {})
+    )
+
+    result = map_lead(lead, mapping=mapping(a=TEXT), product_name=product_name)
+
+    assert result.missing == (("phone",) if product_name == PRODUCT else ("phone", "product.name"))
+
+
+RULES = {"text": TEXT, "numeric": NUMERIC, "choice": DROPDOWN, "range": RANGE, "bounded": BOUNDED}
+DOUBLES = st.floats(allow_nan=False, allow_infinity=False)
+WITHIN = st.integers(10, 500) | st.floats(10, 500)
+VALID = {
+    "text": st.text(min_size=1).filter(str.strip),
+    "numeric": st.integers(-(10**40), 10**40) | DOUBLES | st.integers(-(10**40), 10**40).map(str) | DOUBLES.map(repr),
+    "choice": st.sampled_from(DROPDOWN["values"]),
+    "range": st.integers(-(10**40), 10**40) | DOUBLES | DOUBLES.map(repr),
+    "bounded": WITHIN | WITHIN.map(str),
+}
+NO_NUMBER = st.none() | st.booleans() | st.text("abc_ ,²٣", max_size=9) | st.lists(st.integers(), max_size=2)
+INVALID = {
+    "text": st.none() | st.booleans() | DOUBLES | st.lists(st.text()) | st.just(""),
+    "numeric": NO_NUMBER,
+    "choice": JSON_VALUES.filter(lambda value: value not in DROPDOWN["values"]),
+    "range": NO_NUMBER,
+    "bounded": NO_NUMBER | st.integers(max_value=9) | st.floats(500, 1e9, exclude_min=True).map(repr),
+}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.fixed_dictionaries({}, optional=VALID), st.fixed_dictionaries({}, optional=INVALID), JSON_VALUES)
+@example({"range": 2**53 + 1}, {}, None)  # more digits than a double keeps
+def test_invalid_attributes_are_always_left_out_and_valid_ones_always_kept(valid, invalid, stranger):
+    lead = {"phone": PHONE, "stranger": stranger} | invalid | valid
+
+    result = map_lead(lead, mapping=mapping(**RULES), product_name=PRODUCT)
+
+    sent = {attribute["name"]: attribute["value"] for attribute in result.payload["attributes"]}
+    assert list(sent) == [name for name in RULES if name in valid]
+    assert set(result.omitted) == set(invalid) - set(valid)
+    assert result.missing == ()
+    for name, value in valid.items():
+        is_written_number = name in ("range", "bounded") and isinstance(value, str)
+        assert sent[name] == (float(value) if is_written_number else value)
+
+
+@settings(max_examples=200, deadline=None)
+@given(objects_with("phone", *RULES))
+@example({"phone": "x", "range": HUGE, "bounded": -HUGE, "numeric": HUGE})
+def test_any_lead_can_be_mapped_and_what_goes_out_is_plain_json(lead):
+    result = map_lead(normalize(lead), mapping=mapping(**RULES), product_name=PRODUCT)
+
+    json.dumps(result.payload, allow_nan=False)
+    sent = [attribute["name"] for attribute in result.payload["attributes"]]
+    assert sorted([*sent, *result.omitted]) == sorted(set(RULES) & set(lead))
+
+
+def test_a_mapping_can_be_made_by_hand():
+    by_hand = AttributeMapping(rules=(AttributeRule("a", "text", False, None),), sha256="")
+
+    result = map_lead({"phone": PHONE, "a": "frei"}, mapping=by_hand, product_name=PRODUCT)
+
+    assert result.payload["attributes"] == [{"name": "a", "value": "frei"}]
