@@ -1,6 +1,8 @@
 """gunicorn's settings: `gunicorn -c python:leadgateway.gunicorn leadgateway.wsgi`."""
 
+import json
 import os
+import socket
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leadgateway.settings")
@@ -9,6 +11,7 @@ from leadgateway.start import check_configuration, load_settings
 
 load_settings()
 
+import gunicorn.util  # noqa: E402
 from django.conf import settings  # noqa: E402
 
 bind = f"{settings.API_HOST}:{settings.API_PORT}"
@@ -47,3 +50,13 @@ def post_worker_init(_worker: Any) -> None:
     if pool := getattr(connection, "pool", None):
         pool.timeout = POOL_TIMEOUT_S
         pool.open()
+
+
+def _write_error(sock: socket.socket, status: int, reason: str, _message: str) -> None:
+    """Answer what is not HTTP, and so never reaches Django, in the one shape of our errors; gunicorn's own is HTML."""
+    body = json.dumps({"error": reason.lower(), "correlation_id": None})
+    head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    gunicorn.util.write_nonblock(sock, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("latin-1"))
+
+
+gunicorn.util.write_error = _write_error
