@@ -8,12 +8,15 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import beat_init, setup_logging, task_failure, task_retry, worker_init
+from kombu.transport import TRANSPORT_ALIASES
 
 from leadgateway.logging import get_logger
 from leadgateway.start import check_configuration, load_settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leadgateway.settings")
 load_settings()
+
+TRANSPORT_ALIASES["doorbells"] = "leadgateway.doorbells:Transport"
 
 app = Celery("leadgateway")
 app.config_from_object("django.conf:settings", namespace="CELERY")

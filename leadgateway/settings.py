@@ -257,7 +257,7 @@ MAINTENANCE_QUEUE = "queue:maintenance"
 
 _DOORBELLS = VAR_DIR / "queue"
 
-CELERY_BROKER_URL = REDIS_URL if QUEUE_TYPE == "redis" else "filesystem://localhost//"
+CELERY_BROKER_URL = REDIS_URL if QUEUE_TYPE == "redis" else "doorbells://localhost//"
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
     {
         "visibility_timeout": 900,  # longer than the longest countdown, 5 minutes
@@ -273,12 +273,12 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
     else {
         "data_folder_in": str(_DOORBELLS),
         "data_folder_out": str(_DOORBELLS),
-        "control_folder": str(_DOORBELLS / "control"),
+        "bindings": [PROCESS_QUEUE, MAINTENANCE_QUEUE],
         "polling_interval": 0.05,
     }
 )
 if QUEUE_TYPE == "database":
-    (_DOORBELLS / "control").mkdir(parents=True, exist_ok=True)
+    _DOORBELLS.mkdir(parents=True, exist_ok=True)
 
 _EXCHANGE = Exchange("leads", type="direct")
 
