@@ -1,0 +1,144 @@
+"""The seed's schema, column by column, as the database itself reports it."""
+
+import pytest
+from django.db import DatabaseError, IntegrityError, connection, transaction
+
+from leads.models import InboundLead
+from tests import make
+
+pytestmark = pytest.mark.django_db
+
+#: table -> column -> (type, may be null, has a default). Times carry their zone, see docs/decisions.
+SEED = {
+    "inbound_lead": {
+        "id": ("integer", "NO"),
+        "received_at": ("timestamp with time zone", "NO"),
+        "raw_payload": ("jsonb", "NO"),
+        "source_headers": ("jsonb", "YES"),
+        "status": ("character varying(20)", "NO"),
+        "rejection_reason": ("character varying(100)", "YES"),
+        "normalized_payload": ("jsonb", "YES"),
+        "customer_payload": ("jsonb", "YES"),
+        "payload_hash": ("character varying(64)", "YES"),
+        "created_at": ("timestamp with time zone", "NO"),
+        "updated_at": ("timestamp with time zone", "NO"),
+    },
+    "delivery_attempt": {
+        "id": ("integer", "NO"),
+        "lead_id": ("integer", "NO"),
+        "attempt_no": ("integer", "NO"),
+        "requested_at": ("timestamp with time zone", "NO"),
+        "response_status": ("integer", "YES"),
+        "response_body": ("text", "YES"),
+        "error_message": ("text", "YES"),
+        "success": ("boolean", "NO"),
+        "created_at": ("timestamp with time zone", "NO"),
+    },
+}
+
+INDEXES = {
+    "idx_inbound_lead_status": ("inbound_lead", False),
+    "idx_inbound_lead_received_at": ("inbound_lead", False),
+    "idx_inbound_lead_payload_hash": ("inbound_lead", True),
+    "idx_delivery_attempt_lead_id": ("delivery_attempt", False),
+    "idx_delivery_attempt_success": ("delivery_attempt", False),
+    "idx_delivery_attempt_requested_at": ("delivery_attempt", False),
+    "idx_delivery_attempt_lead_attempt": ("delivery_attempt", True),
+}
+
+
+def query(sql, *params):
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchall() if cursor.description else []
+
+
+@pytest.mark.needs_postgres
+@pytest.mark.parametrize("table", SEED)
+def test_the_columns_are_the_seeds(table):
+    rows = query(
+        "SELECT column_name, data_type || coalesce('(' || character_maximum_length || ')', ''), is_nullable"
+        " FROM information_schema.columns WHERE table_name = %s",
+        table,
+    )
+    found = {name: (data_type, nullable) for name, data_type, nullable in rows}
+
+    assert {name: found.get(name) for name in SEED[table]} == SEED[table]
+
+
+@pytest.mark.needs_postgres
+def test_the_indexes_are_the_seeds():
+    rows = query("SELECT indexname, tablename, indexdef LIKE 'CREATE UNIQUE%%' FROM pg_indexes")
+    found = {name: (table, unique) for name, table, unique in rows}
+
+    assert {name: found.get(name) for name in INDEXES} == INDEXES
+
+
+@pytest.mark.needs_postgres
+def test_attempts_go_with_their_lead_in_the_database_itself():
+    rows = query("SELECT conrelid::regclass::text, confdeltype FROM pg_constraint WHERE contype = 'f'")
+    cascades = {table: action for table, action in rows if table in ("delivery_attempt", "lead_event")}
+
+    assert {
+        table: bytes(action) if not isinstance(action, str) else action.encode() for table, action in cascades.items()
+    } == {
+        "delivery_attempt": b"c",
+        "lead_event": b"c",
+    }
+
+
+def test_a_plain_insert_makes_a_lead_that_is_due():
+    query("INSERT INTO inbound_lead (raw_payload) VALUES ('{}')")
+
+    lead = InboundLead.objects.get()
+    assert lead.status == "RECEIVED"
+    assert lead.received_at == lead.created_at == lead.updated_at
+    assert lead.correlation_id != lead.idempotency_key
+    from django.utils import timezone
+
+    assert list(InboundLead.objects.due(timezone.now()).values_list("pk", flat=True)) == [lead.pk]
+
+
+def test_a_plain_insert_makes_an_attempt():
+    lead = make.lead()
+
+    query(f"INSERT INTO delivery_attempt (lead_id, attempt_no) VALUES ({lead.pk}, 1)")
+
+    attempt = lead.attempts.get()
+    assert attempt.success is False
+    assert attempt.outcome_is_unknown
+
+
+@pytest.mark.parametrize(
+    ("statement", "constraint"),
+    [
+        ("INSERT INTO inbound_lead (raw_payload, status) VALUES ('{}', 'LOST')", "check_status"),
+        ("INSERT INTO delivery_attempt (lead_id, attempt_no) VALUES (%d, 0)", "check_attempt_no"),
+        (
+            "INSERT INTO delivery_attempt (lead_id, attempt_no, response_status) VALUES (%d, 2, 99)",
+            "check_response_status",
+        ),
+        (
+            "INSERT INTO delivery_attempt (lead_id, attempt_no, response_status) VALUES (%d, 2, 600)",
+            "check_response_status",
+        ),
+        ("INSERT INTO delivery_attempt (lead_id, attempt_no) VALUES (%d, 1)", "lead_attempt|attempt_no"),
+    ],
+)
+def test_what_the_seed_forbids_is_refused_by_name(statement, constraint):
+    lead = make.lead()
+    make.attempt(lead=lead, attempt_no=1)
+
+    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
+        query(statement.replace("%d", str(lead.pk)))
+
+
+def test_a_payload_is_needed():
+    with pytest.raises(DatabaseError), transaction.atomic():
+        query("INSERT INTO inbound_lead (status) VALUES ('RECEIVED')")
+
+
+def test_models_and_migrations_agree():
+    from django.core.management import call_command
+
+    call_command("makemigrations", check=True, dry_run=True, verbosity=0)
