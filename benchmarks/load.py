@@ -1,0 +1,71 @@
+"""A closed loop of senders: each posts its next lead when the last one is answered."""
+
+import http.client
+import json
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+
+def lead(number: int) -> bytes:
+    """Return the seed's lead as the body of a request, with an e-mail address of its own."""
+    payload: dict[str, Any] = {
+        "email": f"{uuid.uuid4().hex}-{number}@example.com",
+        "phone": "+49123456789",
+        "zipcode": "66123",
+        "house": {"is_owner": True},
+        "solar_energy_consumption": "5000",
+        "solar_offer_type": "Kaufen",
+    }
+    return json.dumps(payload).encode()
+
+
+@dataclass
+class Load:
+    """What the senders saw: milliseconds of each answer, and how many had which status."""
+
+    milliseconds: list[float] = field(default_factory=list)
+    statuses: dict[int, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def per_second(self) -> float:
+        """Return the answers a second."""
+        return len(self.milliseconds) / self.seconds
+
+    def percentile(self, share: float) -> float:
+        """Return the milliseconds within which that share of the answers came."""
+        ordered = sorted(self.milliseconds)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def post_for(seconds: float, *, port: int, senders: int) -> Load:
+    """Let so many senders post for so long; each keeps its connection."""
+    load, numbers, lock = Load(), count(), threading.Lock()
+    ends = time.monotonic() + seconds
+
+    def send() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        while time.monotonic() < ends:
+            body = lead(next(numbers))
+            began = time.perf_counter()
+            connection.request("POST", "/webhooks/leads", body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            response.read()
+            took = (time.perf_counter() - began) * 1000
+            with lock:
+                load.milliseconds.append(took)
+                load.statuses[response.status] = load.statuses.get(response.status, 0) + 1
+        connection.close()
+
+    began = time.monotonic()
+    threads = [threading.Thread(target=send) for _ in range(senders)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    load.seconds = time.monotonic() - began
+    return load
