@@ -44,12 +44,20 @@ def on_starting(_server: Any) -> None:
 
 
 def post_worker_init(_worker: Any) -> None:
-    """Bound the pool's wait, and open its first connections before the first request."""
+    """Do before the first request what would make it a slow one: imports, connections to database and queue."""
+    from contextlib import suppress
+
     from django.db import connection
+    from django.urls import resolve
+
+    from leadgateway import queue
 
     if pool := getattr(connection, "pool", None):
         pool.timeout = POOL_TIMEOUT_S
         pool.open()
+    resolve("/webhooks/leads")
+    with suppress(queue.QueueUnavailable):
+        queue.depth()
 
 
 def _write_error(sock: socket.socket, status: int, reason: str, _message: str) -> None:

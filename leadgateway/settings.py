@@ -164,6 +164,8 @@ MAX_PAYLOAD_BYTES = env.integer("MAX_PAYLOAD_BYTES", 262_144, low=1, high=64 * 1
 
 if ENABLE_AUTH and not SHARED_SECRETS:
     env.problem("SHARED_SECRET", "empty, but ENABLE_AUTH is true: nobody could post a lead")
+if STATS_TOKEN and STATS_TOKEN in SHARED_SECRETS:
+    env.problem("STATS_TOKEN", "also a SHARED_SECRET: every sender could read the statistics")
 
 # --- logs ----------------------------------------------------------------------------------------------------------
 

@@ -4,5 +4,5 @@ from leads.views import LeadWebhook
 
 urlpatterns = [
     # With and without the slash: a redirect would turn a sender's POST into a GET.
-    re_path(r"^webhooks/leads/?$", LeadWebhook.as_view(), name="lead-webhook"),
+    re_path(r"^webhooks/leads/?\Z", LeadWebhook.as_view(), name="lead-webhook"),
 ]

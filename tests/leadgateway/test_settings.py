@@ -61,6 +61,7 @@ def test_bad_values_stop_the_start_all_of_them_by_name(tmp_path):
         ({"DATABASE_URL": "mysql://root@localhost/x"}, "DATABASE_URL: not understood"),
         ({"DATABASE_URL": "postgres"}, "DATABASE_URL: not understood"),
         ({"REDIS_URL": "localhost:6379"}, "REDIS_URL: not understood"),
+        ({"SHARED_SECRET": "a, b", "STATS_TOKEN": "b"}, "STATS_TOKEN: also a SHARED_SECRET"),
         ({"SECRET_KEY": "short"}, "SECRET_KEY: too short"),
     ],
 )

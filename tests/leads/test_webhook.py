@@ -133,7 +133,7 @@ def test_other_methods_are_refused_in_the_one_shape(client, method):
         assert response.json() == {"error": "method not allowed", "correlation_id": response["X-Correlation-ID"]}
 
 
-@pytest.mark.parametrize("path", ["/", "/webhooks", "/webhooks/leads/1", "/nothing", "/%00"])
+@pytest.mark.parametrize("path", ["/", "/webhooks", "/webhooks/leads/1", "/nothing", "/%00", "/webhooks/leads%0A"])
 def test_an_unknown_path_is_refused_in_the_one_shape(client, path):
     response = client.post(path)
 
