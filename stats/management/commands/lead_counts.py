@@ -1,0 +1,28 @@
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from stats import queries
+
+
+class Command(BaseCommand):
+    help = "Show how many leads are in each status."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print JSON, as GET /stats/leads/counts answers it")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        counts = queries.counts()
+        if options["json"]:
+            self.stdout.write(json.dumps(counts))
+        else:
+            self.stdout.write(_table(counts))
+
+
+def _table(counts: dict[str, int]) -> str:
+    words = {name.replace("_", " "): str(count) for name, count in counts.items()}
+    left, right = max(map(len, words)), max(map(len, words.values()))
+    lines = [f"{name.ljust(left)}  {count.rjust(right)}" for name, count in words.items()]
+    lines.insert(-1, "-" * (left + 2 + right))
+    return "\n".join(lines)

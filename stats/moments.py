@@ -1,0 +1,26 @@
+"""Moments and spans of time as they are shown."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+_UNITS = (("day", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+
+
+def timestamp(moment: datetime) -> str:
+    """Return an aware moment as RFC 3339 in UTC, whole seconds, such as `2026-01-21T10:30:00Z`."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+
+
+def span(length: timedelta) -> str:
+    """Return a length of time in its two largest units, such as `42 s`, `3 min 20 s` or `2 days 4 h`."""
+    seconds = max(0, round(length.total_seconds()))
+    for (unit, size), (smaller, smaller_size) in pairwise(_UNITS):
+        if seconds >= size:
+            whole, rest = divmod(seconds, size)
+            less = rest // smaller_size
+            return _count(whole, unit) + (f" {_count(less, smaller)}" if less else "")
+    return f"{seconds} s"
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number} {unit}{'s' if unit == 'day' and number != 1 else ''}"

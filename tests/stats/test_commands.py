@@ -1,0 +1,196 @@
+"""`manage.py lead_counts` and `manage.py lead_history`."""
+
+import json
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from tests import make
+
+
+@pytest.fixture(autouse=True)
+def _a_terminal_of_eighty_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def run(*args):
+    out = StringIO()
+    call_command(*args, stdout=out)
+    return out.getvalue()
+
+
+# --- lead_counts -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_counts_are_a_table():
+    for _ in range(12):
+        make.lead(status="DELIVERED")
+    make.lead(status="PERMANENTLY_FAILED")
+
+    assert run("lead_counts").splitlines() == [
+        "received             0",
+        "rejected             0",
+        "ready                0",
+        "delivered           12",
+        "failed               0",
+        "permanently failed   1",
+        "----------------------",
+        "total               13",
+    ]
+
+
+@pytest.mark.django_db
+def test_counts_as_json_are_what_the_endpoint_answers(client):
+    make.lead()
+
+    assert json.loads(run("lead_counts", "--json")) == client.get("/stats/leads/counts").json()
+
+
+# --- lead_history ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def waiting():
+    """Return a lead that failed once and waits."""
+    now = timezone.now()
+    lead = make.lead(status="FAILED", received_at=make.NOON, next_attempt_at=now + timedelta(seconds=42.4))
+    ended = {"attempt_no": 1, "response_status": 503, "duration_ms": 120, "next_attempt_in_s": 30}
+    mapped = {"attributes": ["solar_area"], "omitted": {"solar_usage": "not text"}}
+    make.event(lead, detail={"notes": ["2 signs replaced"]})
+    make.event(lead, "mapped", actor="worker", detail=mapped)
+    make.attempt(lead, error_message="HTTP 503")
+    make.event(lead, "attempt_finished", actor="worker", detail=ended)
+    make.event(lead, "redelivered", actor="anna.schmidt@example.org", detail={"reason": "asked for"})
+    return lead
+
+
+@pytest.mark.django_db
+def test_history_is_a_sentence_a_trail_and_the_attempts(waiting):
+    lines = run("lead_history", str(waiting.pk)).splitlines()
+
+    assert lines[0] == f"Lead {waiting.pk} waits for attempt 2 of 5, due in 42 s."
+    assert lines[2:4] == ["Status          FAILED", f"Received        2026-01-21T12:00:00Z ({_age(lines[3])} ago)"]
+    assert lines[4] == f"Correlation id  {waiting.correlation_id}"
+    assert lines[6:] == [
+        "Trail",
+        "  2026-01-21T12:00:00Z  webhook       received; 2 signs replaced",
+        "  2026-01-21T12:00:00Z  worker        mapped for the customer: solar_area; left",
+        "                                      out: solar_usage (not text)",
+        "  2026-01-21T12:00:00Z  worker        attempt 1 ended: HTTP 503 (120 ms); next",
+        "                                      in 30 s",
+        "  2026-01-21T12:00:00Z  anna.schmid~  redelivery ordered by",
+        "                                      anna.schmidt@example.org: asked for",
+        "",
+        "Attempts",
+        "  no  began                 outcome  HTTP    took  error",
+        "   1  2026-01-21T12:00:00Z  failed    503  120 ms  HTTP 503",
+    ]
+
+
+def _age(line):
+    return line.partition("(")[2].removesuffix(" ago)")
+
+
+@pytest.mark.django_db
+def test_history_of_a_lead_that_nothing_happened_to_yet():
+    lead = make.lead()
+
+    lines = run("lead_history", str(lead.pk)).splitlines()
+
+    assert lines[-5:] == ["Trail", "  (none)", "", "Attempts", "  (none)"]
+
+
+@pytest.mark.django_db
+def test_outcomes_are_told_apart():
+    lead = make.lead(status="READY", claimed_until=timezone.now() + timedelta(seconds=30))
+    make.attempt(lead)
+    make.attempt(lead, response_status=200)
+    make.attempt(lead, finished_at=None)
+    make.attempt(lead, finished_at=None)
+
+    rows = [line.split() for line in run("lead_history", str(lead.pk)).splitlines()[-4:]]
+
+    assert [(row[0], row[2]) for row in rows] == [
+        ("1", "failed"),
+        ("2", "delivered"),
+        ("3", "unknown"),
+        ("4", "running"),
+    ]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("json_or_text", [(), ("--json",)])
+def test_personal_data_is_shown_only_when_asked_for(json_or_text):
+    payload = make.payload(name="Jürgen Groß")
+    lead = make.lead(status="READY", raw_payload=payload, source_headers={"X-Forwarded-For": "203.0.113.9"})
+    make.attempt(lead, response_body="Jürgen Groß, 203.0.113.9")
+
+    without = run("lead_history", str(lead.pk), *json_or_text)
+    asked_for = run("lead_history", str(lead.pk), "--payload", *json_or_text)
+
+    assert not [word for word in ("Jürgen", make.PHONE, payload["email"], "203.0.113.9") if word in without]
+    assert not [word for word in ("Jürgen", make.PHONE, payload["email"]) if word not in asked_for]
+    assert "203.0.113.9" not in asked_for
+
+
+@pytest.mark.django_db
+def test_history_as_json_is_the_endpoints_with_the_trail(client, waiting):
+    told = json.loads(run("lead_history", str(waiting.pk), "--json", "--payload"))
+    answered = client.get(f"/stats/leads/{waiting.pk}/history").json()
+
+    assert [attempt.pop("duration_ms") for attempt in told["delivery_attempts"]] == [120]
+    assert {name: told[name] for name in answered} == answered
+    assert told["standing"].startswith(f"Lead {waiting.pk} waits for attempt 2 of 5")
+    assert told["correlation_id"] == str(waiting.correlation_id)
+    assert told["trail"][0] == {
+        "at": "2026-01-21T12:00:00Z",
+        "actor": "webhook",
+        "kind": "received",
+        "what": "received; 2 signs replaced",
+    }
+    assert len(told["trail"]) == 4
+
+
+@pytest.mark.django_db
+def test_the_policy_is_the_configured_one(settings, waiting):
+    settings.MAX_RETRY_ATTEMPTS = 9
+
+    assert "waits for attempt 2 of 9" in run("lead_history", str(waiting.pk))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("lead_id", ["999", str(2**31), "9" * 100])
+def test_a_lead_that_is_not_there_is_an_error(lead_id):
+    with pytest.raises(CommandError, match=f"^There is no lead {lead_id}.$"):
+        run("lead_history", lead_id)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("lead_id", ["abc", "9" * 5_000])
+def test_an_id_that_is_no_number_is_an_error(lead_id):
+    with pytest.raises(CommandError, match="id: invalid int value"):
+        run("lead_history", lead_id)
+
+
+@pytest.mark.django_db
+def test_nothing_that_a_terminal_would_act_upon_is_written():
+    lead = make.lead(status="READY", raw_payload=make.payload(name="\x9b2J\x1b[2J"))
+    make.event(lead, "redelivered", actor="\x1b[2J", detail={"reason": "\x1b[2J"})
+    make.attempt(lead, error_message="\x1b[2J")
+
+    written = run("lead_history", str(lead.pk), "--payload")
+
+    assert not {"\x1b", "\x9b"} & set(written)
+
+
+@pytest.mark.django_db
+def test_every_line_fits_into_eighty_columns():
+    lead = make.lead(status="FAILED", rejection_reason="MISSING_REQUIRED_FIELD", next_attempt_at=None)
+    make.event(lead, "redelivered", actor="x" * 150, detail={"reason": "word " * 60})
+    make.attempt(lead, error_message="word " * 60)
+
+    assert max(map(len, run("lead_history", str(lead.pk)).splitlines())) <= 80

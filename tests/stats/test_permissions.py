@@ -1,0 +1,142 @@
+"""Who may read the statistics."""
+
+import pytest
+from django.contrib.auth.models import Permission, User
+
+from tests import make
+
+URLS = ["/stats/leads/counts", "/stats/leads/recent", "/stats/leads/1/history"]
+
+TOKEN = "läse-token"
+
+
+@pytest.fixture(autouse=True)
+def _authentication_is_on(settings):
+    settings.ENABLE_AUTH = True
+    settings.STATS_TOKEN = TOKEN
+    settings.SHARED_SECRETS = ["the-senders-secret"]
+
+
+def on_the_wire(text):
+    """Return a header's text as WSGI hands over its UTF-8 bytes."""
+    return text.encode().decode("latin-1")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("url", URLS)
+@pytest.mark.parametrize("header", [f"Bearer {TOKEN}", f"bearer {TOKEN}", f"BEARER  {TOKEN} "])
+def test_the_token_opens(client, url, header):
+    make.lead(id=1)
+
+    assert client.get(url, HTTP_AUTHORIZATION=on_the_wire(header)).status_code == 200
+
+
+REFUSED = [
+    {},
+    {"HTTP_AUTHORIZATION": ""},
+    {"HTTP_AUTHORIZATION": "Bearer"},
+    {"HTTP_AUTHORIZATION": "Bearer "},
+    {"HTTP_AUTHORIZATION": "Bearer wrong"},
+    {"HTTP_AUTHORIZATION": TOKEN},
+    {"HTTP_AUTHORIZATION": on_the_wire(TOKEN)},
+    {"HTTP_AUTHORIZATION": on_the_wire(f"Basic {TOKEN}")},
+    {"HTTP_AUTHORIZATION": on_the_wire(f"Bearer {TOKEN}x")},
+    {"HTTP_AUTHORIZATION": on_the_wire(f"Bearer {TOKEN[:-1]}")},
+    {"HTTP_AUTHORIZATION": "Bearer \u20ac"},
+    {"HTTP_AUTHORIZATION": "Bearer the-senders-secret"},
+    {"HTTP_X_SHARED_SECRET": "the-senders-secret"},
+    {"HTTP_X_SHARED_SECRET": on_the_wire(TOKEN)},
+]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("url", [*URLS, "/stats/leads/999/history"])
+@pytest.mark.parametrize("headers", REFUSED, ids=ascii)
+def test_anything_else_is_refused_and_no_lead_is_read(client, django_assert_num_queries, url, headers):
+    make.lead(id=1)
+
+    with django_assert_num_queries(0):
+        response = client.get(url, **headers)
+
+    assert response.status_code == 401
+    assert response.json() == {"error": "unauthorized", "correlation_id": response["X-Correlation-ID"]}
+    assert response["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("header", ["Bearer ", "Bearer", "Bearer  ", ""])
+def test_an_empty_token_never_opens(client, settings, header):
+    settings.STATS_TOKEN = ""
+
+    assert client.get(URLS[0], HTTP_AUTHORIZATION=header).status_code == 401
+
+
+def staff(**fields):
+    user = User.objects.create(username="anna", **{"is_staff": True} | fields)
+    user.user_permissions.add(Permission.objects.get(codename="view_inboundlead"))
+    return user
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("url", URLS)
+def test_staff_who_may_view_leads_may_read(client, url):
+    make.lead(id=1)
+    client.force_login(staff())
+
+    assert client.get(url).status_code == 200
+
+
+@pytest.mark.django_db
+def test_a_superuser_may_read(client, admin_user):
+    client.force_login(admin_user)
+
+    assert client.get(URLS[0]).status_code == 200
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("fields", [{"is_staff": False}, {"is_active": False}])
+def test_the_permission_alone_does_not_open(client, fields):
+    user = staff()
+    client.force_login(user)
+    User.objects.update(**fields)
+
+    assert client.get(URLS[0]).status_code == 401
+
+
+@pytest.mark.django_db
+def test_staff_without_the_permission_may_not_read(client):
+    user = staff()
+    user.user_permissions.clear()
+    client.force_login(user)
+
+    assert client.get(URLS[0]).status_code == 401
+
+
+@pytest.mark.django_db
+def test_a_wrong_token_does_not_shut_out_who_is_signed_in(client):
+    client.force_login(staff())
+
+    assert client.get(URLS[0], HTTP_AUTHORIZATION="Bearer wrong").status_code == 200
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("headers", REFUSED, ids=ascii)
+def test_everybody_may_read_when_authentication_is_off(client, settings, headers):
+    settings.ENABLE_AUTH = False
+
+    assert client.get(URLS[0], **headers).status_code == 200
+
+
+@pytest.mark.django_db
+def test_a_session_that_cannot_be_looked_up_is_503(client, monkeypatch):
+    from django.db import OperationalError, connection
+
+    client.force_login(staff())
+
+    def refuse():
+        raise OperationalError
+
+    monkeypatch.setattr(connection, "ensure_connection", refuse)
+
+    assert client.get(URLS[0]).status_code == 503
+    assert client.get("/health/ready").status_code == 503
