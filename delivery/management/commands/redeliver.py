@@ -1,0 +1,51 @@
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
+from django.utils import timezone
+
+from delivery import orders
+from delivery.management.arguments import actor, duration
+from delivery.management.ordering import OrderCommand
+from leads.models import InboundLead, LeadStatus
+
+
+class Command(OrderCommand):
+    help = (
+        "Send leads to the customer once more, with a fresh retry schedule and the same Idempotency-Key. "
+        "Either give their numbers, or --status (and --since) for all leads of one status."
+    )
+    verb = "redeliver"
+    participle = "redelivered"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--status", choices=LeadStatus.values, help="all leads of this status")
+        parser.add_argument("--since", type=duration, metavar="2h", help="with --status: received no longer ago")
+        parser.add_argument("--even-delivered", action="store_true", help="also leads that the customer has already")
+
+    def chosen(self, options: dict[str, Any]) -> list[int]:
+        if bool(options["ids"]) == bool(options["status"]):
+            raise CommandError("Which leads? Give either their numbers or --status.")
+        if options["ids"]:
+            if options["since"] is not None:
+                raise CommandError("--since goes with --status, not with numbers.")
+            return super().chosen(options)
+        leads = InboundLead.objects.filter(status=options["status"])
+        if options["since"] is not None:
+            leads = leads.filter(received_at__gte=timezone.now() - options["since"])
+        return list(leads.order_by("pk").values_list("pk", flat=True))
+
+    def order(self, lead_id: int, options: dict[str, Any], *, at: datetime) -> None:
+        with transaction.atomic():
+            if not options["even_delivered"]:
+                _refuse_delivered(lead_id)
+            orders.redeliver(lead_id, actor=actor(), reason=options["reason"], at=at)
+
+
+def _refuse_delivered(lead_id: int) -> None:
+    """Hold the lead as it is until the order is given, and refuse one that the customer has."""
+    status = InboundLead.objects.select_for_update().filter(pk=lead_id).values_list("status", flat=True).first()
+    if status == LeadStatus.DELIVERED:
+        raise orders.OrderRefused(f"lead {lead_id} was delivered; --even-delivered sends it again")

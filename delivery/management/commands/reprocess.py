@@ -1,0 +1,25 @@
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import CommandError
+
+from delivery import orders
+from delivery.management.arguments import actor
+from delivery.management.ordering import OrderCommand
+
+
+class Command(OrderCommand):
+    help = (
+        "Start leads over from what was received: rules, normalization, mapping, delivery. "
+        "For leads that a changed rule or mapping file would treat differently; never for delivered ones."
+    )
+    verb = "reprocess"
+    participle = "reprocessed"
+
+    def chosen(self, options: dict[str, Any]) -> list[int]:
+        if not options["ids"]:
+            raise CommandError("Which leads? Give their numbers.")
+        return super().chosen(options)
+
+    def order(self, lead_id: int, options: dict[str, Any], *, at: datetime) -> None:
+        orders.reprocess(lead_id, actor=actor(), reason=options["reason"], at=at)
