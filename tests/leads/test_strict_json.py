@@ -91,9 +91,9 @@ def test_unusual_but_legal_json_is_accepted_unchanged(body):
     assert parsed.notes == ()
 
 
-@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ("[[],", ",{}]"), ('["[{",', ',"}"]')])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('["[{",', ',"}"]')])
 def test_nesting_is_allowed_as_deep_as_64(opening, closing):
-    body = nested(64, opening, closing)
+    body = nested(64, opening, closing)[:-1] + b',"beside it":[[],{},[{}]]}'
 
     assert parse_object(body).payload == json.loads(body)
 
