@@ -30,6 +30,11 @@ class Configuration:
         return self.customer.timeout + LEASE_MARGIN
 
 
+def retry_policy() -> RetryPolicy:
+    """Return the retry policy alone, which is good also while the mapping file is not."""
+    return RetryPolicy(max_attempts=settings.MAX_RETRY_ATTEMPTS, base=settings.RETRY_BACKOFF_BASE)
+
+
 @cache
 def current() -> Configuration:
     """Return the configuration of this process.
@@ -42,5 +47,5 @@ def current() -> Configuration:
         ),
         mapping=load_mapping(settings.ATTRIBUTE_MAPPING_FILE),
         product_name=settings.CUSTOMER_PRODUCT_NAME,
-        policy=RetryPolicy(max_attempts=settings.MAX_RETRY_ATTEMPTS, base=settings.RETRY_BACKOFF_BASE),
+        policy=retry_policy(),
     )

@@ -17,8 +17,8 @@ class SeedIndex(models.Index):
 class DeliveryAttempt(models.Model):
     """One request to the Customer API.
 
-    The row is written before the request leaves. One without `finished_at` is an attempt whose worker died or
-    is still at it: its outcome is unknown.
+    The row is written before the request leaves. One without an outcome is an attempt whose worker died or is
+    still at it.
     """
 
     id = models.AutoField(primary_key=True)
@@ -55,6 +55,7 @@ class DeliveryAttempt(models.Model):
         return f"Attempt {self.attempt_no} of lead {self.lead_id}"
 
     @property
-    def outcome_is_unknown(self) -> bool:
-        """Tell whether nobody has written down how the exchange ended."""
-        return self.finished_at is None
+    def has_outcome(self) -> bool:
+        """Tell whether how the exchange ended was written down, by the gateway or with the seed's columns alone."""
+        written = (self.finished_at, self.response_status, self.error_message)
+        return self.success or any(value is not None for value in written)

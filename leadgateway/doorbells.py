@@ -30,21 +30,21 @@ class Channel(filesystem.Channel):
     def _folder(self) -> Path:
         return Path(self.data_folder_in)
 
-    def get_table(self, exchange: str) -> list[tuple[str, str, str]]:
-        """Return (routing key, pattern, queue) of every queue."""
-        return [(queue, "", queue) for queue in self.transport_options["bindings"]]
+    def get_table(self, exchange: str) -> list[filesystem.exchange_queue_t]:
+        """Return the binding of every queue."""
+        return [filesystem.exchange_queue_t(queue, "", queue) for queue in self.transport_options["bindings"]]
 
     def _queue_bind(self, *_: Any) -> None:
         """Do nothing: the bindings are in the settings."""
 
-    def _put(self, queue: str, payload: Any, **_: Any) -> None:
+    def _put(self, queue: str, message: Any, **_: Any) -> None:
         # In order of arrival: the wall clock is the one that all processes, and the next boot, share.
         name = f"{time.time_ns():020}_{uuid.uuid4().hex}"
         unfinished = self._folder / f"{name}{_PRIVATE}"
-        unfinished.write_text(dumps(payload))
+        unfinished.write_text(dumps(message))
         unfinished.replace(self._folder / f"{name}.{queue}.msg")
 
-    def _get(self, queue: str) -> Any:
+    def _get(self, queue: str, timeout: float | None = None) -> Any:
         for name in sorted(entry for entry in os.listdir(self._folder) if entry.endswith(f".{queue}.msg")):
             with suppress(FileNotFoundError):  # another worker was faster
                 return loads(self._take(name))

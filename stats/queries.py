@@ -6,9 +6,9 @@ from typing import Any
 from django.db.models import Count
 
 from delivery.models import DeliveryAttempt
+from delivery.standing import Attempts, error_text, running_attempt
 from leads.models import InboundLead, LeadEvent, LeadStatus
-from stats.moments import timestamp
-from stats.standing import Attempts, error_text, running_attempt
+from leads.moments import timestamp
 
 #: The seed's number of leads in `recent`.
 RECENT = 50

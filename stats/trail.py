@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from leads.models import EventKind, LeadEvent
-from stats.moments import span
+from leads.moments import span
 
 Detail = dict[str, Any]
 

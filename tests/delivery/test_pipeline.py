@@ -58,7 +58,7 @@ def test_a_good_lead_goes_all_the_way(config, customer):
     attempt = lead.attempts.get()
     assert (attempt.attempt_no, attempt.response_status, attempt.success, attempt.error_message) == (1, 200, True, None)
     assert '"accepted"' in attempt.response_body
-    assert not attempt.outcome_is_unknown
+    assert attempt.has_outcome
     (received,) = customer.requests
     assert received["idempotency_key"] == str(lead.idempotency_key)
     assert received["correlation_id"] == str(lead.correlation_id)
@@ -294,7 +294,7 @@ def test_a_worker_that_dies_with_the_request_leaves_an_attempt_of_unknown_outcom
 
     assert stored(lead).status == "DELIVERED"
     first, second = lead.attempts.order_by("attempt_no")
-    assert first.outcome_is_unknown
+    assert not first.has_outcome
     assert second.success
     assert len(customer.requests) == requests
     assert {r["idempotency_key"] for r in customer.requests} == {str(lead.idempotency_key)}
@@ -332,7 +332,7 @@ def test_who_was_frozen_beyond_the_lease_writes_nothing(config, customer, monkey
 
     assert stored(lead).status == "PERMANENTLY_FAILED"
     first, second = lead.attempts.order_by("attempt_no")
-    assert first.outcome_is_unknown
+    assert not first.has_outcome
     assert second.response_status == 422
     assert trail(lead).count("attempt_finished") == 1
 

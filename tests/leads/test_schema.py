@@ -106,7 +106,7 @@ def test_a_plain_insert_makes_an_attempt():
 
     attempt = lead.attempts.get()
     assert attempt.success is False
-    assert attempt.outcome_is_unknown
+    assert not attempt.has_outcome
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
+from delivery.configuration import retry_policy
 from delivery.models import DeliveryAttempt
-from delivery.retry import RetryPolicy
+from delivery.standing import error_text, running_attempt, standing
 from leads.models import InboundLead, LeadEvent
+from leads.moments import span, timestamp
 from stats import queries, terminal
-from stats.moments import span, timestamp
-from stats.standing import error_text, has_outcome, running_attempt, standing
 from stats.trail import in_words
 
 _ACTOR_WIDTH = 12
@@ -29,7 +28,7 @@ class Story:
 
     @property
     def standing(self) -> str:
-        return standing(self.lead, self.attempts, now=self.now, policy=_policy())
+        return standing(self.lead, self.attempts, now=self.now, policy=retry_policy())
 
     @property
     def running(self) -> DeliveryAttempt | None:
@@ -48,10 +47,6 @@ class Command(BaseCommand):
         story = _story(options["id"])
         show = _json if options["json"] else _text
         self.stdout.write(show(story, with_payloads=options["payload"]))
-
-
-def _policy() -> RetryPolicy:
-    return RetryPolicy(max_attempts=settings.MAX_RETRY_ATTEMPTS, base=settings.RETRY_BACKOFF_BASE)
 
 
 def _story(lead_id: int) -> Story:
@@ -125,7 +120,7 @@ def _attempt_row(attempt: DeliveryAttempt, *, running: DeliveryAttempt | None) -
 
 
 def _outcome(attempt: DeliveryAttempt, *, running: DeliveryAttempt | None) -> str:
-    if not has_outcome(attempt):
+    if not attempt.has_outcome:
         return "running" if attempt is running else "unknown"
     return "delivered" if attempt.success else "failed"
 

@@ -6,8 +6,8 @@ from datetime import datetime
 from delivery.models import DeliveryAttempt
 from delivery.retry import RetryPolicy, Verdict, verdict
 from leads.models import InboundLead, LeadStatus
+from leads.moments import span, timestamp
 from leads.rules import RejectionReason
-from stats.moments import span, timestamp
 
 Attempts = Sequence[DeliveryAttempt]
 
@@ -31,20 +31,14 @@ def running_attempt(lead: InboundLead, attempts: Attempts, *, now: datetime) -> 
     :param now: taken before lead and attempts were read: an attempt that began later belongs to a claim unseen here.
     """
     last = attempts[-1] if attempts else None
-    if last is None or has_outcome(last):
+    if last is None or last.has_outcome:
         return None
     return last if _is_held(lead, now) or last.requested_at >= now else None
 
 
-def has_outcome(attempt: DeliveryAttempt) -> bool:
-    """Tell whether an outcome was written down, by the gateway or with the seed's columns alone."""
-    written = (attempt.finished_at, attempt.response_status, attempt.error_message)
-    return attempt.success or any(value is not None for value in written)
-
-
 def error_text(attempt: DeliveryAttempt, *, running: DeliveryAttempt | None) -> str | None:
     """Return what went wrong with an attempt; None for one that went well or is the `running` one."""
-    if has_outcome(attempt):
+    if attempt.has_outcome:
         return attempt.error_message
     return None if attempt is running else OUTCOME_UNKNOWN
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from stats.moments import span, timestamp
+from leads.moments import span, timestamp
 
 BERLIN = timezone(timedelta(hours=1))
 

@@ -6,8 +6,8 @@ import pytest
 
 from delivery.models import DeliveryAttempt
 from delivery.retry import RetryPolicy
+from delivery.standing import OUTCOME_UNKNOWN, error_text, running_attempt, standing
 from leads.models import InboundLead
-from stats.standing import OUTCOME_UNKNOWN, error_text, has_outcome, running_attempt, standing
 
 NOW = datetime(2026, 1, 21, 10, 30, tzinfo=UTC)
 POLICY = RetryPolicy(max_attempts=5, base=timedelta(seconds=30))
@@ -177,5 +177,5 @@ def test_an_attempt_is_running_while_it_is_the_last_and_the_claim_holds(claimed_
 def test_an_outcome_may_be_written_with_the_seeds_columns_alone(columns, known):
     row = begun(1, **columns)
 
-    assert has_outcome(row) is known
+    assert row.has_outcome is known
     assert (error_text(row, running=None) == OUTCOME_UNKNOWN) is not known
