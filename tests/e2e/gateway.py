@@ -1,0 +1,301 @@
+"""The whole gateway as it runs in earnest: the Procfile's lines as processes, configured by the environment alone."""
+
+import itertools
+import json
+import re
+import shlex
+import shutil
+import sqlite3
+import subprocess
+import uuid
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import psycopg
+import requests
+from psycopg.rows import dict_row
+
+from tests.environment import ROOT, of_a_process
+from tests.processes import Process, free_port, scratch_directory, wait_until
+from tests.servers import PostgresServer, RedisServer
+
+Row = dict[str, Any]
+
+#: Quick, so that tests need not wait: leases last a second and a margin, the sweep looks twice a second.
+_DEFAULTS = {
+    "API_HOST": "127.0.0.1",
+    "CUSTOMER_API_TIMEOUT": "1s",
+    "RETRY_BACKOFF_BASE": "500ms",
+    "WORKER_POLL_INTERVAL": "500ms",
+    "WORKER_CONCURRENCY": "8",
+}
+
+_TEMPLATE = "migrated"
+_numbers = itertools.count(1)
+
+
+class Gateway:
+    """Web, worker and beat on a database of their own.
+
+        with Gateway(postgres=server, redis=other, customer_url=customer.url) as gateway:
+            answer = gateway.post({"zipcode": "66123", ...})
+            gateway.wait_for("DELIVERED", answer.json()["lead_id"])
+
+    Without `postgres` it is the embedded default: SQLite and QUEUE_TYPE=database in a directory of its own.
+
+    :param redis_database: the number of the logical database, for gateways that share a server.
+    :param env: variables of the settings, over `_DEFAULTS`.
+    """
+
+    alive: ClassVar[list["Gateway"]] = []
+
+    def __init__(
+        self,
+        *,
+        customer_url: str,
+        postgres: PostgresServer | None = None,
+        redis: RedisServer | None = None,
+        redis_database: int = 0,
+        **env: str,
+    ) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.directory = scratch_directory("gateway")
+        self.processes: dict[str, list[Process]] = {}
+        self._postgres = postgres
+        self._database = f"gateway_{next(_numbers)}"
+        self.env = of_a_process(
+            **_DEFAULTS
+            | {"API_PORT": str(self.port), "VAR_DIR": str(self.directory), "CUSTOMER_API_URL": customer_url}
+            | self._database_env()
+            | ({"QUEUE_TYPE": "redis", "REDIS_URL": redis.url_of(redis_database)} if redis else {})
+            | env
+        )
+
+    def _database_env(self) -> dict[str, str]:
+        if self._postgres is None:
+            return {"DB_NAME": str(self._sqlite_file), "QUEUE_TYPE": "database"}
+        return self._postgres.env | {"DB_NAME": self._database}
+
+    @property
+    def _sqlite_file(self) -> Path:
+        return self.directory / "lead_gateway.sqlite3"
+
+    # --- processes ---
+
+    def start(self, *, web: int = 1, worker: int = 1, beat: int = 1) -> Self:
+        """Make the database, start so many of each, and wait until they are ready."""
+        self._make_database()
+        self.alive.append(self)
+        for name, count in (("web", web), ("worker", worker), ("beat", beat)):
+            for _ in range(count):
+                self.spawn(name, wait=False)
+        for name in self.processes:
+            self._wait_for_ready(name)
+        return self
+
+    def spawn(self, name: str, *, wait: bool = True) -> Process:
+        """Start one more process by its line of the Procfile."""
+        started = self.processes.setdefault(name, [])
+        log = self.directory / f"{name}-{len(started) + 1}.log"
+        process = Process(shlex.split(procfile()[name]), env=self.env, cwd=ROOT, log=log)
+        process.start()
+        started.append(process)
+        if wait:
+            self._wait_for_ready(name)
+        return process
+
+    def running(self, name: str) -> list[Process]:
+        """Return the processes of a name that run right now."""
+        return [process for process in self.processes.get(name, []) if process.is_running]
+
+    def kill(self, name: str) -> None:
+        """End every process of that name, and what they started, with SIGKILL."""
+        for process in self.running(name):
+            process.kill()
+
+    def terminate(self, name: str) -> None:
+        """Ask every process of that name to end, as a supervisor does, and wait for it."""
+        for process in self.running(name):
+            process.stop(timeout=30)
+
+    def stop(self) -> None:
+        """End everything at once, and drop the database."""
+        for name in self.processes:
+            self.kill(name)
+        if self._postgres is not None and self._postgres.process.is_running:
+            self._postgres.drop_database(self._database)
+        self.alive.remove(self)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _wait_for_ready(self, name: str) -> None:
+        is_ready = {"web": self._web_answers, "worker": self._worker_is_ready, "beat": self._beat_has_a_schedule}[name]
+        try:
+            wait_until(lambda: self._must_run(name) and is_ready(), 60, f"{name} to be ready")
+        except TimeoutError as error:
+            raise AssertionError(f"{error}\n{self.logs(name)[-4000:]}") from None
+
+    def _must_run(self, name: str) -> bool:
+        assert self.running(name), f"{name} ended:\n{self.logs(name)[-4000:]}"
+        return True
+
+    def _web_answers(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/health", timeout=5).status_code < 500
+        except requests.RequestException:
+            return False
+
+    def _worker_is_ready(self) -> bool:
+        return re.search(r"\bready\.", self.running("worker")[-1].output()) is not None
+
+    def _beat_has_a_schedule(self) -> bool:
+        return any(self.directory.glob("celerybeat-schedule*"))
+
+    def logs(self, name: str) -> str:
+        """Return what the processes of that name wrote, stdout and stderr."""
+        return "".join(process.output() for process in self.processes.get(name, []))
+
+    def manage(self, *arguments: str) -> str:
+        """Run a command of manage.py and return its output."""
+        return manage(self.env, *arguments)
+
+    # --- from the outside ---
+
+    def post(self, payload: Any, **headers: str) -> requests.Response:
+        """Post a lead, or `payload` as it is when it is bytes; `X_Shared_Secret=...` sends X-Shared-Secret."""
+        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        return requests.post(
+            f"{self.url}/webhooks/leads", data=body, headers={"Content-Type": "application/json"} | sent, timeout=10
+        )
+
+    def accept(self, payload: Any) -> int:
+        """Post a lead that has to be taken, and return its id."""
+        answer = self.post(payload)
+        assert answer.status_code == 200, f"{answer.status_code}: {answer.text}"
+        return int(answer.json()["lead_id"])
+
+    def get(self, path: str, **headers: str) -> requests.Response:
+        return requests.get(self.url + path, headers=headers, timeout=10)
+
+    # --- in the database ---
+
+    def lead(self, lead_id: int) -> Row:
+        return self.rows(f"SELECT * FROM inbound_lead WHERE id = {int(lead_id)}")[0]
+
+    def leads(self) -> list[Row]:
+        return self.rows("SELECT * FROM inbound_lead ORDER BY id")
+
+    def attempts(self, lead_id: int) -> list[Row]:
+        """Return a lead's attempts, the first first."""
+        return self.rows(f"SELECT * FROM delivery_attempt WHERE lead_id = {int(lead_id)} ORDER BY attempt_no")
+
+    def events(self, lead_id: int) -> list[Row]:
+        """Return a lead's trail, in order."""
+        return self.rows(f"SELECT * FROM lead_event WHERE lead_id = {int(lead_id)} ORDER BY id")
+
+    def rows(self, query: str) -> list[Row]:
+        """Return what a query finds, the same on both databases: JSON read, times aware, UUIDs as text."""
+        if self._postgres is None:
+            return self._rows_of_sqlite(query)
+        with psycopg.connect(self._postgres.url_of(self._database), connect_timeout=5) as connection:
+            found = connection.cursor(row_factory=dict_row).execute(query.encode()).fetchall()
+        return [
+            {name: str(value) if isinstance(value, uuid.UUID) else value for name, value in row.items()}
+            for row in found
+        ]
+
+    def _rows_of_sqlite(self, query: str) -> list[Row]:
+        connection = sqlite3.connect(f"file:{self._sqlite_file}?mode=ro", uri=True, timeout=20)
+        try:
+            connection.row_factory = sqlite3.Row
+            return [
+                {name: _read_value(name, value) for name, value in dict(row).items()}
+                for row in connection.execute(query)
+            ]
+        finally:
+            connection.close()
+
+    def wait_for(self, status: str, lead_id: int, timeout: float = 15) -> Row:
+        """Wait until a lead has a status, and return its row."""
+        try:
+            wait_until(lambda: self.lead(lead_id)["status"] == status, timeout, status)
+        except TimeoutError:
+            row = self.lead(lead_id)
+            raise AssertionError(f"lead {lead_id} is not {status} within {timeout} s: {row}") from None
+        return self.lead(lead_id)
+
+    def wait_for_all(self, status: str, lead_ids: list[int], timeout: float = 15) -> None:
+        """Wait until every one of the leads has a status."""
+        wanted = ", ".join(map(str, lead_ids)) or "NULL"
+        others = f"SELECT id, status FROM inbound_lead WHERE id IN ({wanted}) AND status <> '{status}'"
+        try:
+            wait_until(lambda: not self.rows(others), timeout, status, pause=0.2)
+        except TimeoutError:
+            raise AssertionError(f"not {status} within {timeout} s: {self.rows(others)}") from None
+
+    def _make_database(self) -> None:
+        if self._postgres is None:
+            shutil.copy(_migrated_sqlite(), self._sqlite_file)
+        else:
+            _migrate_template(self._postgres)
+            self._postgres.create_database(self._database, template=_TEMPLATE)
+
+
+_JSON_COLUMNS = {"raw_payload", "source_headers", "normalized_payload", "customer_payload", "detail"}
+_UUID_COLUMNS = {"correlation_id", "idempotency_key", "claim_token"}
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, uuid.UUID) else value
+
+
+def _read_value(column: str, value: Any) -> Any:
+    """Give a value of SQLite the type that PostgreSQL has for it."""
+    if value is None:
+        return None
+    if column in _JSON_COLUMNS:
+        return json.loads(value)
+    if column in _UUID_COLUMNS:
+        return str(uuid.UUID(value))
+    if column == "at" or column.endswith(("_at", "_until")):
+        return datetime.fromisoformat(value).replace(tzinfo=UTC)
+    return bool(value) if column == "success" else value
+
+
+def procfile() -> dict[str, str]:
+    """Return the commands of the Procfile by name."""
+    lines = (ROOT / "Procfile").read_text().splitlines()
+    return {name: command.strip() for name, _, command in (line.partition(":") for line in lines) if command}
+
+
+def manage(env: dict[str, str], *arguments: str) -> str:
+    """Run a command of manage.py in such an environment and return its output."""
+    python = ROOT / ".venv" / "bin" / "python"
+    done = subprocess.run(
+        [python, "manage.py", *arguments], env=env, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, f"manage.py {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}"
+    return done.stdout
+
+
+@cache
+def _migrate_template(postgres: PostgresServer) -> None:
+    """Make the database that every gateway's is copied from; once a server."""
+    postgres.create_database(_TEMPLATE)
+    var = str(scratch_directory("template"))
+    manage(of_a_process(**postgres.env, DB_NAME=_TEMPLATE, VAR_DIR=var), "migrate", "--verbosity=0")
+
+
+@cache
+def _migrated_sqlite() -> Path:
+    file = scratch_directory("template") / "lead_gateway.sqlite3"
+    manage(of_a_process(DB_NAME=str(file), VAR_DIR=str(file.parent)), "migrate", "--verbosity=0")
+    return file

@@ -1,0 +1,248 @@
+"""The main path, on PostgreSQL and Redis and on the embedded default: real processes, from the Procfile."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from delivery.demo_customer import PHONE_PREFIX, DemoCustomer, LedgerRecord
+from tests.e2e.gateway import Gateway
+from tests.make import customer_payload, payload
+from tests.processes import wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+SEED_LEAD = {
+    "email": "test@example.com",
+    "phone": "+49123456789",
+    "zipcode": "66123",
+    "house": {"is_owner": True},
+}
+
+
+@pytest.fixture(
+    scope="module",
+    params=["PostgreSQL and Redis", pytest.param("embedded", marks=pytest.mark.embedded)],
+)
+def gateway(request: pytest.FixtureRequest, running_customer: DemoCustomer) -> Iterator[Gateway]:
+    servers: dict[str, Any] = {}
+    if request.param != "embedded":
+        names = ("postgres", "redis")
+        servers = {name: request.getfixturevalue(name) for name in names} | {"redis_database": 1}
+    with Gateway(customer_url=running_customer.url, CUSTOMER_API_TOKEN="the-customers-token", **servers) as running:
+        yield running
+
+
+def requests_for(customer: DemoCustomer, gateway: Gateway, lead_id: int) -> list[LedgerRecord]:
+    key = gateway.lead(lead_id)["idempotency_key"]
+    return [request for request in customer.requests if request["idempotency_key"] == key]
+
+
+def gaps(requests: list[LedgerRecord]) -> list[float]:
+    """The seconds between requests, by the customer's clock."""
+    times = [datetime.fromisoformat(request["time"]) for request in requests]
+    return [(later - earlier).total_seconds() for earlier, later in pairwise(times)]
+
+
+def trail(gateway: Gateway, lead_id: int) -> list[tuple[str, str | None]]:
+    return [(event["kind"], event["to_status"]) for event in gateway.events(lead_id)]
+
+
+def test_the_seeds_lead_is_delivered(gateway: Gateway, customer: DemoCustomer) -> None:
+    answer = gateway.post(SEED_LEAD)
+
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body == {"lead_id": body["lead_id"], "status": "RECEIVED", "correlation_id": body["correlation_id"]}
+    assert answer.headers["X-Correlation-ID"] == body["correlation_id"]
+    lead = gateway.wait_for("DELIVERED", body["lead_id"])
+    assert lead["raw_payload"] == lead["normalized_payload"] == SEED_LEAD
+    assert lead["customer_payload"] == {
+        "phone": "+49123456789",
+        "product": {"name": "solar_panel_installation"},
+        "attributes": [],
+    }
+    assert (lead["rejection_reason"], lead["next_attempt_at"], lead["claim_token"]) == (None, None, None)
+
+    [request] = requests_for(customer, gateway, lead["id"])
+    assert request["payload"] == lead["customer_payload"]
+    assert request["booked"]
+    assert request["correlation_id"] == lead["correlation_id"] == body["correlation_id"]
+
+
+def test_the_trail_of_a_delivered_lead_is_complete(gateway: Gateway, customer: DemoCustomer) -> None:
+    lead_id = gateway.accept(payload())
+    gateway.wait_for("DELIVERED", lead_id)
+
+    [attempt] = gateway.attempts(lead_id)
+    assert (attempt["attempt_no"], attempt["success"], attempt["response_status"]) == (1, True, 200)
+    assert attempt["error_message"] is None
+    assert '"accepted"' in attempt["response_body"]
+    assert attempt["requested_at"] <= attempt["finished_at"]
+    assert trail(gateway, lead_id) == [
+        ("received", None),
+        ("status", "READY"),
+        ("mapped", None),
+        ("attempt_started", None),
+        ("attempt_finished", None),
+        ("status", "DELIVERED"),
+    ]
+    events = gateway.events(lead_id)
+    assert [event["actor"] for event in events] == ["webhook"] + ["worker"] * 5
+    assert {event["correlation_id"] for event in events} == {gateway.lead(lead_id)["correlation_id"]}
+
+
+def test_attributes_that_fit_go_out_and_others_are_left_out_and_named(gateway: Gateway, customer: DemoCustomer) -> None:
+    lead_id = gateway.accept(payload(solar_offer_type="Kaufen", solar_energy_consumption="a lot", hobby="chess"))
+    lead = gateway.wait_for("DELIVERED", lead_id)
+
+    [request] = requests_for(customer, gateway, lead_id)
+    assert request["payload"] == customer_payload(attributes=[{"name": "solar_offer_type", "value": "Kaufen"}])
+    assert lead["raw_payload"]["hobby"] == "chess"
+    [mapped] = [event for event in gateway.events(lead_id) if event["kind"] == "mapped"]
+    assert list(mapped["detail"]["omitted"]) == ["solar_energy_consumption"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"zipcode": "65123"}, "ZIP_NOT_66XXX"),
+        ({"zipcode": ...}, "ZIP_NOT_66XXX"),
+        ({"house": {"is_owner": False}}, "NOT_HOMEOWNER"),
+        ({"house": {"is_owner": "true"}}, "NOT_HOMEOWNER"),
+        ({"zipcode": "10115", "house": {"is_owner": False}}, "ZIP_NOT_66XXX"),
+    ],
+)
+def test_a_lead_against_the_rules_is_rejected_and_never_sent(
+    gateway: Gateway, customer: DemoCustomer, changes: dict[str, Any], reason: str
+) -> None:
+    lead_id = gateway.accept(payload(changes))
+
+    lead = gateway.wait_for("REJECTED", lead_id)
+    assert lead["rejection_reason"] == reason
+    assert (lead["normalized_payload"], lead["customer_payload"], lead["next_attempt_at"]) == (None, None, None)
+    assert trail(gateway, lead_id) == [("received", None), ("status", "REJECTED")]
+    assert gateway.attempts(lead_id) == []
+    assert requests_for(customer, gateway, lead_id) == []
+
+
+def test_a_lead_without_a_phone_fails_and_is_never_sent(gateway: Gateway, customer: DemoCustomer) -> None:
+    lead_id = gateway.accept(payload(phone=...))
+
+    lead = gateway.wait_for("FAILED", lead_id)
+    assert (lead["rejection_reason"], lead["next_attempt_at"]) == ("MISSING_REQUIRED_FIELD", None)
+    assert gateway.attempts(lead_id) == []
+    assert requests_for(customer, gateway, lead_id) == []
+
+
+def test_the_same_payload_again_is_recognised_and_not_sent_twice(gateway: Gateway, customer: DemoCustomer) -> None:
+    sent = payload()
+    lead_id = gateway.accept(sent)
+    gateway.wait_for("DELIVERED", lead_id)
+
+    again = gateway.post(sent)
+
+    assert again.status_code == 200
+    assert again.json() == {
+        "lead_id": lead_id,
+        "status": "DELIVERED",
+        "correlation_id": again.headers["X-Correlation-ID"],
+        "duplicate": True,
+    }
+    assert trail(gateway, lead_id)[-1] == ("duplicate", None)
+    assert len(requests_for(customer, gateway, lead_id)) == 1
+
+
+def test_a_failing_customer_is_tried_five_times_on_schedule(gateway: Gateway, customer: DemoCustomer) -> None:
+    lead_id = gateway.accept(payload(phone=f"{PHONE_PREFIX}503"))
+    gateway.wait_for("FAILED", lead_id)
+    meanwhile = gateway.post(payload())  # others are not held up
+    assert meanwhile.status_code == 200
+    assert meanwhile.elapsed.total_seconds() < 0.5
+    gateway.wait_for("DELIVERED", meanwhile.json()["lead_id"], timeout=2)
+
+    lead = gateway.wait_for("PERMANENTLY_FAILED", lead_id, timeout=20)
+
+    requests = requests_for(customer, gateway, lead_id)
+    assert gaps(requests) == [pytest.approx(0.5 * 2**n + 0.2, abs=0.3) for n in range(4)]
+    assert {request["correlation_id"] for request in requests} == {lead["correlation_id"]}
+    attempts = gateway.attempts(lead_id)
+    assert [attempt["attempt_no"] for attempt in attempts] == [1, 2, 3, 4, 5]
+    assert {(attempt["response_status"], attempt["success"]) for attempt in attempts} == {(503, False)}
+    assert (lead["next_attempt_at"], lead["customer_payload"]["phone"]) == (None, f"{PHONE_PREFIX}503")
+    statuses = [to for kind, to in trail(gateway, lead_id) if kind == "status"]
+    assert statuses == ["READY", "FAILED", "PERMANENTLY_FAILED"]
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 409, 422])
+def test_a_4xx_is_never_retried(gateway: Gateway, customer: DemoCustomer, status: int) -> None:
+    lead_id = gateway.accept(payload(phone=f"{PHONE_PREFIX}{status}"))
+
+    lead = gateway.wait_for("PERMANENTLY_FAILED", lead_id)
+    assert lead["next_attempt_at"] is None
+    [attempt] = gateway.attempts(lead_id)
+    assert (attempt["response_status"], attempt["success"]) == (status, False)
+    assert len(requests_for(customer, gateway, lead_id)) == 1
+
+
+def test_retry_after_of_a_429_is_honoured(gateway: Gateway, customer: DemoCustomer) -> None:
+    customer.set_mode("status=429&retry_after=3&fail_first=1")
+    lead_id = gateway.accept(payload())
+
+    gateway.wait_for("DELIVERED", lead_id)
+
+    assert gaps(requests_for(customer, gateway, lead_id)) == [pytest.approx(3.2, abs=0.3)]
+    assert [attempt["response_status"] for attempt in gateway.attempts(lead_id)] == [429, 200]
+
+
+@pytest.mark.parametrize("mode", ["reset=1", "close=1", "garbage=1", "status=500", "hang=1"])
+def test_a_lead_gets_through_after_a_customers_failure(gateway: Gateway, customer: DemoCustomer, mode: str) -> None:
+    customer.set_mode(f"{mode}&fail_first=1")
+    lead_id = gateway.accept(payload())
+
+    gateway.wait_for("DELIVERED", lead_id)
+
+    first, second = gateway.attempts(lead_id)
+    assert (first["success"], second["success"]) == (False, True)
+    assert first["finished_at"] is not None
+    if mode != "status=500":
+        assert first["response_status"] is None
+        assert first["error_message"]
+
+
+def test_a_lead_booked_before_the_connection_broke_is_recognised_by_its_key(
+    gateway: Gateway, customer: DemoCustomer
+) -> None:
+    customer.set_mode("reset=after&fail_first=1")
+    lead_id = gateway.accept(payload())
+
+    gateway.wait_for("DELIVERED", lead_id)
+
+    requests = requests_for(customer, gateway, lead_id)
+    assert [request["booked"] for request in requests] == [True, False]
+    assert [request["duplicate"] for request in requests] == [False, True]
+
+
+def test_answers_stay_fast_while_the_customer_hangs(gateway: Gateway, customer: DemoCustomer) -> None:
+    customer.set_mode("hang=1")
+    answers = [gateway.post(payload()) for _ in range(30)]
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert max(answer.elapsed.total_seconds() for answer in answers) < 0.5
+    wait_until(lambda: customer.requests[-1]["outcome"] == "hang", 5, "the customer to hang")
+    customer.set_mode("")
+    gateway.wait_for_all("DELIVERED", [answer.json()["lead_id"] for answer in answers], timeout=30)
+
+
+def test_no_personal_data_is_logged(gateway: Gateway) -> None:
+    lead_id = gateway.accept(payload(email="anna.schmidt@example.com", phone="+49681998877"))
+    gateway.wait_for("DELIVERED", lead_id)
+
+    assert f'"lead_id": {lead_id}' in gateway.logs("worker")
+    for name in ("web", "worker", "beat"):
+        log = gateway.logs(name)
+        assert "anna.schmidt" not in log
+        assert "681998877" not in log
+        assert "the-customers-token" not in log

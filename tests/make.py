@@ -1,0 +1,89 @@
+"""Builders of what the tests need in the database. Every argument is optional; what is not given is ordinary."""
+
+import itertools
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from delivery.models import DeliveryAttempt
+from leads.lifecycle import record
+from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
+from leads.normalization import normalize
+
+#: The telephone number and the product of the seed's example.
+PHONE = "+49123456789"
+PRODUCT = "solar_panel_installation"
+
+#: A moment like any other, for what has to have happened sometime.
+NOON = datetime(2026, 1, 21, 12, 0, tzinfo=UTC)
+
+_numbers = itertools.count(1)
+
+#: The states in which a lead has been normalized and mapped.
+_MAPPED = {LeadStatus.READY, LeadStatus.DELIVERED, LeadStatus.FAILED, LeadStatus.PERMANENTLY_FAILED}
+_CLOSED = {LeadStatus.REJECTED, LeadStatus.DELIVERED, LeadStatus.PERMANENTLY_FAILED}
+
+
+def payload(changes: Mapping[str, Any] | None = None, /, **more: Any) -> dict[str, Any]:
+    """Return the payload of the seed's curl, with a fresh e-mail address so that it is nobody's duplicate.
+
+    A field that is set to `...` is left out.
+    """
+    fields: dict[str, Any] = {
+        "email": f"lead{next(_numbers)}@example.com",
+        "phone": PHONE,
+        "zipcode": "66123",
+        "house": {"is_owner": True},
+    }
+    fields |= {**(changes or {}), **more}
+    return {name: value for name, value in fields.items() if value is not ...}
+
+
+def customer_payload(**changes: Any) -> dict[str, Any]:
+    """Return what goes out for `payload()`."""
+    return {"phone": PHONE, "product": {"name": PRODUCT}, "attributes": []} | changes
+
+
+def lead(**columns: Any) -> InboundLead:
+    """Store a lead: received just now and due, or as its `status` would have left it."""
+    status = columns.setdefault("status", LeadStatus.RECEIVED)
+    raw = columns.setdefault("raw_payload", payload())
+    columns.setdefault("correlation_id", uuid.uuid4())
+    columns.setdefault("idempotency_key", uuid.uuid4())
+    if status in _MAPPED:
+        columns.setdefault("normalized_payload", normalize(raw))
+        columns.setdefault("customer_payload", customer_payload())
+        columns.setdefault("mapping_sha256", "0" * 64)
+    if status in _CLOSED:
+        columns.setdefault("next_attempt_at", None)
+    if status == LeadStatus.REJECTED:
+        columns.setdefault("rejection_reason", "ZIP_NOT_66XXX")
+    return InboundLead.objects.create(**columns)
+
+
+def attempt(lead: InboundLead | None = None, **columns: Any) -> DeliveryAttempt:
+    """Store an attempt, the next of its lead: one that the customer answered with 503, unless told otherwise.
+
+    `finished_at=None` makes it one whose outcome nobody knows.
+    """
+    of = lead or make_lead(status=LeadStatus.FAILED)
+    columns.setdefault("attempt_no", DeliveryAttempt.objects.filter(lead=of).count() + 1)
+    columns.setdefault("requested_at", NOON)
+    columns.setdefault("finished_at", columns["requested_at"])
+    if columns["finished_at"] is not None:
+        columns.setdefault("response_status", 503)
+        columns.setdefault("duration_ms", 120)
+        columns.setdefault("success", 200 <= (columns["response_status"] or 0) < 300)
+    return DeliveryAttempt.objects.create(lead=of, **columns)
+
+
+def event(lead: InboundLead | None = None, kind: EventKind = EventKind.RECEIVED, **columns: Any) -> LeadEvent:
+    """Store an event of a lead's trail."""
+    of = lead or make_lead()
+    told: dict[str, Any] = {"actor": "webhook", "at": NOON, **columns}
+    record(of, kind, **told)
+    return LeadEvent.objects.filter(lead=of).latest("id")
+
+
+make_lead = lead  # `lead` is also the name of an argument

@@ -1,0 +1,262 @@
+"""Private PostgreSQL and Redis servers: the machine's own binaries, on free ports, in directories that go away."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+from redis import Redis, RedisError
+
+from tests.processes import Process, free_port, scratch_directory, wait_until
+
+#: What a server needs of the environment, and nothing that would configure it behind our back (PGDATA, PGHOST, ...).
+_ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+
+
+class ServerMissing(RuntimeError):
+    """A server's binary is not on this machine; the message says what to install."""
+
+
+class Server:
+    """What both servers have in common: one process, one port that stays, faults on demand.
+
+    A context manager; left behind, it ends with the tests all the same.
+    """
+
+    name: str
+    port: int
+    #: The signal at which the server shuts down in order, without waiting for its clients.
+    shutdown = signal.SIGTERM
+
+    @cached_property
+    def process(self) -> Process:
+        """The server's process, not started yet; its directory is made on first use.
+
+        :raises ServerMissing: the machine has no such server.
+        """
+        raise NotImplementedError
+
+    def answers(self) -> bool:
+        """Tell whether a client gets an answer right now, from this very server; waits two seconds at most."""
+        raise NotImplementedError
+
+    def start(self) -> Self:
+        """Start, and wait until it answers."""
+        self.process.start()
+        wait_until(self._is_up, 30, f"the start of {self.name}")
+        return self
+
+    def _is_up(self) -> bool:
+        if not self.process.is_running:
+            raise RuntimeError(f"{self.name} ended with {self.process.exit_code}:\n{self.process.output()[-2000:]}")
+        return self.answers()
+
+    def stop(self) -> None:
+        """Shut down in order. Whoever is connected is cut off."""
+        self.process.stop(self.shutdown)
+
+    def kill(self) -> None:
+        """End every process of the server with SIGKILL."""
+        self.process.kill()
+
+    def restart(self) -> None:
+        """Shut down in order if it runs, and start again: same port, same files."""
+        self.stop()
+        self.start()
+
+    def freeze(self) -> None:
+        """Let it answer nothing. The kernel still accepts connections for it."""
+        self.process.freeze()
+
+    def thaw(self) -> None:
+        """Undo `freeze`."""
+        self.process.thaw()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        shutil.rmtree(self.process.cwd, ignore_errors=True)
+
+
+class PostgresServer(Server):
+    """A PostgreSQL cluster that trusts everybody on the loopback and on its socket.
+
+    :param durable: commit as in production, through to the disk; else faster, and a kill may lose commits.
+    """
+
+    name = "PostgreSQL"
+    user = "postgres"
+    shutdown = signal.SIGINT
+
+    def __init__(self, *, durable: bool = False) -> None:
+        self.port = free_port()
+        self._durable = durable
+
+    @cached_property
+    def process(self) -> Process:
+        directory, account = scratch_directory("pg"), _unprivileged_account()
+        if account:
+            shutil.chown(directory, account)
+        made = Process(
+            self._initdb(directory), env=_ENVIRONMENT, cwd=directory, log=directory / "initdb.log", user=account
+        )
+        made.start()
+        if made.wait() != 0:
+            raise RuntimeError(f"initdb failed:\n{made.output()}")
+        return Process(
+            self._command(directory), env=_ENVIRONMENT, cwd=directory, log=directory / "postgres.log", user=account
+        )
+
+    def _initdb(self, directory: Path) -> list[str]:
+        data = ["-D", str(directory / "data"), "--no-sync"]
+        return [str(postgres_binary("initdb")), *data, "-U", self.user, "-A", "trust", "-E", "UTF8", "--locale=C"]
+
+    def _command(self, directory: Path) -> list[str]:
+        settings: dict[str, Any] = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": directory,
+            "max_connections": 200,
+            "shared_buffers": "32MB",
+            "autovacuum_naptime": "1d",
+            "log_min_messages": "fatal",
+        }
+        if not self._durable:
+            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return [str(postgres_binary("postgres")), "-D", str(directory / "data"), *options]
+
+    @property
+    def url(self) -> str:
+        return self.url_of("postgres")
+
+    def url_of(self, database: str) -> str:
+        return f"postgresql://{self.user}@127.0.0.1:{self.port}/{database}"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The variables by which the gateway finds the server; DB_NAME is the caller's."""
+        return {"DB_HOST": "127.0.0.1", "DB_PORT": str(self.port), "DB_USER": self.user, "DB_SSLMODE": "disable"}
+
+    def answers(self) -> bool:
+        try:
+            with psycopg.connect(self.url, connect_timeout=2) as connection:
+                return connection.execute("SHOW data_directory").fetchone() == (str(self.process.cwd / "data"),)
+        except psycopg.OperationalError:
+            return False
+
+    def execute(self, statement: str) -> None:
+        """Run one statement, outside of a transaction and of every gateway's database."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def create_database(self, name: str, *, template: str = "template1") -> None:
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database, whoever is connected to it."""
+        self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+class RedisServer(Server):
+    """A Redis that keeps everything in memory.
+
+    :param appendonly: write every command to the disk before answering, so that a restart loses nothing.
+    """
+
+    name = "Redis"
+
+    def __init__(self, *, appendonly: bool = False) -> None:
+        self.port = free_port()
+        self._appendonly = appendonly
+
+    @cached_property
+    def process(self) -> Process:
+        directory = scratch_directory("redis")
+        return Process(self._command(directory), env=_ENVIRONMENT, cwd=directory, log=directory / "redis.log")
+
+    def _command(self, directory: Path) -> list[str]:
+        files = ["--appendonly", "yes", "--appendfsync", "always"] if self._appendonly else ["--appendonly", "no"]
+        address = ["--bind", "127.0.0.1", "--port", str(self.port)]
+        limits = ["--databases", "64", "--maxmemory-policy", "noeviction"]
+        return [str(redis_binary()), *address, "--save", "", *files, *limits, "--dir", str(directory)]
+
+    @property
+    def url(self) -> str:
+        return self.url_of(0)
+
+    def url_of(self, database: int) -> str:
+        return f"redis://127.0.0.1:{self.port}/{database}"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The variables by which the gateway finds the server."""
+        return {"QUEUE_TYPE": "redis", "REDIS_URL": self.url}
+
+    def client(self, database: int = 0) -> Redis:
+        """Return a client that gives up after two seconds."""
+        return Redis.from_url(self.url_of(database), socket_timeout=2, socket_connect_timeout=2)
+
+    def answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return client.info("server")["process_id"] == self.process.pid
+        except RedisError:
+            return False
+
+    def flush(self) -> None:
+        """Forget everything, in all databases."""
+        with self.client() as client:
+            client.flushall()
+
+
+# --- where the binaries are ------------------------------------------------------------------------------------------
+
+
+def postgres_binary(name: str) -> Path:
+    """Return the path of a PostgreSQL server program, of the newest version found.
+
+    :raises ServerMissing: there is none.
+    """
+    for directory in _postgres_directories():
+        if (directory / name).is_file():
+            return directory / name
+    raise ServerMissing(f"PostgreSQL's program {name!r} is not on this machine: install Debian's package `postgresql`")
+
+
+def _postgres_directories() -> Iterator[Path]:
+    if pg_config := shutil.which("pg_config"):
+        asked = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
+        yield Path(asked.stdout.strip() or "/nowhere")
+    versions = Path("/usr/lib/postgresql").glob("[0-9]*/bin")
+    yield from sorted(versions, key=lambda path: float(path.parent.name), reverse=True)
+    yield from map(Path, os.environ.get("PATH", os.defpath).split(os.pathsep))
+
+
+def redis_binary() -> Path:
+    """Return the path of the Redis server.
+
+    :raises ServerMissing: there is none.
+    """
+    if found := shutil.which("redis-server"):
+        return Path(found)
+    raise ServerMissing("The program 'redis-server' is not on this machine: install Debian's package `redis-server`")
+
+
+def _unprivileged_account() -> str | None:
+    """Return whom PostgreSQL should run as, which refuses to run as root; None: as whoever we are."""
+    if os.geteuid() != 0:
+        return None
+    accounts = {account.pw_name for account in pwd.getpwall()}
+    for name in ("postgres", "nobody"):
+        if name in accounts:
+            return name
+    raise ServerMissing("PostgreSQL refuses to run as root, and there is no account `postgres` or `nobody`")

@@ -1,0 +1,597 @@
+"""The Docker files, as far as they can be tried without Docker: what they say, and that what the image holds runs."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import threading
+import venv
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib import metadata
+from pathlib import Path
+from shutil import copy, copytree, ignore_patterns
+from typing import Any
+
+import pytest
+import requests
+import yaml
+from django.core.management import get_commands
+from packaging.requirements import Requirement
+
+from leadgateway import settings
+from leadgateway.env import parse_duration
+from tests.environment import ROOT
+from tests.processes import Process, free_port, scratch_directory, wait_until
+from tests.servers import PostgresServer, RedisServer
+
+Service = dict[str, Any]
+
+#: Which line of the Procfile each service runs.
+PROCESSES = {"api": "web", "worker": "worker", "beat": "beat"}
+GATEWAY = ("migrate", *PROCESSES, "customer")
+
+#: The settings know them, but in a container they are fixed.
+FIXED_IN_THE_IMAGE = {"API_HOST", "API_PORT", "VAR_DIR"}
+#: Read by gunicorn itself.
+NOT_OURS = {"FORWARDED_ALLOW_IPS"}
+#: Other in Docker than the documented default, since the neighbours have other names there.
+OTHER_IN_DOCKER = {"DB_HOST", "REDIS_URL", "CUSTOMER_API_URL", "ALLOWED_HOSTS"} | NOT_OURS
+
+VARIABLE = re.compile(r"\$\{(?P<name>[A-Z_]+):-(?P<default>[^}]*)\}")
+
+
+# --- how the files are read ------------------------------------------------------------------------------------------
+
+
+def _read(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def _compose(**dotenv: str) -> dict[str, Any]:
+    """Return docker-compose.yml as Compose would see it with such a `.env`."""
+    return _filled(yaml.safe_load(_read("docker-compose.yml")), dotenv)
+
+
+def _filled(node: Any, dotenv: Mapping[str, str]) -> Any:
+    if isinstance(node, dict):
+        return {key: _filled(value, dotenv) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_filled(value, dotenv) for value in node]
+    if isinstance(node, str):
+        filled = VARIABLE.sub(lambda found: dotenv.get(found["name"]) or found["default"], node)
+        return filled.replace("$$", "$")
+    return node
+
+
+def _service(name: str, **dotenv: str) -> Service:
+    return _compose(**dotenv)["services"][name]
+
+
+def _environment(name: str, **dotenv: str) -> dict[str, str]:
+    return _service(name, **dotenv)["environment"]
+
+
+def _procfile() -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in _read("Procfile").splitlines())
+
+
+def _instructions() -> list[tuple[str, str]]:
+    """Return the Dockerfile as instructions and what follows them."""
+    code = re.sub(r"^\s*#.*\n", "", _read("Dockerfile"), flags=re.MULTILINE).replace("\\\n", " ")
+    return [(word, rest) for line in code.splitlines() if line for word, rest in [line.split(None, 1)]]
+
+
+def _final_stage() -> list[tuple[str, str]]:
+    found = _instructions()
+    return found[max(number for number, (word, _) in enumerate(found) if word == "FROM") :]
+
+
+def _only(word: str) -> str:
+    """Return what follows the only such instruction of the final stage."""
+    [rest] = [rest for found, rest in _final_stage() if found == word]
+    return rest
+
+
+def _copied() -> list[str]:
+    """Return what the final stage copies from the checkout."""
+    copies = [rest.split() for word, rest in _final_stage() if word == "COPY" and not rest.startswith("--from")]
+    return [source for words in copies for source in words[:-1]]
+
+
+def _in_build_context(path: str) -> bool:
+    """Tell whether .dockerignore lets a file through: the last line that fits it, or a folder around it, decides."""
+    parents = ["/".join(path.split("/")[: depth + 1]) for depth in range(path.count("/") + 1)]
+    let_through = True
+    for line in _read(".dockerignore").splitlines():
+        if line and not line.startswith("#") and any(_fits(line.removeprefix("!"), part) for part in parents):
+            let_through = line.startswith("!")
+    return let_through
+
+
+def _fits(pattern: str, path: str) -> bool:
+    if pattern.startswith("**/"):
+        return fnmatch(path.rpartition("/")[2], pattern[3:])
+    return path.count("/") == pattern.count("/") and fnmatch(path, pattern)
+
+
+# --- docker-compose.yml ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("service", "process"), PROCESSES.items())
+def test_a_service_runs_the_line_of_the_procfile(service: str, process: str) -> None:
+    assert _service(service)["command"] == _procfile()[process]
+
+
+def test_every_dollar_sign_is_a_variable_with_a_default_or_is_escaped() -> None:
+    code = re.sub(r"(^|\s)#.*", "", _read("docker-compose.yml"))
+    assert "$" in code
+    assert "$" not in VARIABLE.sub("", code).replace("$$", "")
+
+
+@pytest.mark.parametrize("service", GATEWAY)
+def test_a_service_is_given_every_variable_of_the_settings_and_no_other(service: str) -> None:
+    assert set(_environment(service)) - NOT_OURS == set(settings.env.names) - FIXED_IN_THE_IMAGE
+
+
+def test_what_dotenv_says_reaches_the_service() -> None:
+    given = {name: f"given-{name}" for name in settings.env.names}
+    environment = _environment("worker", **given)
+    assert all(value.endswith(f"given-{name}") for name, value in environment.items() if name not in NOT_OURS)
+
+
+def test_a_default_is_the_documented_one_unless_docker_needs_another() -> None:
+    documented = dict(re.findall(r"^# ([A-Z_]+)=(.*)$", _read("config/env.example"), re.MULTILINE))
+    given = {name: value for name, value in _environment("api").items() if value and name not in OTHER_IN_DOCKER}
+    assert given == {name: documented[name] for name in given}
+
+
+def test_the_hosts_that_are_needed_inside_stay_allowed() -> None:
+    hosts = _environment("api", ALLOWED_HOSTS="leads.example.com")["ALLOWED_HOSTS"].split(",")
+    assert {"localhost", "127.0.0.1", "api", "leads.example.com"} <= set(hosts)
+
+
+def test_only_the_host_itself_reaches_the_servers_and_all_the_world_the_api() -> None:
+    ports = {name: service["ports"] for name, service in _compose()["services"].items() if "ports" in service}
+    assert ports == {
+        "api": ["0.0.0.0:8080:8080"],
+        "postgres": ["127.0.0.1:5432:5432"],
+        "redis": ["127.0.0.1:6379:6379"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("service", "dotenv", "port"),
+    [
+        ("api", {"API_HOST": "127.0.0.1", "API_PORT": "9090"}, "127.0.0.1:9090:8080"),
+        ("postgres", {"POSTGRES_PORT": "5433"}, "127.0.0.1:5433:5432"),
+        ("redis", {"REDIS_PORT": "6380"}, "127.0.0.1:6380:6379"),
+    ],
+)
+def test_a_published_port_can_be_moved_and_the_guide_says_how(service: str, dotenv: dict[str, str], port: str) -> None:
+    assert _service(service, **dotenv)["ports"] == [port]
+    assert all(f"`{name}`" in _read("DOCKER.md") for name in dotenv)
+
+
+def test_the_database_is_made_as_the_gateway_will_ask_for_it() -> None:
+    dotenv = {"DB_USER": "someone", "DB_PASSWORD": "something", "DB_NAME": "somewhere"}
+    asked = _environment("api", **dotenv)
+    assert _environment("postgres", **dotenv) == {
+        "POSTGRES_USER": asked["DB_USER"],
+        "POSTGRES_PASSWORD": asked["DB_PASSWORD"],
+        "POSTGRES_DB": asked["DB_NAME"],
+    }
+
+
+def test_the_neighbours_are_asked_for_by_the_names_of_their_services() -> None:
+    environment = _environment("worker")
+    services = _compose()["services"]
+    assert environment["DB_HOST"] in services
+    assert environment["REDIS_URL"] == "redis://redis:6379/0"
+    assert environment["CUSTOMER_API_URL"] == "http://customer:8081/"
+    assert services["customer"]["command"] == "python manage.py fake_customer_api --host 0.0.0.0 --port 8081"
+
+
+def test_redis_keeps_its_queue_and_never_evicts_it() -> None:
+    command = shlex.split(_service("redis")["command"])
+    options = dict(zip(command[1::2], command[2::2], strict=True))
+    assert options == {"--appendonly": "yes", "--appendfsync": "everysec", "--maxmemory-policy": "noeviction"}
+
+
+def test_the_database_is_ready_only_once_it_answers_over_tcp() -> None:
+    kind, command = _service("postgres")["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+    assert command == 'pg_isready -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB"'
+
+
+def test_the_migration_waits_for_the_database_and_ends() -> None:
+    migrate = _service("migrate")
+    assert migrate["command"] == "python manage.py migrate"
+    assert migrate["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    assert migrate["restart"] == "no"
+
+
+@pytest.mark.parametrize("service", PROCESSES)
+def test_a_process_waits_for_the_migration_and_the_queue(service: str) -> None:
+    assert _service(service)["depends_on"] == {
+        "migrate": {"condition": "service_completed_successfully"},
+        "redis": {"condition": "service_healthy"},
+    }
+
+
+def test_whatever_is_waited_for_has_a_health_check() -> None:
+    services = _compose()["services"]
+    waited_for = {
+        name
+        for service in services.values()
+        for name, wait in service.get("depends_on", {}).items()
+        if wait["condition"] == "service_healthy"
+    }
+    assert waited_for == {"postgres", "redis"}
+    assert all("test" in services[name]["healthcheck"] for name in waited_for)
+
+
+@pytest.mark.parametrize("service", GATEWAY)
+def test_only_the_api_is_asked_for_its_health(service: str) -> None:
+    assert _service(service).get("healthcheck") == (None if service == "api" else {"disable": True})
+
+
+def test_everything_but_the_migration_is_started_again() -> None:
+    restart = {name: service["restart"] for name, service in _compose()["services"].items()}
+    assert {name for name, policy in restart.items() if policy != "unless-stopped"} == {"migrate"}
+
+
+def test_beat_is_one() -> None:
+    assert not {"deploy", "scale"} & set(_service("beat"))
+    assert [name for name in _compose()["services"] if " beat" in _service(name).get("command", "")] == ["beat"]
+
+
+def test_only_the_demo_customer_has_to_be_asked_for() -> None:
+    profiles = {name: service["profiles"] for name, service in _compose()["services"].items() if "profiles" in service}
+    assert profiles == {"customer": ["demo"]}
+
+
+@pytest.mark.parametrize("service", GATEWAY)
+def test_the_processes_share_one_volume_where_the_image_keeps_its_own(service: str) -> None:
+    [var_dir] = re.findall(r"VAR_DIR=(\S+)", " ".join(rest for word, rest in _final_stage() if word == "ENV"))
+    assert _service(service)["volumes"] == [f"var:{var_dir}"]
+
+
+def test_what_must_last_is_in_a_named_volume() -> None:
+    compose = _compose()
+    mounted = {mount.split(":")[0] for service in compose["services"].values() for mount in service.get("volumes", [])}
+    assert mounted == set(compose["volumes"]) == {"postgres-data", "redis-data", "var"}
+
+
+@pytest.mark.parametrize("service", GATEWAY)
+def test_a_process_may_do_no_more_than_it_needs(service: str) -> None:
+    found = _service(service)
+    assert found["read_only"] is True
+    assert found["cap_drop"] == ["ALL"]
+    assert found["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("service", GATEWAY)
+def test_an_image_name_is_not_shared_which_some_versions_of_compose_cannot_build(service: str) -> None:
+    assert _service(service)["build"] == "."
+    assert "image" not in _service(service)
+
+
+def test_the_worker_has_the_time_to_finish_a_delivery() -> None:
+    exchange = parse_duration(_environment("worker")["CUSTOMER_API_TIMEOUT"])
+    margin = parse_duration(_service("worker")["stop_grace_period"]) - exchange
+    assert margin >= parse_duration("5s")
+
+
+def test_the_api_has_the_time_to_finish_its_requests() -> None:
+    [graceful] = re.findall(r"^graceful_timeout = (\d+)", _read("leadgateway/gunicorn.py"), re.MULTILINE)
+    assert parse_duration(_service("api")["stop_grace_period"]) >= parse_duration(f"{int(graceful) + 5}s")
+
+
+def test_no_log_fills_the_disk() -> None:
+    for service in _compose()["services"].values():
+        assert service["logging"]["options"] == {"max-size": "10m", "max-file": "5"}
+
+
+# --- Dockerfile and .dockerignore ------------------------------------------------------------------------------------
+
+
+def test_the_image_starts_the_web_server_of_the_procfile() -> None:
+    assert json.loads(_only("CMD")) == shlex.split(_procfile()["web"])
+
+
+def test_both_stages_have_the_same_python_of_a_fixed_minor_version() -> None:
+    stages = [rest for word, rest in _instructions() if word == "FROM"]
+    assert stages == ["python:3.11-slim-bookworm AS builder", "python:3.11-slim-bookworm"]
+
+
+def test_nothing_runs_as_root() -> None:
+    words = [word for word, _ in _final_stage()]
+    assert _only("USER") == "gateway"
+    assert max(number for number, word in enumerate(words) if word == "RUN") < words.index("USER") < words.index("CMD")
+
+
+def test_nothing_is_built_in_the_final_stage() -> None:
+    runs = " ".join(rest for word, rest in _final_stage() if word == "RUN")
+    assert re.findall(r"apt-get install ([^&]*?) +&", runs) == ["--yes --no-install-recommends iputils-ping"]
+    assert not re.search(r"\b(pip|gcc|curl|wget|make)\b", runs)
+
+
+def test_the_image_holds_what_runs_and_nothing_else() -> None:
+    packages = {"config", "delivery", "leadgateway", "leads", "stats"}
+    assert set(_copied()) == packages | {"manage.py", "Procfile", "requirements.txt"}
+    assert all((ROOT / source).exists() for source in _copied())
+
+
+def test_a_folder_keeps_its_name_in_the_image() -> None:
+    copies = [rest.split() for word, rest in _final_stage() if word == "COPY" and not rest.startswith("--from")]
+    assert all(words[0] == words[1] for words in copies if (ROOT / words[0]).is_dir())
+
+
+def test_what_is_copied_is_in_the_build_context() -> None:
+    assert all(_in_build_context(source) for source in _copied())
+
+
+@pytest.mark.parametrize("path", ["leads/views.py", "leads/static/leads/admin.css", "config/env.example"])
+def test_a_file_of_the_service_gets_into_the_build_context(path: str) -> None:
+    assert _in_build_context(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".env",
+        ".env.production",
+        "config/.env",
+        "var/secret_key",
+        "var/lead_gateway.sqlite3",
+        ".venv/bin/python",
+        ".git/config",
+        "tests/conftest.py",
+        "leads/__pycache__/views.cpython-311.pyc",
+        "lead_gateway.dump",
+        "secrets/customer_api_token",
+        "docker-compose.override.yml",
+    ],
+)
+def test_what_is_private_or_useless_stays_out_of_the_build_context(path: str) -> None:
+    assert not _in_build_context(path)
+
+
+# --- HEALTHCHECK -----------------------------------------------------------------------------------------------------
+
+
+def _health_check() -> tuple[dict[str, str], list[str]]:
+    """Return the options and the command of the image's health check."""
+    options, _, command = _only("HEALTHCHECK").partition("CMD ")
+    return dict(re.findall(r"--([a-z-]+)=(\S+)", options)), json.loads(command)
+
+
+def _look(port: int, **environment: str) -> int:
+    """Run the health check against a port; return its exit code."""
+    options, command = _health_check()
+    assert command[0] == "python"
+    seconds = parse_duration(options["timeout"]).total_seconds()
+    done = subprocess.run(
+        [sys.executable, *command[1:]],
+        env={"API_PORT": str(port), **environment},
+        capture_output=True,
+        check=False,
+        timeout=seconds + 10,
+    )
+    return done.returncode
+
+
+@contextmanager
+def _server(status: int, *, pause: float = 0) -> Iterator[int]:
+    """Serve that status to every GET of /health, 404 to all else; yield the port."""
+    stopping = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            stopping.wait(pause)
+            self.send_response(status if self.path == "/health" else 503)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            stopping.set()
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_an_api_that_answers_is_healthy_even_if_it_refuses_our_host(status: int) -> None:
+    with _server(status) as port:
+        assert _look(port) == 0
+
+
+def test_an_api_that_answers_with_an_error_of_its_own_is_not_healthy() -> None:
+    with _server(503) as port:
+        assert _look(port) == 1
+
+
+def test_an_api_that_is_not_there_is_not_healthy() -> None:
+    assert _look(free_port()) == 1
+
+
+def test_an_api_that_hangs_is_not_healthy_and_is_found_out_in_time() -> None:
+    options, _ = _health_check()
+    assert parse_duration(options["timeout"]) == parse_duration("5s")
+    with _server(200, pause=30) as port:
+        assert _look(port) == 1
+
+
+def test_a_proxy_in_the_environment_is_not_asked() -> None:
+    with _server(200) as port:
+        assert _look(port, http_proxy=f"http://127.0.0.1:{free_port()}") == 0
+
+
+# --- DOCKER.md -------------------------------------------------------------------------------------------------------
+
+
+def _commands() -> list[list[str]]:
+    """Return the words of every docker compose command in the guide, after `compose`."""
+    found = re.findall(r"docker[ -]compose ([^\n`#|<>]*)", _read("DOCKER.md"))
+    return [shlex.split(words, posix=False) for words in found]
+
+
+def test_the_guide_names_services_that_exist() -> None:
+    services = set(_compose()["services"])
+    named = [words for words in _commands() if words and words[0] in ("exec", "logs", "stop", "run", "ps")]
+    assert len(named) > 20
+    for words in named:
+        arguments = [word for word in words[1:] if not word.startswith("-")]
+        asked = arguments[:1] if words[0] in ("exec", "run") else arguments
+        assert set(asked) <= services, words
+
+
+def test_the_guide_calls_commands_that_exist() -> None:
+    called = set(re.findall(r"manage\.py ([a-z_]+)", _read("DOCKER.md")))
+    assert {"createsuperuser", "doctor", "redeliver", "send_test_lead"} <= called <= set(get_commands())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "exec postgres psql -U postgres -d lead_gateway",
+        "exec postgres pg_isready -U postgres",
+        "exec redis redis-cli",
+        "exec api ping postgres",
+        "ps postgres",
+        "logs worker",
+    ],
+)
+def test_the_guide_knows_the_commands_people_are_used_to(command: str) -> None:
+    assert command.split() in _commands()
+
+
+# --- what the image holds runs ---------------------------------------------------------------------------------------
+
+
+class Image:
+    """The final stage, laid out in a folder: what it copies, and a Python with what requirements.txt asks for."""
+
+    def __init__(self) -> None:
+        self.path = scratch_directory("image")
+        self.app = self.path / "app"
+        self.var_dir = self.path / "var"
+        self.log = self.path / "log"
+        self.var_dir.mkdir()
+        self._copy()
+        self._install()
+
+    def process(self, command: str, **environment: str) -> Process:
+        """Return a process for a service's command, with no more than the image and Compose give it."""
+        program, *arguments = shlex.split(command)
+        return Process(
+            [str(self.path / "venv" / "bin" / program), *arguments],
+            env={"PATH": f"{self.path}/venv/bin:/usr/bin:/bin", "VAR_DIR": str(self.var_dir), **environment},
+            cwd=self.app,
+            log=self.log,
+        )
+
+    def _copy(self) -> None:
+        self.app.mkdir()
+        for source in _copied():
+            if (ROOT / source).is_dir():
+                copytree(ROOT / source, self.app / source, ignore=ignore_patterns("__pycache__", ".*"))
+            else:
+                copy(ROOT / source, self.app)
+
+    def _install(self) -> None:
+        """Make a Python that sees the tests' own packages, but only those that requirements.txt brings in."""
+        venv.create(self.path / "venv", symlinks=True)
+        [site_packages] = (self.path / "venv" / "lib").glob("python*/site-packages")
+        for distribution in _required():
+            for file in distribution.files or []:
+                top = file.parts[0]
+                if "bin" in file.parts and top == "..":
+                    self._install_program(Path(str(distribution.locate_file(file))))
+                elif top not in ("..", "__pycache__") and not (site_packages / top).exists():
+                    (site_packages / top).symlink_to(str(distribution.locate_file(top)))
+
+    def _install_program(self, program: Path) -> None:
+        target = self.path / "venv" / "bin" / program.name
+        target.write_text(re.sub(r"^#!.*", f"#!{target.parent}/python", program.read_text(), count=1))
+        target.chmod(0o755)
+
+
+def _required() -> list[metadata.Distribution]:
+    """Return the distributions that `pip install -r requirements.txt` installs, found among the installed ones."""
+    lines = (line.partition("#")[0].strip() for line in _read("requirements.txt").splitlines())
+    waiting = [(Requirement(line), "") for line in lines if line]
+    seen: dict[tuple[str, str], metadata.Distribution] = {}
+    while waiting:
+        requirement, extra = waiting.pop()
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        for wanted in ("", *requirement.extras):
+            if (requirement.name, wanted) not in seen:
+                found = metadata.distribution(requirement.name)
+                seen[requirement.name, wanted] = found
+                waiting += [(Requirement(line), wanted) for line in found.requires or []]
+    return list({found.name: found for found in seen.values()}.values())
+
+
+@pytest.fixture(scope="module")
+def image() -> Image:
+    return Image()
+
+
+def _run(process: Process) -> int | None:
+    process.start()
+    wait_until(lambda: not process.is_running, 60, f"the end of {process.command}")
+    return process.exit_code
+
+
+@pytest.mark.e2e
+def test_the_image_needs_nothing_from_the_checkout_nor_the_tests_packages(image: Image) -> None:
+    importer = "import sys, importlib.util as u; sys.exit(any(map(u.find_spec, ('pytest', 'yaml', 'tests', 'pip'))))"
+    assert _run(image.process(f"python -c {shlex.quote(importer)}")) == 0
+
+
+@pytest.mark.e2e
+def test_the_services_come_up_from_the_image_and_take_a_lead(
+    image: Image, postgres: PostgresServer, redis: RedisServer
+) -> None:
+    postgres.create_database("docker")
+    dotenv = {name: value for name, value in (postgres.env | redis.env).items() if value} | {"DB_NAME": "docker"}
+    port = free_port()
+    services = {
+        name: image.process(_service(name)["command"], **_environment(name, **dotenv), API_PORT=str(port))
+        for name in ("migrate", *PROCESSES)
+    }
+
+    assert _run(services.pop("migrate")) == 0, image.log.read_text()
+    try:
+        for service in services.values():
+            service.start()
+        wait_until(lambda: _look(port) == 0, 60, "the api's health", pause=0.5)
+        _post_a_lead_that_will_be_rejected(port)
+        wait_until(lambda: _counts(port)["rejected"] == 1, 60, "the worker's verdict", pause=0.2)
+        assert all(service.is_running for service in services.values())
+        assert (image.var_dir / "secret_key").stat().st_mode & 0o077 == 0
+    finally:
+        for service in services.values():
+            service.stop()
+        sys.stdout.write(image.log.read_text())  # pytest shows it when the test fails
+
+
+def _post_a_lead_that_will_be_rejected(port: int) -> None:
+    lead = {"phone": "+49123456789", "zipcode": "12345", "house": {"is_owner": True}}
+    assert requests.post(f"http://127.0.0.1:{port}/webhooks/leads", json=lead, timeout=10).status_code == 200
+
+
+def _counts(port: int) -> dict[str, int]:
+    return requests.get(f"http://127.0.0.1:{port}/stats/leads/counts", timeout=10).json()
