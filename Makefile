@@ -1,0 +1,106 @@
+# What one does with this project; `make` alone lists it. Needs Python 3.11 or newer, and nothing else installed.
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+URL ?= http://localhost:$(or $(API_PORT),8080)
+COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+# A shell word that is the first Python found which is new enough and can make an environment with pip in it.
+FIND_PYTHON := for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
+	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+	python=; done
+# Runs a command apart from the developer's environment and .env, on the embedded default.
+APART := $(BIN)/python -m tests.environment
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint bench build up down logs test-webhook health stats clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- on this machine ---
+
+setup: $(VENV)/everything ## make .venv with everything in it
+
+run: $(VENV)/service ## start web, worker, beat and a demo customer; Ctrl-C stops all of it
+	@exec $(BIN)/python manage.py run
+
+test: $(VENV)/everything ## run the whole suite on PostgreSQL and Redis, then the database tests on SQLite
+	@echo "== servers"
+	@$(BIN)/python -m tests.install_servers
+	@echo "== tests on PostgreSQL and Redis"
+	@$(BIN)/python -m pytest
+	@echo "== database tests on SQLite"
+	@$(BIN)/python -m pytest --sqlite -m "not e2e"
+
+lint: $(VENV)/everything ## check style, types, the direction of imports, Django's own checks and the migrations
+	@echo "== ruff check"
+	@$(BIN)/ruff check
+	@echo "== ruff format"
+	@$(BIN)/ruff format --check
+	@echo "== mypy"
+	@$(APART) mypy
+	@echo "== import linter"
+	@$(APART) lint-imports
+	@echo "== manage.py check"
+	@$(APART) python manage.py check
+	@echo "== manage.py check --deploy"
+	@$(APART) python manage.py check --deploy --fail-level WARNING
+	@echo "== migrations are complete"
+	@$(APART) python manage.py makemigrations --check --dry-run
+
+bench: $(VENV)/everything ## measure what a request and a delivery cost
+	@$(BIN)/python -m benchmarks
+
+$(BIN)/python:
+	@$(FIND_PYTHON); \
+	if [ -z "$$python" ]; then \
+		echo "No Python 3.11 or newer with its venv module was found. On Debian and Ubuntu:" >&2; \
+		echo "    apt-get install python3 python3-venv" >&2; \
+		echo "or name one: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$("$$python" --version)"; "$$python" -m venv --clear $(VENV)
+
+# The stamps say what is installed; an interrupted installation leaves none.
+$(VENV)/service: requirements.txt | $(BIN)/python
+	@echo "Installing what the service needs"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/everything: requirements-dev.txt $(VENV)/service
+	@echo "Installing what tests and checks need"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# --- in Docker ---
+
+build: ## build the images
+	$(COMPOSE) build
+
+up: ## start all services in Docker
+	$(COMPOSE) up --build --detach
+
+down: ## stop them
+	$(COMPOSE) down
+
+logs: ## follow their logs
+	$(COMPOSE) logs --follow
+
+clean: ## remove their containers and volumes, with every lead in them
+	$(COMPOSE) down --volumes --remove-orphans
+
+# --- against a gateway that runs, at URL ---
+
+test-webhook: ## send a test lead
+	@curl -sS -X POST $(URL)/webhooks/leads \
+		-H "Content-Type: application/json" $${SHARED_SECRET:+-H "X-Shared-Secret: $$SHARED_SECRET"} \
+		-d '{"email": "test@example.com", "phone": "+49123456789", "zipcode": "66123", "house": {"is_owner": true}}'
+	@echo
+
+health: ## ask whether it is well
+	@curl -sS --fail $(URL)/health
+	@echo
+
+stats: ## show how many leads are in which state
+	@curl -sS --fail $${STATS_TOKEN:+-H "Authorization: Bearer $$STATS_TOKEN"} $(URL)/stats/leads/counts
+	@echo
