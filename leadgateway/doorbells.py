@@ -30,14 +30,14 @@ class Channel(filesystem.Channel):
     def _folder(self) -> Path:
         return Path(self.data_folder_in)
 
-    def get_table(self, exchange: str) -> list[filesystem.exchange_queue_t]:
+    def get_table(self, exchange: str) -> list[filesystem.exchange_queue_t]:  # type: ignore[override]
         """Return the binding of every queue."""
         return [filesystem.exchange_queue_t(queue, "", queue) for queue in self.transport_options["bindings"]]
 
     def _queue_bind(self, *_: Any) -> None:
         """Do nothing: the bindings are in the settings."""
 
-    def _put(self, queue: str, message: Any, **_: Any) -> None:
+    def _put(self, queue: str, message: Any, **_: Any) -> None:  # type: ignore[override]
         # In order of arrival: the wall clock is the one that all processes, and the next boot, share.
         name = f"{time.time_ns():020}_{uuid.uuid4().hex}"
         unfinished = self._folder / f"{name}{_PRIVATE}"
