@@ -75,19 +75,19 @@ $(VENV)/everything: requirements-dev.txt $(VENV)/service
 # --- in Docker ---
 
 build: ## build the images
-	$(COMPOSE) build
+	$(COMPOSE) --profile demo build
 
 up: ## start all services in Docker
 	$(COMPOSE) up --build --detach
 
 down: ## stop them
-	$(COMPOSE) down
+	$(COMPOSE) --profile demo down
 
 logs: ## follow their logs
 	$(COMPOSE) logs --follow
 
 clean: ## remove their containers and volumes, with every lead in them
-	$(COMPOSE) down --volumes --remove-orphans
+	$(COMPOSE) --profile demo down --volumes --remove-orphans
 
 # --- against a gateway that runs, at URL ---
 
