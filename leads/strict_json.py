@@ -20,16 +20,17 @@ DUPLICATE_KEYS = "duplicate keys, the last value kept"
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-#: A string, or the rest of the body when it does not end. Possessive, so that no input makes it go back.
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?')
+#: A string, or the rest of the body when it does not end. Nothing that must match follows a repeated group, here and
+#: below, so none goes back; a possessive one would lose characters: Python 3.11.2, Debian 12's, repeats groups wrongly.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*"?')
 _NOT_A_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _SUSPECT_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 #: Runs of escapes: to keep, or to replace. An escaped backslash is matched so that what follows is no escape.
 _ESCAPES = re.compile(
-    r"(?P<kept>(?:\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})++)"
-    r"|(?P<nul>(?:\\u0000)++)"
-    r"|(?P<surrogate>(?:\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|\\u[dD][c-fC-F][0-9a-fA-F]{2})++)"
+    r"(?P<kept>(?:\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})+)"
+    r"|(?P<nul>(?:\\u0000)+)"
+    r"|(?P<surrogate>(?:\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|\\u[dD][c-fC-F][0-9a-fA-F]{2})+)"
 )
 
 

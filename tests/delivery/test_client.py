@@ -625,15 +625,17 @@ def close_after_hello(connection: socket.socket) -> None:
 @pytest.mark.parametrize(
     ("behave", "error"),
     [
-        (answer_without_tls, "TLS error: wrong version number"),
-        (close_after_hello, "TLS error: unexpected eof while reading"),
-        (reset_unread, "connection reset"),
+        (answer_without_tls, {"TLS error: wrong version number"}),
+        # Python 3.11.2, which Debian 12 has, keeps OpenSSL's words for this one to itself.
+        (close_after_hello, {"TLS error: unexpected eof while reading", "TLS error: connection broken"}),
+        (reset_unread, {"connection reset"}),
     ],
 )
-def test_a_customer_that_breaks_the_handshake_is_an_error_in_plain_words(behave: Behaviour, error: str) -> None:
+def test_a_customer_that_breaks_the_handshake_is_an_error_in_plain_words(behave: Behaviour, error: set[str]) -> None:
     with Customer(behave) as customer:
         answer = deliver(https(customer))
-    assert (answer.status, answer.error) == (None, error)
+    assert answer.status is None
+    assert answer.error in error
 
 
 @pytest.mark.parametrize(
