@@ -96,6 +96,13 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _redis_is_up(request: pytest.FixtureRequest) -> None:
+    """Start Redis for everybody, as it takes no time: a test that rings need not know what answers."""
+    if not request.config.getoption("--sqlite"):
+        request.getfixturevalue("redis")
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
     """Have the servers up before the test database is made; on SQLite make it a file, as it is in earnest."""
@@ -106,17 +113,14 @@ def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
         database["TEST"]["NAME"] = str(Path(database["NAME"]).with_name("test.sqlite3"))
     else:
         request.getfixturevalue("postgres")
-        request.getfixturevalue("redis")
 
 
 @pytest.fixture
-def doorbells(request: pytest.FixtureRequest) -> Callable[[], list[int]]:
+def doorbells() -> Callable[[], list[int]]:
     """A function that takes all doorbells out of the queue and returns their leads, the first rung first.
 
     The queue is empty when the test begins. A doorbell with a countdown is in it from the start.
     """
-    if not request.config.getoption("--sqlite"):
-        request.getfixturevalue("redis")
     _take_doorbells()
     return _take_doorbells
 
@@ -170,6 +174,7 @@ def _breakers_are_closed() -> None:
 
     for name in [name for name in sys.modules if name.startswith(("leads.", "leadgateway.", "delivery.", "stats."))]:
         if isinstance(breaker := getattr(sys.modules[name], "_breaker", None), Breaker):
+            breaker.succeeded()
             breaker._open_until = 0.0
 
 
@@ -180,7 +185,7 @@ def _nothing_leaves_the_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: Any) -> None:
-        if self.family in (socket.AF_INET, socket.AF_INET6) and not ipaddress.ip_address(address[0]).is_loopback:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(address[0]):
             tried.append(f"{address[0]}:{address[1]}")
             raise OSError(f"a test must not connect to {address[0]}")
         connect(self, address)
@@ -188,3 +193,7 @@ def _nothing_leaves_the_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     monkeypatch.setattr(socket.socket, "connect", guarded)
     yield
     assert not tried, f"connected to the outside: {', '.join(tried)}"
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or ipaddress.ip_address(host).is_loopback
