@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models import Max, Q
+from django.db.models import Max
 from django.utils import timezone
 
 from delivery.client import Answer
@@ -22,7 +22,7 @@ from delivery.models import DeliveryAttempt
 from delivery.retry import Verdict, next_delay, verdict
 from leadgateway.logging import get_logger
 from leads.lifecycle import ClaimLost, change_status, record
-from leads.models import OPEN_STATUSES, EventKind, InboundLead, LeadStatus
+from leads.models import EventKind, InboundLead, LeadStatus
 from leads.normalization import normalize
 from leads.rules import RejectionReason, rejection_reason
 
@@ -78,10 +78,11 @@ def _claim(lead_id: int, *, lease: timedelta) -> Claim | None:
     """Take the lead with one conditional UPDATE; of any number of workers exactly one succeeds."""
     now = timezone.now()
     token, until = uuid.uuid4(), now + lease
-    free = Q(claimed_until=None) | Q(claimed_until__lt=now)
-    taken = InboundLead.objects.filter(
-        free, pk=lead_id, status__in=OPEN_STATUSES, next_attempt_at__lte=now + CLOCK_TOLERANCE
-    ).update(claim_token=token, claimed_until=until, rung_at=None)
+    taken = (
+        InboundLead.objects.unclaimed(now)
+        .filter(pk=lead_id, next_attempt_at__lte=now + CLOCK_TOLERANCE)
+        .update(claim_token=token, claimed_until=until, rung_at=None)
+    )
     return Claim(InboundLead.objects.get(pk=lead_id), token, until) if taken else None
 
 

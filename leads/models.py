@@ -39,12 +39,15 @@ OPEN_STATUSES = (LeadStatus.RECEIVED, LeadStatus.READY, LeadStatus.FAILED)
 
 
 class LeadQuerySet(models.QuerySet["InboundLead"]):
-    """Questions to ask of leads, and the claim."""
+    """Questions to ask of leads."""
+
+    def unclaimed(self, at: datetime) -> Self:
+        """Leads under way that nobody works on at `at`: never taken, given back, or their lease has run out."""
+        return self.filter(Q(claimed_until=None) | Q(claimed_until__lt=at), status__in=OPEN_STATUSES)
 
     def due(self, at: datetime) -> Self:
         """Leads that somebody should work on at `at`, and nobody does."""
-        nobody = Q(claimed_until=None) | Q(claimed_until__lt=at)
-        return self.filter(nobody, status__in=OPEN_STATUSES, next_attempt_at__lte=at)
+        return self.unclaimed(at).filter(next_attempt_at__lte=at)
 
 
 class InboundLead(models.Model):
