@@ -133,6 +133,7 @@ def test_a_fresh_checkout_delivers_the_seeds_lead_to_its_demo_customer(first_run
     assert answer.status_code == 200
     assert answer.json()["status"] == "RECEIVED"
     assert first_run.wait_for(r"customer \| .*\*\*\*789 accepted #1")
+    assert "connection refused" not in first_run.output()  # the demo was there when the banner came
     assert f"127.0.0.1:{DEMO_PORT}" not in first_run.output()
 
 
