@@ -4,6 +4,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from leads.models import InboundLead
 
@@ -12,6 +13,10 @@ class SeedIndex(models.Index):
     """An index by the name that the seed gives it; Django allows 30 characters for Oracle's sake."""
 
     max_name_length = 63
+
+
+#: Nobody has written down how the attempt ended: not the gateway, and nobody with the seed's columns alone.
+OUTCOME_UNKNOWN = Q(finished_at=None, response_status=None, error_message=None, success=False)
 
 
 class DeliveryAttempt(models.Model):
@@ -36,7 +41,8 @@ class DeliveryAttempt(models.Model):
 
     class Meta:
         db_table = "delivery_attempt"
-        verbose_name = "delivery attempt"
+        verbose_name = _("delivery attempt")
+        verbose_name_plural = _("delivery attempts")
         constraints = [
             models.CheckConstraint(condition=Q(attempt_no__gt=0), name="check_attempt_no"),
             models.CheckConstraint(
@@ -49,6 +55,8 @@ class DeliveryAttempt(models.Model):
             models.Index(fields=["lead"], name="idx_delivery_attempt_lead_id"),
             models.Index(fields=["success"], name="idx_delivery_attempt_success"),
             SeedIndex(fields=["requested_at"], name="idx_delivery_attempt_requested_at"),
+            # For the few attempts that nobody knows the outcome of.
+            models.Index(fields=["lead"], name="idx_delivery_attempt_unknown", condition=OUTCOME_UNKNOWN),
         ]
 
     def __str__(self) -> str:
@@ -59,3 +67,90 @@ class DeliveryAttempt(models.Model):
         """Tell whether how the exchange ended was written down, by the gateway or with the seed's columns alone."""
         written = (self.finished_at, self.response_status, self.error_message)
         return self.success or any(value is not None for value in written)
+
+
+class OrderKind(models.TextChoices):
+    """What an operator may order for leads."""
+
+    REDELIVER = "redeliver", _("Redeliver")
+    REPROCESS = "reprocess", _("Reprocess")
+    RESOLVE = "resolve", _("Mark as settled")
+
+
+class BatchOrder(models.Model):
+    """An operator's order for a set of leads, which is fixed when it is placed and worked off at a bounded pace."""
+
+    id = models.BigAutoField(primary_key=True)
+    kind = models.CharField(max_length=20, choices=OrderKind)
+    actor = models.CharField(max_length=150)
+    reason = models.TextField()
+    #: How the leads were chosen, in words without personal data.
+    selection = models.CharField(max_length=300)
+    #: Whether leads that the customer has got already are sent again.
+    even_delivered = models.BooleanField(default=False)
+    placed_at = models.DateTimeField()
+    total = models.IntegerField(default=0)
+    done = models.IntegerField(default=0)
+    refused = models.IntegerField(default=0)
+    #: Until when nobody else works on it.
+    claimed_until = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    cancelled_at = models.DateTimeField(null=True, blank=True)
+    cancelled_by = models.CharField(max_length=150, null=True, blank=True)
+
+    class Meta:
+        db_table = "batch_order"
+        verbose_name = _("order")
+        verbose_name_plural = _("orders")
+        constraints = [
+            models.CheckConstraint(condition=Q(kind__in=OrderKind.values), name="check_batch_order_kind"),
+        ]
+        indexes = [
+            # For the orders that are still being carried out, the oldest first.
+            models.Index(fields=["id"], name="idx_batch_order_open", condition=Q(finished_at=None, cancelled_at=None)),
+        ]
+
+    def __str__(self) -> str:
+        return f"Order {self.pk}"
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether there is still something to be done."""
+        return self.finished_at is None and self.cancelled_at is None
+
+
+class BatchItem(models.Model):
+    """One lead of an order, and what became of it."""
+
+    class Outcome(models.TextChoices):
+        """How it went."""
+
+        DONE = "done", _("Done")
+        REFUSED = "refused", _("Refused")
+
+    id = models.BigAutoField(primary_key=True)
+    order = models.ForeignKey(BatchOrder, on_delete=models.CASCADE, related_name="items", db_index=False)
+    lead = models.ForeignKey(InboundLead, on_delete=models.CASCADE, related_name="+", db_index=False)
+    #: NULL: its turn has not come yet.
+    outcome = models.CharField(max_length=20, choices=Outcome, null=True, blank=True)
+    #: Why it was refused.
+    note = models.CharField(max_length=300, null=True, blank=True)
+
+    class Meta:
+        db_table = "batch_item"
+        verbose_name = _("lead of an order")
+        verbose_name_plural = _("leads of an order")
+        constraints = [
+            models.UniqueConstraint(fields=["order", "lead"], name="batch_item_once"),
+            models.CheckConstraint(
+                condition=Q(outcome=None) | Q(outcome__in=["done", "refused"]), name="check_batch_item_outcome"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["lead"], name="idx_batch_item_lead"),
+            # For the next lead of an order.
+            models.Index(fields=["order", "id"], name="idx_batch_item_waiting", condition=Q(outcome=None)),
+        ]
+
+    def __str__(self) -> str:
+        return f"Lead {self.lead_id} of order {self.order_id}"

@@ -72,6 +72,7 @@ def _order(lead: InboundLead, to: LeadStatus, kind: EventKind, *, actor: str, re
             attempts_forgiven=made,
             next_attempt_at=at,
             rejection_reason=None,
+            resolved_at=None,
             claim_token=None,
             claimed_until=None,
             rung_at=None,

@@ -39,6 +39,9 @@ LONGEST_COUNTDOWN = timedelta(minutes=5)
 #: How often the outcome of an exchange is tried to be written while the database is away, until the lease ends.
 _SETTLE_PAUSE_S = 0.5
 
+#: What the column of a lead's last answer holds.
+_LONGEST_ANSWER = 100
+
 #: A delivery that took longer is logged as slow.
 _SLOW_DELIVERY_MS = 5000
 
@@ -205,14 +208,29 @@ def _settle(claim: Claim, attempt: DeliveryAttempt, answer: Answer, *, config: C
         if not _complete(attempt, answer, at=now):
             return None  # a COMMIT of ours whose answer was lost went through after all
         _record_outcome(claim.lead, attempt, answer, at=now, delay=decision.delay)
+        last_answer = _in_short(answer)
         if decision.delay is not None:
-            _wait(claim, decision.delay, at=now)
+            _wait(claim, decision.delay, at=now, last_answer=last_answer)
         elif decision.status == LeadStatus.DELIVERED:
-            _stop(claim, LeadStatus.DELIVERED, at=now)
+            _change(
+                claim,
+                LeadStatus.DELIVERED,
+                at=now,
+                delivered_at=now,
+                last_answer=last_answer,
+                rejection_reason=None,
+                next_attempt_at=None,
+                **_RELEASED,
+            )
         else:
-            _give_up(claim, reason=str(decision.reason), at=now)
+            _give_up(claim, reason=str(decision.reason), at=now, last_answer=last_answer)
     _log_outcome(claim.lead, attempt, answer, decision.delay)
     return None if decision.delay is None else now + decision.delay
+
+
+def _in_short(answer: Answer) -> str:
+    """Return what staff filter and group leads by: the HTTP status, or what came instead of one."""
+    return str(answer.status) if answer.status is not None else (answer.error or "")[:_LONGEST_ANSWER]
 
 
 def _complete(attempt: DeliveryAttempt, answer: Answer, *, at: datetime) -> bool:
@@ -268,17 +286,14 @@ def _change(
 _RELEASED: dict[str, Any] = {"claimed_until": None, "claim_token": None}
 
 
-def _stop(
-    claim: Claim, to: LeadStatus, *, reason: str | None = None, at: datetime | None = None, **detail: Any
-) -> None:
-    """End the claim and the lead's way: nothing more happens by itself."""
-    told = {"reason": reason, **detail} if reason else detail
-    _change(claim, to, at=at or timezone.now(), detail=told, rejection_reason=reason, next_attempt_at=None, **_RELEASED)
-    if to in (LeadStatus.REJECTED, LeadStatus.FAILED):
-        log.info("lead_stopped", status=to, reason=reason)
+def _stop(claim: Claim, to: LeadStatus, *, reason: str, **detail: Any) -> None:
+    """End the claim and the way of a lead that is not to be delivered: nothing more happens by itself."""
+    told = {"reason": reason, **detail}
+    _change(claim, to, at=timezone.now(), detail=told, rejection_reason=reason, next_attempt_at=None, **_RELEASED)
+    log.info("lead_stopped", status=to, reason=reason)
 
 
-def _give_up(claim: Claim, *, reason: str, at: datetime | None = None) -> None:
+def _give_up(claim: Claim, *, reason: str, at: datetime | None = None, **columns: Any) -> None:
     """End the lead's way without delivery; support and operators find it under "permanently failed"."""
     _change(
         claim,
@@ -286,13 +301,22 @@ def _give_up(claim: Claim, *, reason: str, at: datetime | None = None) -> None:
         at=at or timezone.now(),
         detail={"reason": reason},
         next_attempt_at=None,
+        **columns,
         **_RELEASED,
     )
     log.error("lead_permanently_failed", reason=reason)
 
 
-def _wait(claim: Claim, delay: timedelta, *, at: datetime) -> None:
+def _wait(claim: Claim, delay: timedelta, *, at: datetime, last_answer: str) -> None:
     """End the claim and set the next attempt; a short wait counts as rung for, since the caller rings then."""
     due = at + delay
     rung_at = due if delay <= LONGEST_COUNTDOWN else None
-    _change(claim, LeadStatus.FAILED, at=at, next_attempt_at=due, rung_at=rung_at, **_RELEASED)
+    _change(
+        claim,
+        LeadStatus.FAILED,
+        at=at,
+        next_attempt_at=due,
+        rung_at=rung_at,
+        last_answer=last_answer,
+        **_RELEASED,
+    )

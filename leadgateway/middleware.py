@@ -3,9 +3,13 @@
 import time
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import structlog
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.middleware.locale import LocaleMiddleware
+from django.utils import timezone, translation
 
 from leadgateway.logging import get_logger
 
@@ -37,6 +41,16 @@ class RequestContext:
         response["X-Correlation-ID"] = request.correlation_id  # type: ignore[attr-defined]
         _log_answer(request, response, (time.monotonic() - started) * 1000)
         return response
+
+
+class AdminLocale(LocaleMiddleware):
+    """Speak the browser's language in the admin, and tell times by ADMIN_TIME_ZONE; senders always get the same."""
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if not request.path_info.startswith("/admin"):
+            return self.get_response(request)
+        with timezone.override(settings.ADMIN_TIME_ZONE), translation.override(None):
+            return super().__call__(request)
 
 
 class LoopbackCookies:

@@ -4,8 +4,10 @@ import secrets
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import available_timezones
 
 import environ
+from django.templatetags.static import static
 from kombu import Exchange, Queue
 
 from leadgateway.database import BoundedConnection
@@ -167,6 +169,15 @@ if ENABLE_AUTH and not SHARED_SECRETS:
 if STATS_TOKEN and STATS_TOKEN in SHARED_SECRETS:
     env.problem("STATS_TOKEN", "also a SHARED_SECRET: every sender could read the statistics")
 
+# --- who may look, and what they may order -------------------------------------------------------------------------
+
+ADMIN_TIME_ZONE = env.text("ADMIN_TIME_ZONE", "Europe/Berlin")
+ADMIN_SESSION_AGE = env.duration("ADMIN_SESSION_AGE", "8h", low=timedelta(minutes=1))
+ORDER_RATE = env.integer("ORDER_RATE", 10, low=1, high=10_000)
+
+if ADMIN_TIME_ZONE not in available_timezones():
+    env.problem("ADMIN_TIME_ZONE", f"{ADMIN_TIME_ZONE!r} is not known; expected a name such as Europe/Berlin or UTC")
+
 # --- logs ----------------------------------------------------------------------------------------------------------
 
 LOG_LEVEL = env.choice("LOG_LEVEL", "info", ("debug", "info", "warn", "error"))
@@ -178,6 +189,8 @@ env.check()
 # --- Django --------------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -185,6 +198,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "axes",
     "leads",
     "delivery",
     "stats",
@@ -193,6 +207,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "leadgateway.middleware.RequestContext",
     "leadgateway.middleware.LoopbackCookies",
+    "leadgateway.middleware.AdminLocale",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -201,12 +216,15 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "leadgateway.urls"
 WSGI_APPLICATION = "leadgateway.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+LOCALE_PATHS = [BASE_DIR / "config" / "locale"]
 TIME_ZONE = "UTC"
 USE_TZ = True
 
@@ -231,6 +249,48 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
+
+# The admin's door. A wrong password is counted for the name from its address; cookies end a session after a shift.
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_LOCKOUT_TEMPLATE = "stats/admin/locked_out.html"
+AXES_RESET_ON_SUCCESS = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+SESSION_COOKIE_AGE = int(ADMIN_SESSION_AGE.total_seconds())
+SESSION_EXPIRE_AT_BROWSER_CLOSE = False
+SESSION_COOKIE_HTTPONLY = True
+
+UNFOLD = {
+    "SITE_TITLE": "Lead Gateway",
+    "SITE_HEADER": "Lead Gateway",
+    "SITE_URL": None,  # nothing for people at /
+    "SITE_SYMBOL": "conversion_path",
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+    "SHOW_BACK_BUTTON": True,
+    "DASHBOARD_CALLBACK": "stats.admin.dashboard.context",
+    "STYLES": [lambda _request: static("stats/gateway.css")],
+    "SCRIPTS": [lambda _request: static("stats/gateway.js")],
+    "SIDEBAR": {"navigation": "stats.admin.sidebar.navigation"},
+    "COLORS": {
+        "primary": {
+            "50": "oklch(97% .014 254.604)",
+            "100": "oklch(93.2% .032 255.585)",
+            "200": "oklch(88.2% .059 254.128)",
+            "300": "oklch(80.9% .105 251.813)",
+            "400": "oklch(70.7% .165 254.624)",
+            "500": "oklch(62.3% .214 259.815)",
+            "600": "oklch(54.6% .245 262.881)",
+            "700": "oklch(48.8% .243 264.376)",
+            "800": "oklch(42.4% .199 265.638)",
+            "900": "oklch(37.9% .146 265.522)",
+            "950": "oklch(28.2% .091 267.935)",
+        },
+    },
+}
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],
@@ -308,6 +368,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "sweep",
         "schedule": WORKER_POLL_INTERVAL,
         # With no worker about, ticks would pile up; one that nobody took in time has a successor.
+        "options": {"expires": max(WORKER_POLL_INTERVAL.total_seconds(), 5)},
+    },
+    "carry_out_orders": {
+        "task": "carry_out_orders",
+        "schedule": WORKER_POLL_INTERVAL,
         "options": {"expires": max(WORKER_POLL_INTERVAL.total_seconds(), 5)},
     },
 }

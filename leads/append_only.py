@@ -36,7 +36,8 @@ def install_mechanism() -> migrations.RunPython:
 def refuse_changes(table: str, *, unless: str = "false") -> migrations.RunPython:
     """Return the migration step that makes the database refuse to change or delete the rows of `table`.
 
-    On SQLite a later migration that alters the table rebuilds it without its triggers: repeat the step there.
+    On SQLite a later migration that alters the table rebuilds it without its triggers: repeat the step there; it
+    may be repeated on PostgreSQL, which keeps them.
 
     :param unless: SQL on OLD and NEW for the one update that is allowed.
     """
@@ -46,12 +47,14 @@ def refuse_changes(table: str, *, unless: str = "false") -> migrations.RunPython
             closed = "NOT EXISTS (SELECT 1 FROM trail_door WHERE is_open = 1)"
             message = f"SELECT RAISE(ABORT, 'the trail is append-only: a change of {table} is refused');"
             return [
+                *remove(vendor),
                 f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} WHEN {closed} BEGIN {message} END",
                 f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} WHEN {closed} AND NOT ({unless})"
                 f" BEGIN {message} END",
             ]
         call = "EXECUTE FUNCTION lead_gateway_refuse()"
         return [
+            *remove(vendor),
             f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} FOR EACH ROW {call}",
             f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} FOR EACH ROW WHEN (NOT ({unless})) {call}",
             f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} FOR EACH STATEMENT {call}",
@@ -59,8 +62,8 @@ def refuse_changes(table: str, *, unless: str = "false") -> migrations.RunPython
 
     def remove(vendor: str) -> list[str]:
         if vendor == "sqlite":
-            return [f"DROP TRIGGER {table}_no_delete", f"DROP TRIGGER {table}_no_update"]
-        return [f"DROP TRIGGER {table}_no_{what} ON {table}" for what in ("delete", "update", "truncate")]
+            return [f"DROP TRIGGER IF EXISTS {table}_no_{what}" for what in ("delete", "update")]
+        return [f"DROP TRIGGER IF EXISTS {table}_no_{what} ON {table}" for what in ("delete", "update", "truncate")]
 
     return _statements(install, remove)
 
@@ -75,7 +78,10 @@ def delete_with_lead(table: str, *, fk: str) -> migrations.RunPython:
     def install(vendor: str) -> list[str]:
         if vendor == "sqlite":
             delete = f"DELETE FROM {table} WHERE lead_id = OLD.id"  # noqa: S608 (constant names of a migration)
-            return [f"CREATE TRIGGER {fk} BEFORE DELETE ON inbound_lead BEGIN {delete}; END"]
+            return [
+                f"DROP TRIGGER IF EXISTS {fk}",
+                f"CREATE TRIGGER {fk} BEFORE DELETE ON inbound_lead BEGIN {delete}; END",
+            ]
         return [
             _drop_foreign_keys(table),
             f"ALTER TABLE {table} ADD CONSTRAINT {fk} FOREIGN KEY (lead_id)"
@@ -89,10 +95,11 @@ def delete_with_lead(table: str, *, fk: str) -> migrations.RunPython:
 
 
 def _drop_foreign_keys(table: str) -> str:
-    """Return the statement that drops the table's foreign keys, whose names Django makes from a hash."""
+    """Return the statement that drops the table's foreign keys to leads, whose names Django makes from a hash."""
     return f"""
         DO $$ DECLARE key text; BEGIN
-            FOR key IN SELECT conname FROM pg_constraint WHERE conrelid = '{table}'::regclass AND contype = 'f' LOOP
+            FOR key IN SELECT conname FROM pg_constraint WHERE conrelid = '{table}'::regclass AND contype = 'f'
+                AND confrelid = 'inbound_lead'::regclass LOOP
                 EXECUTE format('ALTER TABLE {table} DROP CONSTRAINT %I', key);
             END LOOP;
         END $$"""  # noqa: S608 (a constant table name of a migration)

@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 
 class RandomUUID(models.Func):
@@ -26,13 +27,18 @@ class RandomUUID(models.Func):
 class LeadStatus(models.TextChoices):
     """The seed's six states."""
 
-    RECEIVED = "RECEIVED", "Received"
-    REJECTED = "REJECTED", "Rejected"
-    READY = "READY", "Ready"
-    DELIVERED = "DELIVERED", "Delivered"
-    FAILED = "FAILED", "Failed"
-    PERMANENTLY_FAILED = "PERMANENTLY_FAILED", "Permanently failed"
+    RECEIVED = "RECEIVED", _("Received")
+    REJECTED = "REJECTED", _("Rejected")
+    READY = "READY", _("Ready")
+    DELIVERED = "DELIVERED", _("Delivered")
+    FAILED = "FAILED", _("Failed")
+    PERMANENTLY_FAILED = "PERMANENTLY_FAILED", _("Permanently failed")
 
+
+#: What somebody has to look at: nothing happens to it by itself, and nobody has said that it is settled.
+NEEDS_ATTENTION = Q(resolved_at=None) & (
+    Q(status=LeadStatus.PERMANENTLY_FAILED) | Q(status=LeadStatus.FAILED, next_attempt_at=None)
+)
 
 #: The states in which a lead may be due. The others are left by an operator only.
 OPEN_STATUSES = (LeadStatus.RECEIVED, LeadStatus.READY, LeadStatus.FAILED)
@@ -83,6 +89,12 @@ class InboundLead(models.Model):
     #: Which mapping file made customer_payload.
     mapping_sha256 = models.CharField(max_length=64, null=True, blank=True)
 
+    #: When the customer took it, and the last answer: an HTTP status, or in words what came instead of one.
+    delivered_at = models.DateTimeField(null=True, blank=True)
+    last_answer = models.CharField(max_length=100, null=True, blank=True)
+    #: When somebody said that it needs no attention any more.
+    resolved_at = models.DateTimeField(null=True, blank=True)
+
     search_email = models.CharField(max_length=254, null=True, blank=True)
     search_phone = models.CharField(max_length=32, null=True, blank=True)
     search_zipcode = models.CharField(max_length=16, null=True, blank=True)
@@ -92,7 +104,14 @@ class InboundLead(models.Model):
 
     class Meta:
         db_table = "inbound_lead"
-        verbose_name = "lead"
+        verbose_name = _("lead")
+        verbose_name_plural = _("leads")
+        permissions = [
+            ("act_on_lead", "Can redeliver, reprocess and resolve leads"),
+            ("export_lead", "Can export leads"),
+            ("view_personal_data", "Can see e-mail addresses and phone numbers"),
+            ("reveal_personal_data", "Can have them shown, one lead at a time, which the trail records"),
+        ]
         constraints = [
             models.CheckConstraint(condition=Q(status__in=LeadStatus.values), name="check_status"),
             # A unique constraint has an index of its own, by the same name.
@@ -105,6 +124,15 @@ class InboundLead(models.Model):
             models.Index(
                 fields=["next_attempt_at"], name="idx_inbound_lead_due", condition=Q(status__in=OPEN_STATUSES)
             ),
+            # For the lists of the admin, the latest first.
+            models.Index(fields=["status", "received_at"], name="idx_inbound_lead_status_time"),
+            models.Index(fields=["received_at"], name="idx_inbound_lead_attention", condition=NEEDS_ATTENTION),
+            models.Index(
+                fields=["rejection_reason", "received_at"],
+                name="idx_inbound_lead_reason",
+                condition=Q(rejection_reason__isnull=False),
+            ),
+            models.Index(fields=["last_answer", "received_at"], name="idx_inbound_lead_answer"),
             # For the search box of the admin.
             models.Index(fields=["correlation_id"], name="idx_inbound_lead_correlation"),
             models.Index(fields=["search_email"], name="idx_inbound_lead_email"),
@@ -118,23 +146,32 @@ class InboundLead(models.Model):
 
 
 class EventKind(models.TextChoices):
-    """What can happen to a lead."""
+    """What can happen to a lead, or is done with many."""
 
-    RECEIVED = "received", "Received"
-    DUPLICATE = "duplicate", "Received again"
-    STATUS = "status", "Status changed"
-    MAPPED = "mapped", "Mapped for the customer"
-    ATTEMPT_STARTED = "attempt_started", "Attempt started"
-    ATTEMPT_FINISHED = "attempt_finished", "Attempt finished"
-    REDELIVERED = "redelivered", "Redelivery ordered"
-    REPROCESSED = "reprocessed", "Reprocessing ordered"
+    RECEIVED = "received", _("Received")
+    DUPLICATE = "duplicate", _("Received again")
+    STATUS = "status", _("Status changed")
+    MAPPED = "mapped", _("Mapped for the customer")
+    ATTEMPT_STARTED = "attempt_started", _("Attempt started")
+    ATTEMPT_FINISHED = "attempt_finished", _("Attempt finished")
+    REDELIVERED = "redelivered", _("Redelivery ordered")
+    REPROCESSED = "reprocessed", _("Reprocessing ordered")
+    RESOLVED = "resolved", _("Marked as settled")
+    REVEALED = "revealed", _("Personal data shown")
+    # Of many leads at once: these events belong to no lead.
+    ORDER_PLACED = "order_placed", _("Order placed")
+    ORDER_CANCELLED = "order_cancelled", _("Order cancelled")
+    EXPORTED = "exported", _("Leads exported")
 
 
 class LeadEvent(models.Model):
     """One thing that happened to a lead. Rows are only ever added; the database refuses anything else."""
 
     id = models.BigAutoField(primary_key=True)
-    lead = models.ForeignKey(InboundLead, on_delete=models.CASCADE, related_name="events", db_index=False)
+    #: NULL: it is about many leads at once.
+    lead = models.ForeignKey(
+        InboundLead, on_delete=models.CASCADE, related_name="events", db_index=False, null=True, blank=True
+    )
     at = models.DateTimeField(db_default=Now(), default=timezone.now)
     kind = models.CharField(max_length=32, choices=EventKind)
     from_status = models.CharField(max_length=20, null=True, blank=True)
@@ -146,7 +183,8 @@ class LeadEvent(models.Model):
 
     class Meta:
         db_table = "lead_event"
-        verbose_name = "event"
+        verbose_name = _("event")
+        verbose_name_plural = _("events")
         constraints = [
             models.CheckConstraint(condition=Q(kind__in=EventKind.values), name="check_event_kind"),
         ]
@@ -154,6 +192,8 @@ class LeadEvent(models.Model):
             # For a lead's trail, in order.
             models.Index(fields=["lead", "id"], name="idx_lead_event_lead"),
             models.Index(fields=["at"], name="idx_lead_event_at"),
+            # For the leads that were received more than once.
+            models.Index(fields=["lead"], name="idx_lead_event_duplicate", condition=Q(kind=EventKind.DUPLICATE)),
         ]
 
     def __str__(self) -> str:

@@ -160,7 +160,8 @@ def _clear_tables() -> None:
 
     from leads.append_only import open_door
 
-    kept = ("auth.permission", "contenttypes.contenttype")  # made by the migrations
+    # made by the migrations
+    kept = ("auth.permission", "auth.group", "auth.group_permissions", "contenttypes.contenttype")
     models = [model for model in apps.get_models(include_auto_created=True) if model._meta.label_lower not in kept]
     with open_door(), connection.cursor() as cursor:
         for model in models:

@@ -214,12 +214,12 @@ def test_a_disabled_trigger_is_as_bad_as_none() -> None:
 @pytest.mark.django_db
 def test_a_missing_migration_is_named() -> None:
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM django_migrations WHERE app = 'delivery' AND name = '0002_append_only'")
+        cursor.execute("DELETE FROM django_migrations WHERE app = 'stats' AND name = '0002_roles'")
 
     finding = found(database.migrations)
 
     assert finding.verdict is FAIL
-    assert "delivery.0002_append_only" in finding.found
+    assert "stats.0002_roles" in finding.found
 
 
 @on_postgres

@@ -69,7 +69,7 @@ def badge(text: str, tone: str) -> SafeString:
 
 def status_badge(status: str) -> SafeString:
     """Return a lead's status as a label in its colour."""
-    return badge(LeadStatus(status).label, status.lower())
+    return badge(str(LeadStatus(status).label), status.lower())
 
 
 def stacked(text: str, note: str | None) -> str:
@@ -84,7 +84,7 @@ def short_id(value: object) -> str:
 
 def what_happened(event: LeadEvent) -> str:
     """Return an event in a few words."""
-    label = EventKind(event.kind).label
+    label = str(EventKind(event.kind).label)
     number = _detail(event).get("attempt_no")
     return label if number is None else label.replace("Attempt", f"Attempt {number}", 1)
 

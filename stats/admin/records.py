@@ -1,0 +1,73 @@
+"""What all pages of the audit browser share: records that only the gateway itself writes."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from unfold.admin import ModelAdmin
+
+from leads import search
+from stats import presentation
+from stats.admin.pagination import CappedPaginator
+
+
+class ReadOnly:
+    """Allows nobody to add, change or delete, superusers included."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+class RecordAdmin(ReadOnly, ModelAdmin):
+    """Pages of a table that only the gateway itself writes."""
+
+    empty_value_display = presentation.NOTHING
+    list_per_page = 50
+    list_fullwidth = True
+    paginator = CappedPaginator
+    search_fields = ("pk",)  # says that there is a search box; `find` does the search
+    search_help_text = gettext_lazy("Lead id")
+    show_full_result_count = False
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Allow the filters' own parameters alone: Django would let a URL filter by any column, with any value."""
+        return lookup in {getattr(each, "parameter_name", None) for each in self.get_list_filter(request)}
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
+        """Return what was searched for; all there is for a blank."""
+        return (self.find(queryset, search_term) if search_term.strip() else queryset), False
+
+    def find(self, queryset: QuerySet, text: str) -> QuerySet:
+        """Return the records of the lead whose id was typed; none when it is no id."""
+        number = search.lead_id(text)
+        return queryset.none() if number is None else queryset.filter(lead=number)
+
+
+def column(field: str, label: Any, show: Callable[[Any], str] = presentation.plain) -> Callable[[Any, Any], str]:
+    """Return an admin column, or field of a page, that shows an attribute of the record under a label."""
+
+    @admin.display(description=label, ordering=field)
+    def shown(_admin: Any, record: Any) -> str:
+        return show(getattr(record, field))
+
+    return shown
+
+
+def lead_link(lead_id: int | None) -> str:
+    """Return a link to a lead's page; the sign for nothing without a lead."""
+    if lead_id is None:
+        return presentation.NOTHING
+    label = _("Lead {id}").format(id=lead_id)
+    return format_html('<a href="{}">{}</a>', reverse("admin:leads_inboundlead_change", args=[lead_id]), label)
