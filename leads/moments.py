@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+from django.utils.translation import ngettext
+
 _UNITS = (("day", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
@@ -23,4 +25,6 @@ def span(length: timedelta) -> str:
 
 
 def _count(number: int, unit: str) -> str:
-    return f"{number} {unit}{'s' if unit == 'day' and number != 1 else ''}"
+    if unit == "day":
+        return ngettext("{number} day", "{number} days", number).format(number=number)
+    return f"{number} {unit}"

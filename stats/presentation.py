@@ -2,13 +2,17 @@
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from django.utils import timezone
+from django.utils.formats import date_format, time_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 
 from leads.models import EventKind, LeadEvent, LeadStatus
+from leads.moments import span
 
 NOTHING = "–"
 
@@ -35,11 +39,40 @@ def plain(value: object) -> str:
     return NOTHING if value is None else str(value)
 
 
-def utc(at: datetime | None) -> str:
-    """Return a time to the millisecond, in UTC, which the label beside it has to say."""
+def exact(at: datetime | None) -> str:
+    """Return a time to the second with its zone, as the reader's language writes it."""
     if at is None:
         return NOTHING
-    return at.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="milliseconds")
+    local = timezone.localtime(at)
+    return f"{date_format(local, 'SHORT_DATE_FORMAT')} {time_format(local, 'H:i:s')} {local.tzname()}"
+
+
+def relative(at: datetime, *, now: datetime) -> str:
+    """Return how long ago a time was, or how far ahead it is, such as `3 min 20 s ago` or `in 42 s`."""
+    if at > now:
+        return _("in {span}").format(span=span(at - now))
+    return _("{span} ago").format(span=span(now - at))
+
+
+def moment(at: datetime | None, *, now: datetime | None = None) -> str:
+    """Return a time for a page: the exact one, with the relative one beside it, which gateway.js keeps up to date."""
+    if at is None:
+        return NOTHING
+    return format_html(
+        '<time datetime="{}">{}</time> <span class="gateway-relative" data-relative="{}">{}</span>',
+        at.isoformat(),
+        exact(at),
+        at.isoformat(),
+        relative(at, now=now or timezone.now()),
+    )
+
+
+def time_of(at: datetime | None) -> str:
+    """Return a time for a narrow place, such as a cell of a list: exact, the relative one by pointing at it."""
+    if at is None:
+        return NOTHING
+    label = relative(at, now=timezone.now())
+    return format_html('<time datetime="{}" title="{}">{}</time>', at.isoformat(), label, exact(at))
 
 
 def visible(text: str) -> str:

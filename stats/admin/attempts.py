@@ -25,8 +25,8 @@ class AttemptAdmin(RecordAdmin):
     ordering = ("-requested_at", "-pk")
     sortable_by = ()
     number = column("attempt_no", _("no."))
-    requested = column("requested_at", _("requested"), presentation.utc)
-    finished = column("finished_at", _("outcome written"), presentation.utc)
+    requested = column("requested_at", _("requested"), presentation.time_of)
+    finished = column("finished_at", _("outcome written"), presentation.time_of)
     http_status = column("response_status", _("HTTP status"))
     error = column("error_message", _("error"))
 

@@ -21,7 +21,7 @@ class EventAdmin(RecordAdmin):
     )
     ordering = ("-pk",)
     sortable_by = ()
-    happened_at = column("at", _("at"), presentation.utc)
+    happened_at = column("at", _("at"), presentation.time_of)
     correlation = column("correlation_id", _("correlation id"), presentation.short_id)
     detail_as_stored = column("detail", _("detail as stored"), presentation.json_block)
 

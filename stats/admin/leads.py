@@ -50,8 +50,8 @@ class LeadAdmin(RecordAdmin):
     sortable_by = ("id", "received")
     search_help_text = _("Lead id, correlation id, e-mail, phone, zip code or full name, as a whole")
 
-    received = column("received_at", _("received"), presentation.utc)
-    next_attempt = column("next_attempt_at", _("next attempt"), presentation.utc)
+    received = column("received_at", _("received"), presentation.time_of)
+    next_attempt = column("next_attempt_at", _("next attempt"), presentation.time_of)
     phone = column("search_phone", _("phone"))
     email = column("search_email", _("e-mail"))
     zipcode = column("search_zipcode", _("zip"))

@@ -1,1 +1,82 @@
+// What all our pages in the admin share. Each thing is asked for by a data attribute:
+//   <span data-relative="2026-01-21T10:30:00Z">      is kept saying how long ago, or how far ahead, that is
+//   <div id="figures" data-refresh="15">             is fetched anew every 15 s, together with everything in it
+//   <button data-copy="#curl" data-copied="Copied">  copies the text of another element
+"use strict";
 
+(() => {
+  const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+
+  function relative(at) {
+    const format = new Intl.RelativeTimeFormat(document.documentElement.lang, { numeric: "always", style: "short" });
+    const seconds = Math.round((at - Date.now()) / 1000);
+    const [unit, size] = UNITS.find(([, length]) => Math.abs(seconds) >= length) || UNITS[3];
+    return format.format(Math.trunc(seconds / size), unit);
+  }
+
+  function tick() {
+    for (const element of document.querySelectorAll("[data-relative]")) {
+      const text = relative(new Date(element.dataset.relative));
+      if (element.textContent !== text) element.textContent = text;
+    }
+  }
+
+  function isInUse(element) {
+    const selection = document.getSelection();
+    return document.hidden
+      || (element.contains(document.activeElement) && document.activeElement.matches("input, textarea, select"))
+      || (selection && !selection.isCollapsed && element.contains(selection.anchorNode));
+  }
+
+  // What was opened, and where the keyboard was, stays so.
+  function state(element) {
+    const opened = [...element.querySelectorAll("details[id]")].filter((each) => each.open).map((each) => each.id);
+    const focused = element.contains(document.activeElement) ? document.activeElement.id : "";
+    return { opened, focused };
+  }
+
+  function restore({ opened, focused }) {
+    for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
+    if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  }
+
+  async function refresh(element) {
+    if (isInUse(element)) return;
+    const response = await fetch(location.href, { headers: { "X-Requested-With": "refresh" } });
+    if (response.redirected || !response.ok) return;
+    const fresh = new DOMParser().parseFromString(await response.text(), "text/html").getElementById(element.id);
+    if (!fresh || isInUse(element) || fresh.innerHTML === element.innerHTML) return;
+    const before = state(element);
+    element.innerHTML = fresh.innerHTML;
+    element.dataset.refresh = fresh.dataset.refresh || "";
+    restore(before);
+    tick();
+  }
+
+  // One after the other, so that a slow answer is not asked for twice. An empty interval ends it.
+  function keepFresh(element) {
+    const seconds = Number(element.dataset.refresh);
+    if (!seconds) return;
+    setTimeout(async () => {
+      await refresh(element).catch(() => {}); // the network is away: the next turn may succeed
+      keepFresh(element);
+    }, seconds * 1000);
+  }
+
+  async function copy(button) {
+    await navigator.clipboard.writeText(document.querySelector(button.dataset.copy).textContent);
+    const label = button.textContent;
+    button.textContent = button.dataset.copied;
+    setTimeout(() => { button.textContent = label; }, 2000);
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    document.addEventListener("click", (event) => {
+      const button = event.target.closest("[data-copy]");
+      if (button) copy(button);
+    });
+    document.querySelectorAll("[data-refresh]").forEach(keepFresh);
+    tick();
+    setInterval(tick, 1000);
+  });
+})();
