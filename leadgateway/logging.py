@@ -113,6 +113,8 @@ def logging_config(level: str, log_format: str) -> dict[str, Any]:
             "celery.app.trace": {"level": "CRITICAL"},
             # One line for each answer comes from the request middleware; an exception still comes from here.
             "django.request": {"level": "ERROR"},
+            # Writes names that people typed, which may be passwords; logins.py writes a line without.
+            "axes": {"level": "ERROR"},
             "django.security": {"level": "ERROR"},
             "django": {"handlers": [], "propagate": True},
             "django.server": {"handlers": [], "propagate": True},
