@@ -1,13 +1,18 @@
-"""Sees to it that PostgreSQL and Redis are on this machine: `python -m tests.install_servers`, part of `make test`."""
+"""Sees to it that what the tests run is on this machine: `python -m tests.install_servers`, part of `make test`."""
 
 import os
 import shutil
 import subprocess
 import sys
 
-from tests.servers import ServerMissing, postgres_binary, redis_binary
+from tests.servers import ServerMissing, postgres_binary, program, redis_binary
 
-_BINARIES = {"postgresql": lambda: postgres_binary("postgres"), "redis-server": redis_binary}
+_BINARIES = {
+    "postgresql": lambda: postgres_binary("postgres"),
+    "redis-server": redis_binary,
+    "chromium": lambda: program("chromium", package="chromium"),  # for the tests of the admin
+    "gettext": lambda: program("xgettext", package="gettext"),  # finds the texts that have to be translated
+}
 
 #: The tests start servers of their own, so the packages' services are kept from starting: a policy says no (101).
 _INSTALL = """
@@ -30,11 +35,12 @@ def main() -> None:
         packages = missing_packages()
     if packages:
         sys.exit(f"Still missing after the installation of {' and '.join(packages)}.")
-    print(f"PostgreSQL: {postgres_binary('postgres')}\nRedis: {redis_binary()}")  # noqa: T201
+    for package, find in _BINARIES.items():
+        print(f"{package}: {find()}")  # noqa: T201
 
 
 def missing_packages() -> list[str]:
-    """Return Debian's names for the servers that are not on this machine."""
+    """Return Debian's names for the programs that are not on this machine."""
     missing = []
     for package, find in _BINARIES.items():
         try:

@@ -246,9 +246,17 @@ def redis_binary() -> Path:
 
     :raises ServerMissing: there is none.
     """
-    if found := shutil.which("redis-server"):
+    return program("redis-server", package="redis-server")
+
+
+def program(name: str, *, package: str) -> Path:
+    """Return the path of a program on this machine.
+
+    :raises ServerMissing: there is none.
+    """
+    if found := shutil.which(name):
         return Path(found)
-    raise ServerMissing("The program 'redis-server' is not on this machine: install Debian's package `redis-server`")
+    raise ServerMissing(f"The program {name!r} is not on this machine: install Debian's package `{package}`")
 
 
 def _unprivileged_account() -> str | None:

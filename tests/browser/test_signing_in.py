@@ -1,0 +1,34 @@
+"""Signing in, in a browser: by role, by language, and not by guessing."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import STAFF, SignIn
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+
+@pytest.mark.parametrize("name", STAFF)
+def test_each_role_gets_to_the_dashboard(sign_in: SignIn, name: str) -> None:
+    page = sign_in(name)
+
+    expect(page.get_by_role("link", name="All leads")).to_be_visible()
+
+
+def test_the_door_speaks_german_to_a_german_browser(open_page: SignIn) -> None:
+    page = open_page(locale="de-DE")
+    page.goto("/admin/")
+
+    expect(page.get_by_role("button", name="Anmelden")).to_be_visible()
+    assert page.locator("html").get_attribute("lang") == "de"
+
+
+def test_guessing_a_password_ends_before_a_locked_door(open_page: SignIn) -> None:
+    page = open_page()
+    for _ in range(5):
+        page.goto("/admin/login/")
+        page.fill("input[name=username]", "nobody-here")
+        page.fill("input[name=password]", "guess")
+        page.click("#login-form [type=submit]")
+
+    expect(page.get_by_role("alert")).to_contain_text("Wait 15 min")
