@@ -13,7 +13,7 @@ FIND_PYTHON := for python in $(PYTHON) python3.11 python3.12 python3.13 python3;
 APART := $(BIN)/python -m tests.environment
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench build up down logs test-webhook health stats clean
+.PHONY: help setup run test lint messages bench build up down logs test-webhook health stats clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ lint: $(VENV)/everything ## check style, types, the direction of imports, Django
 	@$(APART) python manage.py check --deploy --fail-level WARNING
 	@echo "== migrations are complete"
 	@$(APART) python manage.py makemigrations --check --dry-run
+
+messages: $(VENV)/everything ## collect the texts of the admin into the German catalogue, and compile it
+	@$(APART) python manage.py makemessages --locale=de --no-location --no-wrap --ignore='.venv/*' --ignore='tests/*'
+	@$(APART) python manage.py compilemessages --verbosity=0 --ignore='.venv/*'
 
 bench: $(VENV)/everything ## measure what a request and a delivery cost
 	@$(BIN)/python -m benchmarks
