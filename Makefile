@@ -13,7 +13,7 @@ FIND_PYTHON := for python in $(PYTHON) python3.11 python3.12 python3.13 python3;
 APART := $(BIN)/python -m tests.environment
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint messages bench build up down logs test-webhook health stats clean
+.PHONY: help setup run test lint messages pictures bench build up down logs test-webhook health stats clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ lint: $(VENV)/everything ## check style, types, the direction of imports, Django
 messages: $(VENV)/everything ## collect the texts of the admin into the German catalogue, and compile it
 	@$(APART) python manage.py makemessages --locale=de --no-location --no-wrap --ignore='.venv/*' --ignore='tests/*'
 	@$(APART) python manage.py compilemessages --verbosity=0 --ignore='.venv/*'
+
+pictures: $(VENV)/everything ## take the pictures of the README anew
+	@$(BIN)/python -m tests.browser.pictures docs/pictures --readme
 
 bench: $(VENV)/everything ## measure what a request and a delivery cost
 	@$(BIN)/python -m benchmarks

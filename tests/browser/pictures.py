@@ -1,0 +1,123 @@
+"""Takes pictures of every page of the admin: `python -m tests.browser.pictures DIRECTORY [--leads N]`.
+
+A private gateway with sample leads is started for it. `make pictures` takes those of the README.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from delivery.demo_customer import DemoCustomer
+from tests.browser.conftest import _MAKE_STAFF, _QUIET, PASSWORD, STAFF
+from tests.e2e.gateway import Gateway
+from tests.servers import PostgresServer, RedisServer, program
+
+LEADS = "/admin/leads/inboundlead/"
+
+WIDTHS = {"wide": 1280, "phone": 390}
+
+#: What the README shows: the picture's name -> the page's name.
+IN_THE_README = ("dashboard", "list", "lead", "order")
+
+
+def pages(gateway: Gateway) -> dict[str, str]:
+    """Return every page to be looked at, by name."""
+
+    def one(condition: str, table: str = "inbound_lead") -> int:
+        return int(gateway.rows(f"SELECT id FROM {table} WHERE {condition} ORDER BY id DESC LIMIT 1")[0]["id"])
+
+    failed, delivered, rejected = (
+        one(f"status = '{status}'") for status in ("PERMANENTLY_FAILED", "DELIVERED", "REJECTED")
+    )
+    return {
+        "dashboard": "/admin/",
+        "dashboard-7d": "/admin/?window=7d",
+        "list": LEADS,
+        "list-attention": f"{LEADS}?situation=attention",
+        "list-empty": f"{LEADS}?q=nobody@example.org",
+        "lead": f"{LEADS}{failed}/change/",
+        "lead-delivered": f"{LEADS}{delivered}/change/",
+        "lead-rejected": f"{LEADS}{rejected}/change/",
+        "order": f"{LEADS}order/redeliver/?situation=attention",
+        "order-one": f"{LEADS}order/reprocess/?ids={failed}",
+        "orders": "/admin/delivery/batchorder/",
+        "attempts": "/admin/delivery/deliveryattempt/",
+        "events": "/admin/leads/leadevent/",
+        "event": f"/admin/leads/leadevent/{one('true', 'lead_event')}/change/",
+        "users": "/admin/auth/user/",
+    }
+
+
+@contextmanager
+def sample_gateway(leads: int) -> Iterator[Gateway]:
+    """Run a gateway with sample leads and staff."""
+    with (
+        PostgresServer() as postgres,
+        RedisServer() as redis,
+        DemoCustomer() as customer,
+        Gateway(customer_url=customer.url, postgres=postgres, redis=redis) as gateway,
+    ):
+        gateway.manage("shell", "-v0", "-c", _MAKE_STAFF.format(staff=json.dumps(STAFF), password=PASSWORD))
+        gateway.manage("seed_leads", str(leads), "--yes")
+        yield gateway
+
+
+def sign_in(browser: Browser, gateway: Gateway, name: str, *, language: str, theme: str, width: int) -> Page:
+    """Return a page of somebody who is signed in."""
+    context = browser.new_context(
+        base_url=gateway.url,
+        locale={"de": "de-DE", "en": "en-GB"}[language],
+        color_scheme="dark" if theme == "dark" else "light",
+        viewport={"width": width, "height": 900},
+    )
+    page = context.new_page()
+    page.goto("/admin/login/?next=/admin/")
+    page.fill("input[name=username]", name)
+    page.fill("input[name=password]", PASSWORD)
+    page.click("#login-form [type=submit]")
+    page.wait_for_url("**/admin/")
+    return page
+
+
+def take(page: Page, path: str, file: Path) -> None:
+    """Take a picture of a whole page, and complain about one that is wider than its window."""
+    answer = page.goto(path)
+    page.wait_for_timeout(300)
+    page.screenshot(path=file, full_page=True)
+    wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    status = answer.status if answer else 0
+    if status != 200 or wide > 0:
+        print(f"{file.name}: status {status}, {wide} px too wide")  # noqa: T201
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--leads", type=int, default=3000)
+    parser.add_argument("--readme", action="store_true", help="only what the README shows")
+    options = parser.parse_args()
+    options.directory.mkdir(parents=True, exist_ok=True)
+    with sample_gateway(options.leads) as gateway, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(program("chromium", package="chromium")), args=[*_QUIET]
+        )
+        wanted = pages(gateway)
+        if options.readme:
+            page = sign_in(browser, gateway, "otto", language="en", theme="light", width=1280)
+            for name in IN_THE_README:
+                take(page, wanted[name], options.directory / f"{name}.png")
+            return
+        for language in ("en", "de"):
+            for theme in ("light", "dark"):
+                for where, width in WIDTHS.items():
+                    page = sign_in(browser, gateway, "root", language=language, theme=theme, width=width)
+                    for name, path in wanted.items():
+                        take(page, path, options.directory / f"{name}-{language}-{theme}-{where}.png")
+
+
+if __name__ == "__main__":
+    main()
