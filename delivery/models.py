@@ -57,6 +57,12 @@ class DeliveryAttempt(models.Model):
             SeedIndex(fields=["requested_at"], name="idx_delivery_attempt_requested_at"),
             # For the few attempts that nobody knows the outcome of.
             models.Index(fields=["lead"], name="idx_delivery_attempt_unknown", condition=OUTCOME_UNKNOWN),
+            # For the customer's answers that were no success, by status.
+            models.Index(
+                fields=["response_status"],
+                name="idx_delivery_attempt_refused",
+                condition=Q(success=False, response_status__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -89,6 +95,8 @@ class BatchOrder(models.Model):
     #: Whether leads that the customer has got already are sent again.
     even_delivered = models.BooleanField(default=False)
     placed_at = models.DateTimeField()
+    #: Of the form that placed it: a form that is sent twice places one order.
+    form_token = models.UUIDField(unique=True, null=True, blank=True)
     total = models.IntegerField(default=0)
     done = models.IntegerField(default=0)
     refused = models.IntegerField(default=0)
@@ -118,6 +126,11 @@ class BatchOrder(models.Model):
         """Tell whether there is still something to be done."""
         return self.finished_at is None and self.cancelled_at is None
 
+    @property
+    def waiting(self) -> int:
+        """Return how many leads have no outcome yet."""
+        return self.total - self.done - self.refused
+
 
 class BatchItem(models.Model):
     """One lead of an order, and what became of it."""
@@ -133,7 +146,7 @@ class BatchItem(models.Model):
     lead = models.ForeignKey(InboundLead, on_delete=models.CASCADE, related_name="+", db_index=False)
     #: NULL: its turn has not come yet.
     outcome = models.CharField(max_length=20, choices=Outcome, null=True, blank=True)
-    #: Why it was refused.
+    #: Why it was refused: a value of delivery.orders.Refusal.
     note = models.CharField(max_length=300, null=True, blank=True)
 
     class Meta:

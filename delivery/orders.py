@@ -1,33 +1,78 @@
 """What an operator may order for a lead, each with a name and a reason in the trail."""
 
 from datetime import datetime
+from typing import Any
 
 from django.db import transaction
-from django.db.models import Max
+from django.db.models import Max, TextChoices
+from django.utils.translation import gettext_lazy as _
 
 from leads.lifecycle import ClaimLost, TransitionRefused, change_status, record
-from leads.models import OPEN_STATUSES, EventKind, InboundLead, LeadStatus
+from leads.models import NEEDS_ATTENTION, OPEN_STATUSES, EventKind, InboundLead, LeadStatus
+from leads.rules import RejectionReason
+
+
+class Refusal(TextChoices):
+    """Why an order does not fit a lead, in words for people."""
+
+    UNKNOWN = "unknown", _("there is no lead {id}")
+    IN_HAND = "in_hand", _("lead {id} is being delivered right now")
+    UNDER_WAY = "under_way", _("lead {id} is under way already")
+    REJECTED = "rejected", _("lead {id} was rejected; reprocess it")
+    DELIVERED = "delivered", _("lead {id} was delivered already")
+    UNMAPPED = "unmapped", _("lead {id} has no customer payload; reprocess it")
+    INCOMPLETE = "incomplete", _("lead {id} lacks what the customer requires; reprocess it")
+    AT_REST = "at_rest", _("lead {id} needs no attention")
+
+    def told_of(self, lead_id: int) -> str:
+        """Return the reason as a sentence about a lead, in the reader's language."""
+        return str(self.label).format(id=lead_id)
 
 
 class OrderRefused(Exception):
     """The order does not fit the lead as it stands; the text says why."""
 
 
-def redeliver(lead_id: int, *, actor: str, reason: str, at: datetime) -> None:
+class DoesNotFit(OrderRefused):
+    """The same, for a reason that can be stored and told in any language."""
+
+    def __init__(self, why: Refusal, lead_id: int) -> None:
+        super().__init__(why.told_of(lead_id))
+        self.why = why
+
+
+#: Why a status is one that an order does not apply to; the two that are not here are open to every order.
+_REFUSED_STATUS = {
+    LeadStatus.RECEIVED: Refusal.UNDER_WAY,
+    LeadStatus.READY: Refusal.UNDER_WAY,
+    LeadStatus.REJECTED: Refusal.REJECTED,
+    LeadStatus.DELIVERED: Refusal.DELIVERED,
+}
+
+
+def redeliver(
+    lead_id: int, *, actor: str, reason: str, at: datetime, order: int | None = None, even_delivered: bool = True
+) -> None:
     """Send the lead's customer payload once more, with a fresh retry schedule; the caller rings.
 
-    The customer recognises it by the same Idempotency-Key.
+    The customer recognises it by the same Idempotency-Key. A lead that waits for its next attempt goes out at once.
 
-    :raises OrderRefused: it is unknown, under way, or was never mapped.
+    :raises OrderRefused: it is unknown, under way, was never mapped or not completely, or was delivered and
+        `even_delivered` is not set.
     """
     with transaction.atomic():
         lead = _get(lead_id)
+        if lead.status == LeadStatus.DELIVERED and not even_delivered:
+            raise DoesNotFit(Refusal.DELIVERED, lead_id)
         if not lead.customer_payload:
-            raise OrderRefused(f"lead {lead_id} has no customer payload; reprocess it")
-        _order(lead, LeadStatus.READY, EventKind.REDELIVERED, actor=actor, reason=reason, at=at)
+            raise DoesNotFit(Refusal.UNMAPPED, lead_id)
+        if lead.rejection_reason == RejectionReason.MISSING_REQUIRED_FIELD:
+            raise DoesNotFit(Refusal.INCOMPLETE, lead_id)
+        told = _told(reason, order)
+        _start_anew(lead, LeadStatus.READY, EventKind.REDELIVERED, actor=actor, told=told, at=at)
 
 
-def reprocess(lead_id: int, *, actor: str, reason: str, at: datetime) -> None:
+def reprocess(lead_id: int, *, actor: str, reason: str, at: datetime, order: int | None = None) -> None:
     """Start the lead over from its raw payload: rules, normalization, mapping, delivery; the caller rings.
 
     For leads that a changed rule or mapping file would treat differently. A delivered lead cannot be reprocessed.
@@ -35,8 +80,20 @@ def reprocess(lead_id: int, *, actor: str, reason: str, at: datetime) -> None:
     :raises OrderRefused: it is unknown, under way, or was delivered.
     """
     with transaction.atomic():
+        told = _told(reason, order)
+        _start_anew(_get(lead_id), LeadStatus.RECEIVED, EventKind.REPROCESSED, actor=actor, told=told, at=at)
+
+
+def resolve(lead_id: int, *, actor: str, reason: str, at: datetime, order: int | None = None) -> None:
+    """Take the lead off the list of those that need attention; its status stays, and nothing is sent.
+
+    :raises OrderRefused: it is unknown, or needs no attention.
+    """
+    with transaction.atomic():
         lead = _get(lead_id)
-        _order(lead, LeadStatus.RECEIVED, EventKind.REPROCESSED, actor=actor, reason=reason, at=at)
+        if not InboundLead.objects.filter(NEEDS_ATTENTION, pk=lead_id).update(resolved_at=at, updated_at=at):
+            raise DoesNotFit(Refusal.AT_REST, lead_id)
+        record(lead, EventKind.RESOLVED, actor=actor, at=at, detail=_told(reason, order))
 
 
 def release(lead_id: int, *, at: datetime) -> bool:
@@ -53,15 +110,22 @@ def _get(lead_id: int) -> InboundLead:
     try:
         return InboundLead.objects.select_for_update().get(pk=lead_id)
     except InboundLead.DoesNotExist:
-        raise OrderRefused(f"there is no lead {lead_id}") from None
+        raise DoesNotFit(Refusal.UNKNOWN, lead_id) from None
 
 
-def _order(lead: InboundLead, to: LeadStatus, kind: EventKind, *, actor: str, reason: str, at: datetime) -> None:
+def _told(reason: str, order: int | None) -> dict[str, Any]:
+    return {"reason": reason} if order is None else {"reason": reason, "order": order}
+
+
+def _start_anew(
+    lead: InboundLead, to: LeadStatus, kind: EventKind, *, actor: str, told: dict[str, Any], at: datetime
+) -> None:
+    """Make the lead due in status `to`, as if it had never been tried; its attempts stay in the trail."""
     if lead.claimed_until is not None and lead.claimed_until > at:
-        raise OrderRefused(f"lead {lead.pk} is being delivered right now")
+        raise DoesNotFit(Refusal.IN_HAND, lead.pk)
     made = lead.attempts.aggregate(last=Max("attempt_no"))["last"] or 0
-    was = lead.status
-    record(lead, kind, actor=actor, at=at, detail={"reason": reason})
+    was = LeadStatus(lead.status)
+    record(lead, kind, actor=actor, at=at, detail=told)
     try:
         change_status(
             lead,
@@ -77,5 +141,7 @@ def _order(lead: InboundLead, to: LeadStatus, kind: EventKind, *, actor: str, re
             claimed_until=None,
             rung_at=None,
         )
-    except (TransitionRefused, ClaimLost) as error:
-        raise OrderRefused(f"lead {lead.pk} is {was}: that order does not apply") from error
+    except TransitionRefused as error:
+        raise DoesNotFit(_REFUSED_STATUS[was], lead.pk) from error
+    except ClaimLost as error:  # a worker was faster, where the database locks no single row
+        raise DoesNotFit(Refusal.IN_HAND, lead.pk) from error

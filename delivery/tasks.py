@@ -1,11 +1,13 @@
-"""Celery's side: the doorbell's two tasks. They hold no rule and no state; what is due is in the database."""
+"""Celery's side: the doorbell's tasks. They hold no rule and no state; what is due is in the database."""
 
 from typing import Any
 
 from celery import shared_task
+from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
+from delivery import batches
 from delivery import sweep as sweeping
 from delivery.configuration import current
 from delivery.pipeline import LONGEST_COUNTDOWN, advance
@@ -46,3 +48,10 @@ def process_lead(lead_id: int, **_: Any) -> None:
 def sweep(**_: Any) -> None:
     """Ring for every lead that is due and that nobody works on."""
     sweeping.sweep(at=timezone.now())
+
+
+@shared_task(name="carry_out_orders", ignore_result=True)
+def carry_out_orders(**_: Any) -> None:
+    """Carry out what operators have ordered for many leads, ORDER_RATE leads a second on average."""
+    share = settings.ORDER_RATE * settings.WORKER_POLL_INTERVAL.total_seconds()
+    batches.carry_out(at=timezone.now(), most=max(1, int(share)))

@@ -94,6 +94,11 @@ def delete_with_lead(table: str, *, fk: str) -> migrations.RunPython:
     return _statements(install, remove)
 
 
+def undo(step: migrations.RunPython) -> migrations.RunPython:
+    """Return the migration step that takes another one back, and whose reverse does it again."""
+    return migrations.RunPython(step.reverse_code or migrations.RunPython.noop, step.code)
+
+
 def _drop_foreign_keys(table: str) -> str:
     """Return the statement that drops the table's foreign keys to leads, whose names Django makes from a hash."""
     return f"""

@@ -24,6 +24,30 @@ class RandomUUID(models.Func):
         return self.as_sql(compiler, connection, template="(lower(hex(randomblob(16))))", **context)
 
 
+class Words(models.Func):
+    """The words of a text in the form in which PostgreSQL finds them; on SQLite, which has none, the text itself.
+
+    Names are written with hyphens and dots as well as with spaces.
+    """
+
+    template = "%(expressions)s"
+    arity = 1
+    output_field = models.TextField()
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = "to_tsvector('simple'::regconfig, translate(%(expressions)s, '-./@_''', '      '))"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+
+class WordIndex(models.Index):
+    """An index of `Words`: on PostgreSQL from word to rows, on SQLite a short table to read from end to end."""
+
+    def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
+        if schema_editor.connection.vendor == "postgresql":
+            using = " USING gin"
+        return super().create_sql(model, schema_editor, using=using, **kwargs)
+
+
 class LeadStatus(models.TextChoices):
     """The seed's six states."""
 
@@ -138,7 +162,7 @@ class InboundLead(models.Model):
             models.Index(fields=["search_email"], name="idx_inbound_lead_email"),
             models.Index(fields=["search_phone"], name="idx_inbound_lead_phone"),
             models.Index(fields=["search_zipcode"], name="idx_inbound_lead_zipcode"),
-            models.Index(fields=["search_name"], name="idx_inbound_lead_name"),
+            WordIndex(Words("search_name"), name="idx_inbound_lead_words"),
         ]
 
     def __str__(self) -> str:
@@ -162,6 +186,19 @@ class EventKind(models.TextChoices):
     ORDER_PLACED = "order_placed", _("Order placed")
     ORDER_CANCELLED = "order_cancelled", _("Order cancelled")
     EXPORTED = "exported", _("Leads exported")
+
+
+#: What does not happen to every lead.
+RARE_EVENTS = (
+    EventKind.DUPLICATE,
+    EventKind.REDELIVERED,
+    EventKind.REPROCESSED,
+    EventKind.RESOLVED,
+    EventKind.REVEALED,
+    EventKind.ORDER_PLACED,
+    EventKind.ORDER_CANCELLED,
+    EventKind.EXPORTED,
+)
 
 
 class LeadEvent(models.Model):
@@ -192,8 +229,9 @@ class LeadEvent(models.Model):
             # For a lead's trail, in order.
             models.Index(fields=["lead", "id"], name="idx_lead_event_lead"),
             models.Index(fields=["at"], name="idx_lead_event_at"),
-            # For the leads that were received more than once.
-            models.Index(fields=["lead"], name="idx_lead_event_duplicate", condition=Q(kind=EventKind.DUPLICATE)),
+            # For the few events that are not part of every lead's way: by kind, and those of people by time.
+            models.Index(fields=["kind", "lead"], name="idx_lead_event_rare", condition=Q(kind__in=RARE_EVENTS)),
+            models.Index(fields=["id"], name="idx_lead_event_ordered", condition=~Q(actor__in=["webhook", "worker"])),
         ]
 
     def __str__(self) -> str:

@@ -70,6 +70,7 @@ class Migration(migrations.Migration):
                 ("selection", models.CharField(max_length=300)),
                 ("even_delivered", models.BooleanField(default=False)),
                 ("placed_at", models.DateTimeField()),
+                ("form_token", models.UUIDField(blank=True, null=True, unique=True)),
                 ("total", models.IntegerField(default=0)),
                 ("done", models.IntegerField(default=0)),
                 ("refused", models.IntegerField(default=0)),
@@ -96,6 +97,14 @@ class Migration(migrations.Migration):
                 ),
                 fields=["lead"],
                 name="idx_delivery_attempt_unknown",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="deliveryattempt",
+            index=models.Index(
+                condition=models.Q(("response_status__isnull", False), ("success", False)),
+                fields=["response_status"],
+                name="idx_delivery_attempt_refused",
             ),
         ),
         migrations.AddField(

@@ -3,7 +3,10 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
+import leads.models
 from leads import append_only
+
+_events_go_with_their_lead = append_only.delete_with_lead("lead_event", fk="lead_event_lead_id_fkey")
 
 
 class Migration(migrations.Migration):
@@ -12,6 +15,8 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        # SQLite cannot put the rebuilt table in its place while a trigger speaks of it.
+        append_only.undo(_events_go_with_their_lead),
         migrations.AlterModelOptions(
             name="inboundlead",
             options={
@@ -113,10 +118,43 @@ class Migration(migrations.Migration):
             model_name="inboundlead",
             index=models.Index(fields=["last_answer", "received_at"], name="idx_inbound_lead_answer"),
         ),
+        # The words of a name take the place of the whole name.
+        migrations.RemoveIndex(
+            model_name="inboundlead",
+            name="idx_inbound_lead_name",
+        ),
+        migrations.AddIndex(
+            model_name="inboundlead",
+            index=leads.models.WordIndex(leads.models.Words("search_name"), name="idx_inbound_lead_words"),
+        ),
         migrations.AddIndex(
             model_name="leadevent",
             index=models.Index(
-                condition=models.Q(("kind", "duplicate")), fields=["lead"], name="idx_lead_event_duplicate"
+                condition=models.Q(
+                    (
+                        "kind__in",
+                        (
+                            "duplicate",
+                            "redelivered",
+                            "reprocessed",
+                            "resolved",
+                            "revealed",
+                            "order_placed",
+                            "order_cancelled",
+                            "exported",
+                        ),
+                    )
+                ),
+                fields=["kind", "lead"],
+                name="idx_lead_event_rare",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="leadevent",
+            index=models.Index(
+                condition=models.Q(("actor__in", ["webhook", "worker"]), _negated=True),
+                fields=["id"],
+                name="idx_lead_event_ordered",
             ),
         ),
         migrations.AddConstraint(
@@ -146,6 +184,6 @@ class Migration(migrations.Migration):
             ),
         ),
         # The changed column has been made anew, with Django's own foreign key; on SQLite the whole table has.
-        append_only.delete_with_lead("lead_event", fk="lead_event_lead_id_fkey"),
+        _events_go_with_their_lead,
         append_only.refuse_changes("lead_event"),
     ]

@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from delivery.orders import OrderRefused, redeliver, release, reprocess
+from delivery.orders import OrderRefused, redeliver, release, reprocess, resolve
 from leads.models import InboundLead
 from tests import make
 
@@ -54,11 +54,17 @@ def test_reprocessing_starts_over_from_the_raw_payload(status):
         (redeliver, {"status": "READY"}),
         (redeliver, {"status": "REJECTED"}),
         (redeliver, {"status": "PERMANENTLY_FAILED", "customer_payload": None}),
+        (redeliver, {"status": "FAILED", "next_attempt_at": None, "rejection_reason": "MISSING_REQUIRED_FIELD"}),
         (redeliver, {"status": "FAILED", "claimed_until": NOW + timedelta(seconds=1)}),
         (reprocess, {"status": "RECEIVED"}),
         (reprocess, {"status": "READY"}),
         (reprocess, {"status": "DELIVERED"}),
         (reprocess, {"status": "FAILED", "claimed_until": NOW + timedelta(seconds=1)}),
+        (resolve, {"status": "READY"}),
+        (resolve, {"status": "REJECTED"}),
+        (resolve, {"status": "DELIVERED"}),
+        (resolve, {"status": "FAILED", "next_attempt_at": NOW}),
+        (resolve, {"status": "PERMANENTLY_FAILED", "resolved_at": NOW - timedelta(days=1)}),
     ],
 )
 def test_an_order_that_does_not_fit_changes_nothing(what, columns):
@@ -72,10 +78,56 @@ def test_an_order_that_does_not_fit_changes_nothing(what, columns):
     assert not lead.events.exists()
 
 
-@pytest.mark.parametrize("what", [redeliver, reprocess])
+@pytest.mark.parametrize("what", [redeliver, reprocess, resolve])
 def test_an_unknown_lead_is_refused(what):
     with pytest.raises(OrderRefused, match="no lead 4711"):
         order(what, 4711)
+
+
+@pytest.mark.parametrize("columns", [{"status": "PERMANENTLY_FAILED"}, {"status": "FAILED", "next_attempt_at": None}])
+def test_a_settled_lead_keeps_its_status_and_has_the_note_in_its_trail(columns):
+    lead = make.lead(**columns)
+
+    order(resolve, lead.pk)
+
+    settled = InboundLead.objects.get()
+    assert (settled.status, settled.resolved_at, settled.next_attempt_at) == (lead.status, NOW, None)
+    event = lead.events.get()
+    assert (event.kind, event.actor, event.at, event.detail) == (
+        "resolved",
+        "ann",
+        NOW,
+        {"reason": "customer was down"},
+    )
+
+
+def test_a_lead_that_goes_out_again_is_not_settled_any_more():
+    lead = make.lead(status="PERMANENTLY_FAILED", resolved_at=NOW)
+
+    order(redeliver, lead.pk)
+
+    assert InboundLead.objects.get().resolved_at is None
+
+
+@pytest.mark.parametrize(
+    ("what", "kind"), [(redeliver, "redelivered"), (reprocess, "reprocessed"), (resolve, "resolved")]
+)
+def test_the_event_names_the_order_that_it_belongs_to(what, kind):
+    lead = make.lead(status="PERMANENTLY_FAILED")
+
+    what(lead.pk, actor="ann", reason="customer was down", at=NOW, order=7)
+
+    assert lead.events.get(kind=kind).detail == {"reason": "customer was down", "order": 7}
+
+
+def test_a_delivered_lead_is_kept_from_the_customer_when_asked_to():
+    lead = make.lead(status="DELIVERED")
+
+    with pytest.raises(OrderRefused, match="was delivered already"):
+        redeliver(lead.pk, actor="ann", reason="customer was down", at=NOW, even_delivered=False)
+
+    assert InboundLead.objects.get().status == "DELIVERED"
+    assert not lead.events.exists()
 
 
 def test_a_waiting_lead_can_be_released():
