@@ -4,3 +4,7 @@ from django.apps import AppConfig
 class StatsConfig(AppConfig):
     name = "stats"
     verbose_name = "Statistics"
+
+    def ready(self) -> None:
+        """Have workers and beat say that they live; the signals come in their processes only."""
+        from stats import heartbeat  # noqa: F401 (connects)
