@@ -26,6 +26,11 @@ def is_staff_for_leads(request: HttpRequest) -> bool:
     return isinstance(user, User) and user.is_active and user.is_staff and user.has_perm("leads.view_inboundlead")
 
 
+def sees_personal_data(user: AbstractBaseUser | AnonymousUser) -> bool:
+    """Tell whether the user sees e-mail addresses and phone numbers without asking for each lead."""
+    return isinstance(user, User) and user.has_perm("leads.view_personal_data")
+
+
 def _knows_the_token(request: HttpRequest) -> bool:
     scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() != "bearer" or not settings.STATS_TOKEN:
@@ -44,9 +49,24 @@ class StatsReaders(BaseAuthentication):
         :raises django.db.Error: the session cannot be looked up.
         """
         plain = request._request
-        if not (may_read_by_token(plain) or is_staff_for_leads(plain)):
+        if not (may_read_by_token(plain) or self.may_read_by_session(plain)):
             raise exceptions.AuthenticationFailed
+
+    def may_read_by_session(self, request: HttpRequest) -> bool:
+        """Tell whether somebody is signed in who may read.
+
+        :raises django.db.Error: the session cannot be looked up.
+        """
+        return is_staff_for_leads(request)
 
     def authenticate_header(self, request: Request) -> str:
         """Name the scheme; without one the framework would answer 403."""
         return "Bearer"
+
+
+class HistoryReaders(StatsReaders):
+    """Lets those through who may read all about a lead, its personal data included."""
+
+    def may_read_by_session(self, request: HttpRequest) -> bool:
+        """Tell whether somebody is signed in who sees personal data."""
+        return super().may_read_by_session(request) and sees_personal_data(request.user)

@@ -1,4 +1,4 @@
-"""How leads and their trail are shown to people: times, JSON and events, safe to put on a page."""
+"""How leads and their trail are shown to people: times, JSON and text of others, safe to put on a page."""
 
 import json
 import re
@@ -11,27 +11,17 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from leads.models import EventKind, LeadEvent, LeadStatus
+from leads.models import LeadStatus
 from leads.moments import span
+from stats.masking import UNCOVERED, Cover
 
 NOTHING = "–"
 
-#: Signs that are not seen but turn the text around them, and line ends that JSON allows in a string.
-_INVISIBLE = re.compile("[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
-#: What the trail's details mean; a key that is not here is shown as it is.
-_DETAILS = {
-    "reason": "{}",
-    "missing": "missing: {}",
-    "notes": "{}",
-    "attributes": "sent: {}",
-    "omitted": "left out: {}",
-    "mapping": "mapping file {:.8}",
-    "response_status": "HTTP {}",
-    "error": "{}",
-    "duration_ms": "{} ms",
-    "next_attempt_in_s": "next attempt in {} s",
-}
+#: Signs that are not seen: they turn the text around them, split or join words, or are meant for machines.
+_INVISIBLE = re.compile(
+    "[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
 
 
 def plain(value: object) -> str:
@@ -76,13 +66,28 @@ def time_of(at: datetime | None) -> str:
 
 
 def visible(text: str) -> str:
-    """Return a text in which signs that would turn the text around them are seen as escapes."""
-    return _INVISIBLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    """Return a text in which signs that nobody would see are seen as the escapes of JSON; line ends and tabs stay."""
+    return _INVISIBLE.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    digits = match[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{digits[start : start + 4]}" for start in range(0, len(digits), 4))
 
 
 def pretty_json(value: Any) -> str:
     """Return indented JSON, in people's own letters as far as they can be seen."""
     return visible(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def formatted(text: str, cover: Cover = UNCOVERED) -> str:
+    """Return a text of others to be read, as far as it may be seen: JSON indented, anything else as it is."""
+    try:
+        if text.lstrip().startswith(("{", "[")):
+            return pretty_json(cover.json(json.loads(text)))
+    except (ValueError, RecursionError):
+        pass
+    return visible(cover.text(text))
 
 
 def block(text: str) -> SafeString:
@@ -96,7 +101,7 @@ def json_block(value: Any) -> str:
 
 
 def badge(text: str, tone: str) -> SafeString:
-    """Return a coloured label; the tones are in admin.css."""
+    """Return a coloured label; the tones are in gateway.css."""
     return format_html('<span class="gateway-badge gateway-{}">{}</span>', tone, text)
 
 
@@ -113,39 +118,3 @@ def stacked(text: str, note: str | None) -> str:
 def short_id(value: object) -> str:
     """Return the first eight digits of an id, with the whole id to be seen by pointing at it."""
     return NOTHING if value is None else format_html('<code title="{}">{:.8}</code>', value, str(value))
-
-
-def what_happened(event: LeadEvent) -> str:
-    """Return an event in a few words."""
-    label = str(EventKind(event.kind).label)
-    number = _detail(event).get("attempt_no")
-    return label if number is None else label.replace("Attempt", f"Attempt {number}", 1)
-
-
-def status_step(event: LeadEvent) -> str:
-    """Return the change of status that the event was, if it was one."""
-    labels = dict(LeadStatus.choices)
-    return " → ".join(str(labels.get(code, code)) for code in (event.from_status, event.to_status) if code) or NOTHING
-
-
-def detail_in_words(event: LeadEvent) -> str:
-    """Return an event's detail in a line that a person can read."""
-    told = {key: value for key, value in _detail(event).items() if value not in (None, {}) and key != "attempt_no"}
-    parts = dict.fromkeys(_told(key, _plain(value)) for key, value in told.items())  # HTTP 503 is an error too: once
-    return "; ".join(parts) or NOTHING
-
-
-def _detail(event: LeadEvent) -> dict[str, Any]:
-    return event.detail if isinstance(event.detail, dict) else {"detail": event.detail}
-
-
-def _told(key: str, text: str) -> str:
-    return _DETAILS[key].format(text) if key in _DETAILS else f"{key}: {text}"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} ({_plain(why)})" for name, why in value.items()) or "nothing"
-    if isinstance(value, list):
-        return ", ".join(map(_plain, value)) or "nothing"
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,73 +1,116 @@
-"""What happened to a lead, in words: a pure function of an event. `detail` is read as whoever wrote it left it."""
+"""What happened to a lead, in words: pure functions of an event. `detail` is read as whoever wrote it left it.
 
-from collections.abc import Callable
+The words are the same in the terminal, in the list of events and on the lead's page.
+"""
+
 from datetime import timedelta
 from typing import Any
 
-from leads.models import EventKind, LeadEvent
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from delivery.models import OrderKind
+from delivery.wording import in_readers_words
+from leads.models import EventKind, LeadEvent, LeadStatus
 from leads.moments import span
+from stats.masking import UNCOVERED, Cover
 
 Detail = dict[str, Any]
 
+#: What the keys of a detail mean, in the order in which they are told; any other key is shown as it is.
+_MEANINGS: dict[str, Any] = {
+    "kind": "{}",
+    "leads": gettext_lazy("leads: {}"),
+    "left": gettext_lazy("not done: {}"),
+    "selection": gettext_lazy("selection: {}"),
+    "format": "{}",
+    "attributes": gettext_lazy("sent: {}"),
+    "omitted": gettext_lazy("left out: {}"),
+    "mapping": gettext_lazy("mapping file {:.8}"),
+    "response_status": "HTTP {}",
+    "error": "{}",
+    "duration_ms": "{} ms",
+    "next_attempt_in_s": gettext_lazy("next attempt in {}"),
+    "reason": "{}",
+    "missing": gettext_lazy("missing: {}"),
+    "notes": "{}",
+    "minutes": gettext_lazy("for {} min"),
+    "order": gettext_lazy("order {}"),
+}
+
+_TITLES: dict[str, Any] = {
+    EventKind.ATTEMPT_STARTED: gettext_lazy("Attempt {number} started"),
+    EventKind.ATTEMPT_FINISHED: gettext_lazy("Attempt {number} finished"),
+}
+
+#: What people do; the gateway's own parts do the rest.
+BY_PEOPLE = (
+    *(EventKind.REDELIVERED, EventKind.REPROCESSED, EventKind.RESOLVED, EventKind.REVEALED),
+    *(EventKind.ORDER_PLACED, EventKind.ORDER_CANCELLED, EventKind.EXPORTED),
+)
+
+_LONGEST_WAIT_S = 10**9
+
 
 def in_words(event: LeadEvent) -> str:
-    """Return what happened, such as `attempt 2 ended: HTTP 503 (120 ms); next in 1 min`; no personal data."""
-    detail = event.detail if isinstance(event.detail, dict) else {}
-    if event.kind == EventKind.STATUS:
-        return f"{event.from_status} -> {event.to_status}{_tail(': ', detail.get('reason'))}{_missing(detail)}"
-    if event.kind in _ORDERS:
-        return f"{_ORDERS[event.kind]} by {event.actor}{_tail(': ', detail.get('reason'))}"
-    words = _WORDS.get(event.kind)
-    return words(detail) if words else str(event.kind)
+    """Return all that an event says in a line, such as `Attempt 2 finished: HTTP 503; 120 ms`; no personal data."""
+    what = what_happened(event)
+    if event.kind in BY_PEOPLE:
+        what = _("{what} by {actor}").format(what=what, actor=event.actor)
+    return ": ".join(part for part in (what, status_step(event), detail_in_words(event)) if part)
 
 
-def _tail(joint: str, value: Any) -> str:
-    return "" if value in (None, "", [], {}) else f"{joint}{value}"
+def what_happened(event: LeadEvent) -> str:
+    """Return what happened in a few words."""
+    number = _detail(event).get("attempt_no")
+    if number is not None and event.kind in _TITLES:
+        return str(_TITLES[event.kind]).format(number=number)
+    return str(dict(EventKind.choices).get(event.kind, event.kind))
 
 
-def _missing(detail: Detail) -> str:
-    names = detail.get("missing")
-    return f" ({', '.join(map(str, names))})" if isinstance(names, list) and names else ""
+def status_step(event: LeadEvent) -> str:
+    """Return the change of status that the event was; nothing if it was none."""
+    labels = dict(LeadStatus.choices)
+    return " → ".join(str(labels.get(code, code)) for code in (event.from_status, event.to_status) if code)
 
 
-def _received(detail: Detail) -> str:
-    notes = detail.get("notes")
-    return "received" + _tail("; ", "; ".join(map(str, notes)) if isinstance(notes, list) else notes)
+def detail_in_words(event: LeadEvent, cover: Cover = UNCOVERED) -> str:
+    """Return an event's detail in a line that a person can read, as far as it may be seen; nothing if it has none."""
+    detail = _detail(event)
+    keys = [*(key for key in _MEANINGS if key in detail), *(key for key in detail if key not in _MEANINGS)]
+    parts = (
+        _told(key, detail[key], cover) for key in keys if key != "attempt_no" and detail[key] not in (None, {}, [])
+    )
+    return "; ".join(dict.fromkeys(parts))  # HTTP 503 is an error too: once
 
 
-def _mapped(detail: Detail) -> str:
-    names, omitted = detail.get("attributes"), detail.get("omitted")
-    sent = ", ".join(map(str, names)) if isinstance(names, list) and names else "no attributes"
-    left = [f"{name} ({reason})" for name, reason in omitted.items()] if isinstance(omitted, dict) else []
-    return f"mapped for the customer: {sent}{_tail('; left out: ', ', '.join(left))}"
+def wait_in_words(seconds: Any) -> str | None:
+    """Return a wait as people say it; None for what is no number."""
+    if not isinstance(seconds, int | float):
+        return None
+    return span(timedelta(seconds=max(0, min(seconds, _LONGEST_WAIT_S))))
 
 
-def _finished(detail: Detail) -> str:
-    status = detail.get("response_status")
-    outcome = f"HTTP {status}" if status is not None else detail.get("error") or "no answer"
-    wait = detail.get("next_attempt_in_s")
-    following = span(timedelta(seconds=wait)) if isinstance(wait, int | float) else None
-    return f"{_attempt(detail)} ended: {outcome}{_duration(detail)}{_tail('; next in ', following)}"
+def _detail(event: LeadEvent) -> Detail:
+    if isinstance(event.detail, dict):
+        return event.detail
+    return {} if event.detail is None else {"detail": event.detail}
 
 
-def _duration(detail: Detail) -> str:
-    took = detail.get("duration_ms")
-    return "" if took is None else f" ({took} ms)"
+def _told(key: str, value: Any, cover: Cover) -> str:
+    if key == "next_attempt_in_s":
+        text = wait_in_words(value) or _plain(value, cover)
+    elif key == "kind":
+        text = next((str(label) for kind, label in OrderKind.choices if kind == value), _plain(value, cover))
+    else:
+        text = _plain(value, cover)
+    return str(_MEANINGS[key]).format(text) if key in _MEANINGS else f"{cover.text(key)}: {text}"
 
 
-def _attempt(detail: Detail) -> str:
-    return f"attempt {detail.get('attempt_no', '?')}"
-
-
-_WORDS: dict[str, Callable[[Detail], str]] = {
-    EventKind.RECEIVED: _received,
-    EventKind.DUPLICATE: lambda _: "received again; recognised, not delivered twice",
-    EventKind.MAPPED: _mapped,
-    EventKind.ATTEMPT_STARTED: lambda detail: f"{_attempt(detail)} started",
-    EventKind.ATTEMPT_FINISHED: _finished,
-}
-
-_ORDERS: dict[str, str] = {
-    EventKind.REDELIVERED: "redelivery ordered",
-    EventKind.REPROCESSED: "reprocessing ordered",
-}
+def _plain(value: Any, cover: Cover) -> str:
+    if isinstance(value, dict):
+        members = (f"{cover.text(name)} ({_plain(why, cover)})" for name, why in value.items())
+        return ", ".join(members) or _("nothing")
+    if isinstance(value, list):
+        return ", ".join(_plain(item, cover) for item in value) or _("nothing")
+    return f"{value:g}" if isinstance(value, float) else cover.text(in_readers_words(str(value)))

@@ -16,7 +16,7 @@ from leadgateway import database
 from leadgateway.errors import ServiceUnavailable
 from leadgateway.logging import get_logger
 from stats import queries, readiness
-from stats.permissions import StatsReaders, is_staff_for_leads, may_read_by_token
+from stats.permissions import HistoryReaders, StatsReaders, is_staff_for_leads, may_read_by_token
 
 log = get_logger(__name__)
 
@@ -74,7 +74,9 @@ class Recent(StatsView):
 
 
 class History(StatsView):
-    """GET /stats/leads/{id}/history: all about one lead."""
+    """GET /stats/leads/{id}/history: all about one lead, its personal data included."""
+
+    authentication_classes = [HistoryReaders]
 
     def read(self, **kwargs: str) -> Any:
         now = timezone.now()

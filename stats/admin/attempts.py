@@ -3,17 +3,20 @@
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html
+from django.utils.formats import number_format
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from delivery.models import DeliveryAttempt
+from delivery.wording import in_readers_words
 from stats import presentation
 from stats.admin.filters import AnswerClassFilter, OutcomeFilter
+from stats.admin.personal_data import MaskedRecords, cover_of
 from stats.admin.records import RecordAdmin, column, lead_link
 
 
 @admin.register(DeliveryAttempt)
-class AttemptAdmin(RecordAdmin):
+class AttemptAdmin(MaskedRecords, RecordAdmin):
     """The attempts of all leads, the latest first."""
 
     list_display = ("requested", "lead_of", "number", "http_status", "outcome", "duration", "error")
@@ -28,25 +31,28 @@ class AttemptAdmin(RecordAdmin):
     requested = column("requested_at", _("requested"), presentation.time_of)
     finished = column("finished_at", _("outcome written"), presentation.time_of)
     http_status = column("response_status", _("HTTP status"))
-    error = column("error_message", _("error"))
 
     @admin.display(description=_("outcome"))
     def outcome(self, attempt: DeliveryAttempt) -> str:
         if not attempt.has_outcome:
-            return presentation.badge("Outcome unknown", "unknown")
-        return presentation.badge(*(("Success", "delivered") if attempt.success else ("Failed", "failed")))
+            return presentation.badge(gettext("Outcome unknown"), "unknown")
+        told = (gettext("Success"), "delivered") if attempt.success else (gettext("Failed"), "failed")
+        return presentation.badge(*told)
 
     @admin.display(description=_("duration"))
     def duration(self, attempt: DeliveryAttempt) -> str:
-        return presentation.NOTHING if attempt.duration_ms is None else f"{attempt.duration_ms:,} ms"
+        took = attempt.duration_ms
+        return presentation.NOTHING if took is None else f"{number_format(took, force_grouping=True)} ms"
+
+    @admin.display(description=_("error"))
+    def error(self, attempt: DeliveryAttempt) -> str:
+        text = in_readers_words(attempt.error_message or "")
+        return presentation.visible(cover_of(attempt).text(text)) or presentation.NOTHING
 
     @admin.display(description=_("the customer's answer"))
     def answer(self, attempt: DeliveryAttempt) -> str:
         body = attempt.response_body
-        if not body:
-            return presentation.NOTHING
-        shown = presentation.block(presentation.visible(body))
-        return format_html("<details><summary>{} characters</summary>{}</details>", f"{len(body):,}", shown)
+        return presentation.block(presentation.formatted(body, cover_of(attempt))) if body else presentation.NOTHING
 
     @admin.display(description=_("lead"))
     def lead_of(self, attempt: DeliveryAttempt) -> str:

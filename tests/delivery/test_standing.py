@@ -6,7 +6,7 @@ import pytest
 
 from delivery.models import DeliveryAttempt
 from delivery.retry import RetryPolicy
-from delivery.standing import OUTCOME_UNKNOWN, error_text, running_attempt, standing
+from delivery.standing import OUTCOME_UNKNOWN, error_text, is_under_way, running_attempt, standing
 from leads.models import InboundLead
 
 NOW = datetime(2026, 1, 21, 10, 30, tzinfo=UTC)
@@ -39,109 +39,170 @@ def attempts(count, **columns):
     return [attempt(number, **columns) for number in range(1, count + 1)]
 
 
+NOTHING_MORE = "nothing more happens to it by itself"
+LOST = {"next_attempt_at": ago(200), "claimed_until": ago(20)}
+HELD = {"next_attempt_at": ago(8), "claimed_until": ahead(40)}
+
 SENTENCES = [
     # nothing has happened yet
-    (lead("RECEIVED", next_attempt_at=ahead(3)), [], "waits for validation, due in 3 s"),
+    (lead("RECEIVED", next_attempt_at=ahead(3)), [], "Received; validation is due in 3 s"),
     (
         lead("RECEIVED", next_attempt_at=ago(7)),
         [],
-        "waits for validation; it has been due for 7 s and no worker has taken it yet",
+        "Received; validation has been due for 7 s and no worker has taken it yet",
     ),
-    (lead("RECEIVED", next_attempt_at=ago(7), claimed_until=ahead(40)), [], "is in a worker's hands, for validation"),
-    (lead("RECEIVED"), [], "is stopped; nothing more happens to it by itself"),
+    (lead("RECEIVED", **HELD), [], "Received; a worker has it in hand for validation"),
+    (lead("RECEIVED", claimed_until=ahead(4)), [], "Received; a worker has it in hand for validation"),
+    (lead("RECEIVED"), [], f"Received; {NOTHING_MORE}"),
+    (
+        lead("RECEIVED", next_attempt_at=ahead(3), attempts_forgiven=1),
+        attempts(1),
+        "To be processed anew, from what was posted; validation is due in 3 s",
+    ),
     # the ends
-    (lead("REJECTED"), [], "was rejected"),
+    (lead("REJECTED"), [], f"Rejected; {NOTHING_MORE}"),
     (
         lead("REJECTED", rejection_reason="ZIP_NOT_66XXX"),
         [],
-        "was rejected: its zip code is not 66xxx (ZIP_NOT_66XXX)",
+        f"Rejected: its zip code is not 66xxx (ZIP_NOT_66XXX); {NOTHING_MORE}",
     ),
-    (lead("REJECTED", rejection_reason="BY_HAND"), [], "was rejected: BY_HAND"),
-    (lead("DELIVERED"), [], "was delivered"),
+    (lead("REJECTED", rejection_reason="BY_HAND"), [], f"Rejected: BY_HAND; {NOTHING_MORE}"),
+    (lead("DELIVERED"), [], "Delivered; nothing is left to do"),
     (
         lead("DELIVERED"),
         [attempt(1), attempt(2, 200)],
-        "was delivered by attempt 2 at 2026-01-21T10:29:55Z",
+        "Delivered by attempt 2 of 5 at 2026-01-21T10:29:55Z; nothing is left to do",
     ),
     (
         lead("DELIVERED"),
         [begun(1, success=True)],
-        "was delivered by attempt 1 at 2026-01-21T10:29:56Z",
+        "Delivered by attempt 1 of 5 at 2026-01-21T10:29:56Z; nothing is left to do",
     ),
-    (lead("PERMANENTLY_FAILED"), attempts(5), "was given up after 5 attempts; the last one: HTTP 503"),
-    (lead("PERMANENTLY_FAILED"), attempts(1), "was given up after 1 attempt; the last one: HTTP 503"),
-    (lead("PERMANENTLY_FAILED"), [], "was given up without an attempt"),
+    (
+        lead("DELIVERED", attempts_forgiven=1),
+        [attempt(1, 200), attempt(2)],
+        "Delivered by attempt 1 at 2026-01-21T10:29:55Z; nothing is left to do",
+    ),
+    (lead("PERMANENTLY_FAILED"), attempts(5), f"Given up after 5 attempts: HTTP 503; {NOTHING_MORE}"),
+    (lead("PERMANENTLY_FAILED"), attempts(1), f"Given up after 1 attempt: HTTP 503; {NOTHING_MORE}"),
+    (lead("PERMANENTLY_FAILED"), [], f"Given up without an attempt; {NOTHING_MORE}"),
+    (
+        lead("PERMANENTLY_FAILED", resolved_at=ago(1)),
+        attempts(5),
+        "Given up after 5 attempts: HTTP 503; somebody marked it as settled",
+    ),
     (
         lead("PERMANENTLY_FAILED", attempts_forgiven=5),
         attempts(7),
-        "was given up after 2 attempts; the last one: HTTP 503",
+        f"Given up after 2 attempts: HTTP 503; {NOTHING_MORE}",
     ),
-    (
-        lead("PERMANENTLY_FAILED", attempts_forgiven=5),
-        attempts(5),
-        "was given up without an attempt",
-    ),
+    (lead("PERMANENTLY_FAILED", attempts_forgiven=5), attempts(5), f"Given up without an attempt; {NOTHING_MORE}"),
     (
         lead("PERMANENTLY_FAILED"),
         [*attempts(4), begun(5)],
-        "was given up after 5 attempts; the last one: outcome unknown",
+        f"Given up after 5 attempts: outcome unknown; {NOTHING_MORE}",
     ),
     (
         lead("PERMANENTLY_FAILED"),
         [attempt(1), attempt(2, 422)],
-        "was refused by the customer for good: attempt 2 was answered HTTP 422",
+        f"Refused by the customer for good: attempt 2 was answered HTTP 422; {NOTHING_MORE}",
     ),
     # between two attempts
-    (lead("READY", next_attempt_at=ahead(3)), [], "waits for attempt 1 of 5, due in 3 s"),
-    (lead(next_attempt_at=ahead(42)), attempts(2), "waits for attempt 3 of 5, due in 42 s"),
+    (lead("READY", next_attempt_at=ahead(3)), [], "Checked and mapped; attempt 1 of 5 is due in 3 s"),
+    (
+        lead(next_attempt_at=ahead(42)),
+        attempts(2),
+        "Attempt 2 of 5 failed with HTTP 503; attempt 3 of 5 is due in 42 s",
+    ),
+    (
+        lead(next_attempt_at=ahead(42)),
+        [attempt(1, response_status=None, error_message="timed out after 30 s")],
+        "Attempt 1 of 5 failed: timed out after 30 s; attempt 2 of 5 is due in 42 s",
+    ),
+    (
+        lead(next_attempt_at=ahead(42)),
+        [attempt(1, response_status=None, error_message=None)],
+        "Attempt 1 of 5 failed: no answer; attempt 2 of 5 is due in 42 s",
+    ),
+    (
+        lead(next_attempt_at=ahead(42)),
+        [attempt(1, 200)],
+        "Attempt 1 of 5 succeeded; attempt 2 of 5 is due in 42 s",
+    ),
     (
         lead(next_attempt_at=ago(70)),
         attempts(2),
-        "waits for attempt 3 of 5; it has been due for 1 min 10 s and no worker has taken it yet",
+        "Attempt 2 of 5 failed with HTTP 503;"
+        " attempt 3 of 5 has been due for 1 min 10 s and no worker has taken it yet",
     ),
     (
-        lead("READY", next_attempt_at=ago(200), claimed_until=ago(20)),
+        lead("READY", **LOST),
         [begun(1)],
-        "waits for attempt 2 of 5; the worker that had it was lost 20 s ago",
+        "Attempt 1 of 5 was begun, its outcome is unknown;"
+        " attempt 2 of 5 is due: the worker that had it was lost 20 s ago",
     ),
     (
-        lead("READY", next_attempt_at=ago(200), claimed_until=ago(20)),
+        lead("READY", **LOST),
         [*attempts(4), begun(5)],
-        "waits for being given up, as it has no attempt left; the worker that had it was lost 20 s ago",
+        "Attempt 5 of 5 was begun, its outcome is unknown;"
+        " giving it up, as it has no attempt left, is due: the worker that had it was lost 20 s ago",
     ),
     (
         lead("READY", next_attempt_at=ahead(1), attempts_forgiven=5),
         attempts(5),
-        "waits for attempt 1 of 5 (number 6 in all), due in 1 s",
+        "To be delivered once more; attempt 1 of 5 (number 6 in all) is due in 1 s",
     ),
     (
         lead(rejection_reason="MISSING_REQUIRED_FIELD"),
         [],
-        "is stopped: its phone or the product name is missing (MISSING_REQUIRED_FIELD);"
-        " nothing more happens to it by itself",
+        f"Stopped: its phone or the product name is missing (MISSING_REQUIRED_FIELD); {NOTHING_MORE}",
     ),
     # in an attempt
     (
-        lead("READY", next_attempt_at=ago(8), claimed_until=ahead(40)),
+        lead("READY", **HELD),
         [attempt(1), begun(2)],
-        "is being delivered right now: attempt 2 of 5 began 4 s ago",
+        "Attempt 1 of 5 failed with HTTP 503; attempt 2 of 5 has been running for 4 s",
+    ),
+    (lead("READY", **HELD), [begun(1)], "Checked and mapped; attempt 1 of 5 has been running for 4 s"),
+    (
+        lead("READY", **HELD, attempts_forgiven=1),
+        [attempt(1), begun(2)],
+        "To be delivered once more; attempt 1 of 5 (number 2 in all) has been running for 4 s",
     ),
     (
-        lead("READY", next_attempt_at=ago(8), claimed_until=ahead(40), attempts_forgiven=1),
-        [attempt(1), begun(2)],
-        "is being delivered right now: attempt 1 of 5 (number 2 in all) began 4 s ago",
-    ),
-    (
-        lead("FAILED", next_attempt_at=ago(8), claimed_until=ahead(40)),
+        lead("FAILED", **HELD),
         attempts(1),
-        "is in a worker's hands, for attempt 2 of 5",
+        "Attempt 1 of 5 failed with HTTP 503; a worker has it in hand for attempt 2 of 5",
     ),
 ]
 
 
-@pytest.mark.parametrize(("lead", "attempts", "predicate"), SENTENCES, ids=[words for _, _, words in SENTENCES])
-def test_where_a_lead_stands_is_one_sentence(lead, attempts, predicate):
-    assert standing(lead, attempts, now=NOW, policy=POLICY) == f"Lead 12 {predicate}."
+@pytest.mark.parametrize(("lead", "attempts", "sentence"), SENTENCES, ids=[words for _, _, words in SENTENCES])
+def test_where_a_lead_stands_is_one_sentence(lead, attempts, sentence):
+    assert standing(lead, attempts, now=NOW, policy=POLICY) == f"{sentence}."
+
+
+def test_times_are_written_as_the_reader_wants_them():
+    told = standing(
+        lead("DELIVERED"), [attempt(1, 200)], now=NOW, policy=POLICY, show_time=lambda at: f"{at:%H.%M Uhr}"
+    )
+
+    assert told.startswith("Delivered by attempt 1 of 5 at 10.29 Uhr;")
+
+
+@pytest.mark.parametrize(
+    ("lead", "under_way"),
+    [
+        (lead("RECEIVED", next_attempt_at=ahead(1)), True),
+        (lead("READY", next_attempt_at=ago(1)), True),
+        (lead("READY", claimed_until=ahead(1)), True),
+        (lead("READY", claimed_until=ago(1)), False),
+        (lead("FAILED"), False),
+        (lead("DELIVERED", next_attempt_at=ahead(1), claimed_until=ahead(1)), False),
+    ],
+)
+def test_a_lead_is_under_way_while_something_will_happen_to_it(lead, under_way):
+    assert is_under_way(lead, now=NOW) is under_way
 
 
 @pytest.mark.parametrize(

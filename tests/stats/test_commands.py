@@ -72,17 +72,17 @@ def waiting():
 def test_history_is_a_sentence_a_trail_and_the_attempts(waiting):
     lines = run("lead_history", str(waiting.pk)).splitlines()
 
-    assert lines[0] == f"Lead {waiting.pk} waits for attempt 2 of 5, due in 42 s."
+    assert lines[0] == "Attempt 1 of 5 failed with HTTP 503; attempt 2 of 5 is due in 42 s."
     assert lines[2:4] == ["Status          FAILED", f"Received        2026-01-21T12:00:00Z ({_age(lines[3])} ago)"]
     assert lines[4] == f"Correlation id  {waiting.correlation_id}"
     assert lines[6:] == [
         "Trail",
-        "  2026-01-21T12:00:00Z  webhook       received; 2 signs replaced",
-        "  2026-01-21T12:00:00Z  worker        mapped for the customer: solar_area; left",
-        "                                      out: solar_usage (not text)",
-        "  2026-01-21T12:00:00Z  worker        attempt 1 ended: HTTP 503 (120 ms); next",
-        "                                      in 30 s",
-        "  2026-01-21T12:00:00Z  anna.schmid~  redelivery ordered by",
+        "  2026-01-21T12:00:00Z  webhook       Received: 2 signs replaced",
+        "  2026-01-21T12:00:00Z  worker        Mapped for the customer: sent: solar_area;",
+        "                                      left out: solar_usage (not text)",
+        "  2026-01-21T12:00:00Z  worker        Attempt 1 finished: HTTP 503; 120 ms; next",
+        "                                      attempt in 30 s",
+        "  2026-01-21T12:00:00Z  anna.schmid~  Redelivery ordered by",
         "                                      anna.schmidt@example.org: asked for",
         "",
         "Attempts",
@@ -144,13 +144,13 @@ def test_history_as_json_is_the_endpoints_with_the_trail(client, waiting):
 
     assert [attempt.pop("duration_ms") for attempt in told["delivery_attempts"]] == [120]
     assert {name: told[name] for name in answered} == answered
-    assert told["standing"].startswith(f"Lead {waiting.pk} waits for attempt 2 of 5")
+    assert told["standing"].startswith("Attempt 1 of 5 failed with HTTP 503; attempt 2 of 5 is due in ")
     assert told["correlation_id"] == str(waiting.correlation_id)
     assert told["trail"][0] == {
         "at": "2026-01-21T12:00:00Z",
         "actor": "webhook",
         "kind": "received",
-        "what": "received; 2 signs replaced",
+        "what": "Received: 2 signs replaced",
     }
     assert len(told["trail"]) == 4
 
@@ -159,7 +159,7 @@ def test_history_as_json_is_the_endpoints_with_the_trail(client, waiting):
 def test_the_policy_is_the_configured_one(settings, waiting):
     settings.MAX_RETRY_ATTEMPTS = 9
 
-    assert "waits for attempt 2 of 9" in run("lead_history", str(waiting.pk))
+    assert "attempt 2 of 9 is due" in run("lead_history", str(waiting.pk))
 
 
 @pytest.mark.django_db

@@ -1,7 +1,7 @@
 """Who may read the statistics."""
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Group, Permission, User
 
 from tests import make
 
@@ -71,19 +71,43 @@ def test_an_empty_token_never_opens(client, settings, header):
     assert client.get(URLS[0], HTTP_AUTHORIZATION=header).status_code == 401
 
 
-def staff(**fields):
+def staff(*more, **fields):
     user = User.objects.create(username="anna", **{"is_staff": True} | fields)
-    user.user_permissions.add(Permission.objects.get(codename="view_inboundlead"))
+    user.user_permissions.set(Permission.objects.filter(codename__in=["view_inboundlead", *more]))
     return user
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("url", URLS)
-def test_staff_who_may_view_leads_may_read(client, url):
+def test_staff_who_may_view_leads_and_personal_data_may_read(client, url):
     make.lead(id=1)
-    client.force_login(staff())
+    client.force_login(staff("view_personal_data"))
 
     assert client.get(url).status_code == 200
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("more", [[], ["reveal_personal_data"], ["act_on_lead", "export_lead"]])
+def test_staff_who_may_not_see_personal_data_may_read_numbers_only(client, more):
+    lead = make.lead(id=1)
+    client.force_login(staff(*more))
+
+    history = client.get(URLS[2])
+
+    assert [client.get(url).status_code for url in URLS[:2]] == [200, 200]
+    assert history.status_code == 401
+    assert lead.raw_payload["email"] not in history.text
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("role", ["Operator", "Auditor"])
+def test_operators_and_auditors_may_read_a_history(client, role):
+    make.lead(id=1)
+    user = User.objects.create(username="anna", is_staff=True)
+    user.groups.add(Group.objects.get(name=role))
+    client.force_login(user)
+
+    assert client.get(URLS[2]).status_code == 200
 
 
 @pytest.mark.django_db

@@ -2,38 +2,45 @@
 
 import pytest
 
-from leads.models import LeadEvent
-from stats.trail import in_words
+from leads.models import EventKind, LeadEvent
+from stats.masking import Cover
+from stats.trail import detail_in_words, in_words, status_step, what_happened
 
 EVENTS = [
-    ("received", {}, "received"),
-    ("received", {"notes": ["2 signs replaced"]}, "received; 2 signs replaced"),
-    ("duplicate", {}, "received again; recognised, not delivered twice"),
-    ("mapped", {"attributes": [], "omitted": {}}, "mapped for the customer: no attributes"),
-    ("mapped", {"attributes": ["a", "b"], "omitted": {}}, "mapped for the customer: a, b"),
+    ("received", {}, "Received"),
+    ("received", {"notes": ["2 signs replaced"]}, "Received: 2 signs replaced"),
+    ("duplicate", {}, "Received again"),
+    ("mapped", {"attributes": [], "omitted": {}}, "Mapped for the customer"),
+    ("mapped", {"attributes": ["a", "b"], "omitted": {}}, "Mapped for the customer: sent: a, b"),
     (
         "mapped",
-        {"attributes": ["a"], "omitted": {"b": "null", "c": "empty"}},
-        "mapped for the customer: a; left out: b (null), c (empty)",
+        {"omitted": {"b": "null", "c": "empty"}, "attributes": ["a"], "mapping": "17021452c7"},
+        "Mapped for the customer: sent: a; left out: b (null), c (empty); mapping file 17021452",
     ),
-    ("attempt_started", {"attempt_no": 3}, "attempt 3 started"),
+    ("attempt_started", {"attempt_no": 3}, "Attempt 3 started"),
+    ("attempt_started", {}, "Attempt started"),
     (
         "attempt_finished",
         {"attempt_no": 1, "response_status": 503, "error": "HTTP 503", "duration_ms": 120, "next_attempt_in_s": 60.0},
-        "attempt 1 ended: HTTP 503 (120 ms); next in 1 min",
+        "Attempt 1 finished: HTTP 503; 120 ms; next attempt in 1 min",
     ),
     (
         "attempt_finished",
         {"attempt_no": 2, "response_status": None, "error": "connection refused", "duration_ms": 0},
-        "attempt 2 ended: connection refused (0 ms)",
+        "Attempt 2 finished: connection refused; 0 ms",
     ),
+    ("redelivered", {"reason": "asked for", "order": 7}, "Redelivery ordered by anna: asked for; order 7"),
+    ("reprocessed", {}, "Reprocessing ordered by anna"),
+    ("resolved", {"reason": "called her"}, "Marked as settled by anna: called her"),
+    ("revealed", {"minutes": 10}, "Personal data shown by anna: for 10 min"),
     (
-        "attempt_finished",
-        {"attempt_no": 2, "response_status": 200, "error": None, "duration_ms": 7},
-        "attempt 2 ended: HTTP 200 (7 ms)",
+        "order_placed",
+        {"order": 7, "kind": "redeliver", "leads": 12, "reason": "outage", "selection": "needs attention"},
+        "Order placed by anna: Redeliver; leads: 12; selection: needs attention; outage; order 7",
     ),
-    ("redelivered", {"reason": "asked for"}, "redelivery ordered by anna: asked for"),
-    ("reprocessed", {}, "reprocessing ordered by anna"),
+    ("order_cancelled", {"order": 7, "left": 3}, "Order cancelled by anna: not done: 3; order 7"),
+    ("exported", {"format": "csv", "leads": 2}, "Leads exported by anna: leads: 2; csv"),
+    ("received", {"ticket": 7, "list": [1.5, {"a": []}]}, "Received: ticket: 7; list: 1.5, a (nothing)"),
 ]
 
 
@@ -42,14 +49,18 @@ def test_an_event_is_told_in_words(kind, detail, words):
     assert in_words(LeadEvent(kind=kind, detail=detail, actor="anna")) == words
 
 
+def test_every_kind_has_words_of_its_own():
+    assert len({in_words(LeadEvent(kind=kind, detail={}, actor="anna")) for kind in EventKind}) == len(EventKind)
+
+
 @pytest.mark.parametrize(
     ("detail", "words"),
     [
-        ({}, "READY -> FAILED"),
-        ({"reason": "5 attempts failed"}, "READY -> FAILED: 5 attempts failed"),
+        ({}, "Status changed: Ready → Failed"),
+        ({"reason": "5 attempts failed"}, "Status changed: Ready → Failed: 5 attempts failed"),
         (
             {"reason": "MISSING_REQUIRED_FIELD", "missing": ["phone"]},
-            "READY -> FAILED: MISSING_REQUIRED_FIELD (phone)",
+            "Status changed: Ready → Failed: MISSING_REQUIRED_FIELD; missing: phone",
         ),
     ],
 )
@@ -57,14 +68,23 @@ def test_a_change_of_status_is_told_with_its_reason(detail, words):
     assert in_words(LeadEvent(kind="status", from_status="READY", to_status="FAILED", detail=detail)) == words
 
 
-@pytest.mark.parametrize("kind", [kind for kind, _, _ in EVENTS] + ["status"])
+def test_a_status_that_is_unknown_is_named():
+    assert status_step(LeadEvent(kind="status", from_status="READY", to_status="ERASED")) == "Ready → ERASED"
+
+
+@pytest.mark.parametrize("kind", [*EventKind.values])
 @pytest.mark.parametrize(
     "detail",
     [
         None,
         [],
+        [1],
         "text",
+        5,
+        True,
         {"notes": 1, "attributes": 2, "omitted": ["x"], "missing": "y", "reason": {}, "next_attempt_in_s": "soon"},
+        {"attempt_no": {}, "kind": ["x"], "{0}": "{1}", "next_attempt_in_s": 1e300, "mapping": 7, "": None},
+        {"attempt_no": [], "kind": {}, "next_attempt_in_s": -(10**400)},
     ],
 )
 def test_a_detail_of_any_shape_is_survived(kind, detail):
@@ -72,4 +92,16 @@ def test_a_detail_of_any_shape_is_survived(kind, detail):
 
 
 def test_a_kind_that_is_unknown_is_named():
-    assert in_words(LeadEvent(kind="erased", detail={})) == "erased"
+    assert what_happened(LeadEvent(kind="erased", detail={})) == "erased"
+
+
+def test_a_detail_is_told_as_far_as_it_may_be_seen():
+    detail = {
+        "reason": "call 0151 12345678",
+        "erika@example.com": ["e@example.com"],
+        "mapping": "17021452" * 7 + "abcdef12",
+    }
+
+    words = detail_in_words(LeadEvent(kind="redelivered", detail=detail), Cover(is_on=True))
+
+    assert words == "mapping file 17021452; call 0151•••••78; e•••@example.com: e•••@example.com"

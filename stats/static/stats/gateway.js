@@ -2,6 +2,8 @@
 //   <span data-relative="2026-01-21T10:30:00Z">      is kept saying how long ago, or how far ahead, that is
 //   <div id="figures" data-refresh="15">             is fetched anew every 15 s, together with everything in it
 //   <button data-copy="#curl" data-copied="Copied">  copies the text of another element
+//   <form data-lean>                                 leaves empty fields out of the address
+//   <span data-count="waiting" data-counts="/url/">  is kept at the number that the URL's JSON has under that name
 "use strict";
 
 (() => {
@@ -28,15 +30,17 @@
       || (selection && !selection.isCollapsed && element.contains(selection.anchorNode));
   }
 
-  // What was opened, and where the keyboard was, stays so.
+  // What was opened, how far it was scrolled, and where the keyboard was, stays so.
   function state(element) {
     const opened = [...element.querySelectorAll("details[id]")].filter((each) => each.open).map((each) => each.id);
     const focused = element.contains(document.activeElement) ? document.activeElement.id : "";
-    return { opened, focused };
+    const scrolled = [...element.querySelectorAll("[id]")].map((each) => [each.id, each.scrollTop]).filter(([, top]) => top);
+    return { opened, focused, scrolled };
   }
 
-  function restore({ opened, focused }) {
+  function restore({ opened, focused, scrolled }) {
     for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
+    for (const [id, top] of scrolled) document.getElementById(id)?.scrollTo({ top });
     if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
   }
 
@@ -70,7 +74,29 @@
     setTimeout(() => { button.textContent = label; }, 2000);
   }
 
+  // Fields that do not count must be back when the page is, by way of the browser's history.
+  function leaveOutEmpty(form) {
+    const empty = [...form.elements].filter((field) => field.name && !field.value);
+    for (const field of empty) field.disabled = true;
+    setTimeout(() => { for (const field of empty) field.disabled = false; });
+  }
+
+  async function recount() {
+    const counters = document.querySelectorAll("[data-count]");
+    if (document.hidden || !counters.length) return;
+    const response = await fetch(counters[0].dataset.counts);
+    if (response.redirected || !response.ok) return;
+    const counts = await response.json();
+    for (const counter of counters) counter.textContent = counts[counter.dataset.count] ?? "";
+  }
+
+  const COUNT_EVERY_MS = 30_000;
+
   document.addEventListener("DOMContentLoaded", () => {
+    document.addEventListener("submit", (event) => {
+      if (event.target.matches("[data-lean]")) leaveOutEmpty(event.target);
+    });
+    setInterval(() => recount().catch(() => {}), COUNT_EVERY_MS);
     document.addEventListener("click", (event) => {
       const button = event.target.closest("[data-copy]");
       if (button) copy(button);

@@ -1,0 +1,186 @@
+"""E-mail addresses and phone numbers are masked wherever they are; nothing here needs a database."""
+
+import json
+import time
+
+import pytest
+
+from stats.masking import Cover, mask_email, mask_json, mask_phone, mask_text
+
+TEXTS = [
+    ("john@example.com", "j•••@example.com"),
+    ("Erika <erika.m+x@mail.example.de>, bitte", "Erika <e•••@mail.example.de>, bitte"),
+    ("mailto:o'brien@example.ie", "mailto:o•••@example.ie"),
+    ('"erika m"@example.com', "e•••@example.com"),
+    ("/form?mail=erika%40example.com&x=1", "/form?mail=e•••%40example.com&x=1"),
+    ("erika\\u0040example.com", "e•••\\u0040example.com"),
+    ("müller@straße.de", "m•••@straße.de"),
+    ("+4915112345678", "+4915•••••78"),
+    ("Ruf 0151/123 456-78 an", "Ruf 0151•••••78 an"),
+    ("0049 (151) 12345678", "0049•••••78"),
+    ("tel:%2B4915112345678", "tel:+4915•••••78"),
+    ("tel0151123456", "tel•••••56"),
+    ("٠١٥١١٢٣٤٥٦٧٨", "٠١٥١•••••٧٨"),
+    ("2026-01-21 0151 1234567", "2026-01-21 0151•••••67"),
+    ("203.0.113.9 0151 1234567", "203.0.113.9 0151•••••67"),
+]
+LEFT_ALONE = [
+    "",
+    "5 attempts, 30001 ms, 66123",
+    "2026-01-21T10:30:00.123Z",
+    "2026-01-21 10:30",
+    "born 01.02.1990",
+    "550e8400-e29b-41d4-a716-446655440000",
+    "12345678-1234-1234-1234-123456789012",
+    "17021452" * 7 + "abcdef12",
+    "203.0.113.9",
+    "a @ b, @home",
+]
+
+
+@pytest.mark.parametrize(("text", "masked"), TEXTS)
+def test_addresses_and_numbers_in_a_text_are_masked(text, masked):
+    assert mask_text(text) == masked
+
+
+@pytest.mark.parametrize("text", LEFT_ALONE)
+def test_what_is_neither_stays(text):
+    assert mask_text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("john@example.com", "j•••@example.com"),
+        ("no address", "•••"),
+        ("", ""),
+        ("a@@b", "•••"),
+    ],
+)
+def test_an_address_keeps_its_first_letter_and_its_host(text, masked):
+    assert mask_email(text) == masked
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("+4915112345678", "+4915•••••78"),
+        ("0151/123 456-78", "0151•••••78"),
+        ("+49 151 1234", "•••••34"),
+        ("110", "•••••"),
+        ("", ""),
+    ],
+)
+def test_a_number_keeps_its_beginning_and_its_end(text, masked):
+    assert mask_phone(text).removeprefix("+" if masked[:1] != "+" else "") == masked
+
+
+@pytest.mark.parametrize("digits", range(1, 30))
+def test_a_masked_number_hides_five_digits_or_all(digits):
+    number = "1234567890" * 3
+
+    shown = [sign for sign in mask_phone(number[:digits]) if sign.isdigit()]
+
+    assert len(shown) <= max(0, digits - 4)
+    assert digits - len(shown) >= min(digits, 4)
+
+
+JSON = [
+    ({"phone": "12 34"}, {"phone": "•••••"}),
+    ({"Telefon": "06 81 23"}, {"Telefon": "•••••23"}),
+    ({"mobilePhone": 15112345678}, {"mobilePhone": "1511•••••78"}),
+    (
+        {"phone": {"cc": "DE", "number": 12345, "extra": [7]}},
+        {"phone": {"cc": "DE", "number": "•••••", "extra": ["•••••"]}},
+    ),
+    ({"email": ["erika", "e@x.de", True, None]}, {"email": ["•••", "e•••@x.de", True, None]}),
+    ({"E-Mail": "Erika"}, {"E-Mail": "•••"}),
+    ({"x": {"y": [{"z": "ruf 0151 1234567"}]}}, {"x": {"y": [{"z": "ruf 0151•••••67"}]}}),
+    ({"n": 4915112345678}, {"n": "4915•••••78"}),
+    ({"n": 4915112345678.0}, {"n": "4915•••••78"}),
+    ({"n": -4915112345678}, {"n": "4915•••••78"}),
+    ({"erika@x.de": 1}, {"e•••@x.de": 1}),
+    ({"0151 1234567": {"a": 1}}, {"0151•••••67": {"a": 1}}),
+    ({"erika@x.de": 1, "egon@x.de": 2}, {"e•••@x.de": 1, "e•••@x.de•": 2}),
+    ("e@x.de", "e•••@x.de"),
+]
+
+
+@pytest.mark.parametrize(("value", "masked"), JSON)
+def test_json_is_masked_by_names_by_form_and_in_names(value, masked):
+    assert mask_json(value) == masked
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"zipcode": "66123", "house": {"is_owner": True}, "rooms": 123456, "lat": 49.2401572},
+        {"immobilie": "123456", "automobil": "12", "hotel": "123 45", "telemetry": "12345"},
+        {"phone": True, "email": None, "fax": []},
+        None,
+        [],
+    ],
+)
+def test_json_without_either_stays(value):
+    assert mask_json(value) == value
+
+
+def test_what_leads_to_a_value_decides_too():
+    assert mask_json("12 34", under=["contact", "phone"]) == "•••••"
+    assert mask_json("12 34", under=["contact"]) == "12 34"
+
+
+def test_what_is_masked_is_a_copy():
+    value = {"a": [{"email": "e@x.de"}]}
+    mask_json(value)
+
+    assert value == {"a": [{"email": "e@x.de"}]}
+
+
+def test_numbers_that_python_cannot_print_are_survived():
+    assert mask_json({"phone": 10**300, "n": -(10**300)}) == {"phone": "1000•••••00", "n": "1000•••••00"}
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "a",
+        "1",
+        "1 ",
+        "@",
+        "a@",
+        '"',
+        "-",
+        "0a",
+        "1-",
+        "12345 a",
+        "+ ",
+        "%2B",
+        "1.1.1.",
+        "2026-01-",
+        "f" * 31 + " ",
+        "&#6",
+    ],
+)
+def test_a_text_of_200_kb_is_masked_in_no_time(piece):
+    text = piece * (200_000 // len(piece)) + " e@x.de"
+    began = time.perf_counter()
+    masked = mask_text(text)
+
+    assert masked.endswith("e•••@x.de") or piece in ("@", "a@", "+ ")
+    assert time.perf_counter() - began < 2
+
+
+def test_a_cover_that_is_off_shows_everything():
+    off, on = Cover(is_on=False), Cover(is_on=True)
+
+    assert (off.text("e@x.de"), off.json({"phone": "1"})) == ("e@x.de", {"phone": "1"})
+    assert (on.text("e@x.de"), on.json({"phone": "1"})) == ("e•••@x.de", {"phone": "•••••"})
+
+
+def test_a_deep_value_is_masked():
+    value = "e@x.de"
+    for _ in range(64):
+        value = {"a": [value]}
+
+    assert "e•••@x.de" in json.dumps(mask_json(value), ensure_ascii=False)
