@@ -224,6 +224,7 @@ WSGI_APPLICATION = "leadgateway.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+FORMAT_MODULE_PATH = ["leadgateway.formats"]
 # Ours, and what Unfold leaves in English.
 LOCALE_PATHS = [BASE_DIR / "config" / "locale", BASE_DIR / "config" / "locale_of_unfold"]
 TIME_ZONE = "UTC"
