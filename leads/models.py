@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 
@@ -149,8 +150,17 @@ class InboundLead(models.Model):
                 fields=["next_attempt_at"], name="idx_inbound_lead_due", condition=Q(status__in=OPEN_STATUSES)
             ),
             # For the lists of the admin, the latest first.
-            models.Index(fields=["status", "received_at"], name="idx_inbound_lead_status_time"),
-            models.Index(fields=["received_at"], name="idx_inbound_lead_attention", condition=NEEDS_ATTENTION),
+            models.Index(
+                fields=["status", "received_at"],
+                name="idx_inbound_lead_status_time",
+                include=["delivered_at", "rejection_reason"],  # so that the dashboard need not read the rows
+            ),
+            models.Index(
+                fields=["received_at"],
+                name="idx_inbound_lead_attention",
+                condition=NEEDS_ATTENTION,
+                include=["last_answer"],
+            ),
             models.Index(
                 fields=["rejection_reason", "received_at"],
                 name="idx_inbound_lead_reason",
@@ -166,7 +176,7 @@ class InboundLead(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"Lead {self.pk}"
+        return gettext("Lead {id}").format(id=self.pk)
 
 
 class EventKind(models.TextChoices):
@@ -235,4 +245,4 @@ class LeadEvent(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"Event {self.pk}: {self.kind} of lead {self.lead_id}"
+        return gettext("Event {id}").format(id=self.pk)

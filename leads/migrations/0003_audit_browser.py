@@ -89,7 +89,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="inboundlead",
-            index=models.Index(fields=["status", "received_at"], name="idx_inbound_lead_status_time"),
+            index=models.Index(
+                fields=["status", "received_at"],
+                include=["delivered_at", "rejection_reason"],
+                name="idx_inbound_lead_status_time",
+            ),
         ),
         migrations.AddIndex(
             model_name="inboundlead",
@@ -103,6 +107,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 fields=["received_at"],
+                include=["last_answer"],
                 name="idx_inbound_lead_attention",
             ),
         ),

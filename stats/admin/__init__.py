@@ -1,3 +1,3 @@
 """The audit browser: what people see of the leads, find, and may order for them; everything else is only looked at."""
 
-from stats.admin import attempts, events, leads, logins, orders, staff  # noqa: F401 (registers them)
+from stats.admin import attempts, dashboard, events, leads, logins, orders, staff  # noqa: F401 (registers them)

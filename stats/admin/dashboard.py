@@ -14,6 +14,7 @@ from django.utils.formats import date_format, number_format, time_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from delivery.wording import in_readers_words
 from leads.models import LeadStatus
 from leads.moments import span
 from stats import figures, presentation
@@ -183,7 +184,7 @@ def _failures(group: Failures, request: HttpRequest) -> dict[str, Any]:
 def _answer(answer: str | None) -> str:
     if answer is None:
         return _("never answered")
-    return f"HTTP {answer}" if answer.isdecimal() else presentation.visible(answer)
+    return f"HTTP {answer}" if answer.isdecimal() else presentation.visible(in_readers_words(answer))
 
 
 # --- in the window ---------------------------------------------------------------------------------------------------

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
+from django.contrib.admin import ShowFacets
+from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.admin import ModelAdmin
@@ -30,12 +34,46 @@ class ReadOnly:
         return False
 
 
+class RecordChangeList(ChangeList):
+    """A list with its filters in a bar above it, and not in Unfold's panel."""
+
+    filter_specs: list[Any]  # of SimpleListFilter, all of them
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.has_filters = False  # for Unfold's templates
+        self.title = str(capfirst(self.opts.verbose_name_plural))
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Read the page's records; Unfold's header need not tell their number, as the pages do, in honest words."""
+        super().get_results(request)
+        self.full_result_count = self.result_count
+        self.page_num = self.paginator.validate_number(self.page_num)
+
+    @property
+    def problems(self) -> list[str]:
+        """Return what is wrong with what the filters were asked for, in words."""
+        return [spec.problem for spec in self.filter_specs if getattr(spec, "problem", "")]
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Tell whether a filter leaves some records out."""
+        return any(spec.value() for spec in self.filter_specs)
+
+    @property
+    def without_filters(self) -> str:
+        """Return the query string that searches for the same among all records."""
+        return "?" + urlencode({SEARCH_VAR: self.query} if self.query else {})
+
+
 class RecordAdmin(ReadOnly, ModelAdmin):
     """Pages of a table that only the gateway itself writes."""
 
     empty_value_display = presentation.NOTHING
     list_per_page = 50
     list_fullwidth = True
+    change_list_template = "stats/admin/list.html"
+    show_facets = ShowFacets.NEVER  # they would count a million rows, choice by choice
     paginator = CappedPaginator
     search_fields = ("pk",)  # says that there is a search box; `find` does the search
     search_help_text = gettext_lazy("Lead id")
@@ -43,7 +81,10 @@ class RecordAdmin(ReadOnly, ModelAdmin):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Allow the filters' own parameters alone: Django would let a URL filter by any column, with any value."""
-        return lookup in {getattr(each, "parameter_name", None) for each in self.get_list_filter(request)}
+        return any(lookup in _parameters(each) for each in self.get_list_filter(request))
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return RecordChangeList
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         """Return what was searched for; all there is for a blank."""
@@ -53,6 +94,10 @@ class RecordAdmin(ReadOnly, ModelAdmin):
         """Return the records of the lead whose id was typed; none when it is no id."""
         number = search.lead_id(text)
         return queryset.none() if number is None else queryset.filter(lead=number)
+
+
+def _parameters(list_filter: Any) -> tuple[str, ...]:
+    return (list_filter.parameter_name, *getattr(list_filter, "more_parameters", ()))
 
 
 def column(field: str, label: Any, show: Callable[[Any], str] = presentation.plain) -> Callable[[Any, Any], str]:

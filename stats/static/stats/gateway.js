@@ -92,6 +92,11 @@
 
   const COUNT_EVERY_MS = 30_000;
 
+  // The browser itself may have looked for it while Alpine still hid the page.
+  window.addEventListener("load", () => {
+    if (document.activeElement === document.body) document.querySelector("[autofocus]")?.focus();
+  });
+
   document.addEventListener("DOMContentLoaded", () => {
     document.addEventListener("submit", (event) => {
       if (event.target.matches("[data-lean]")) leaveOutEmpty(event.target);

@@ -1,0 +1,115 @@
+"""Every page in both languages, both themes and both widths: whole, readable, and without an error."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from delivery.demo_customer import DemoCustomer
+from tests.browser.conftest import SignIn
+from tests.e2e.gateway import Gateway
+from tests.make import payload
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+LEADS = "/admin/leads/inboundlead/"
+
+
+@pytest.fixture(scope="module")
+def pages(gateway: Gateway, running_customer: DemoCustomer) -> dict[str, str]:
+    """Every page, on leads of which one is hostile."""
+    running_customer.set_mode("status=422")
+    deep: object = "bottom"
+    for _ in range(50):
+        deep = {"deeper": deep}
+    hostile = gateway.accept(
+        payload(html="<img src=x onerror='window.broken = 1'>", right_to_left="\u202eevil\u202c שלום", deep=deep)
+        | {f"field_{number}": "wide" * 100 for number in range(300)}
+    )
+    gateway.wait_for("PERMANENTLY_FAILED", hostile)
+    running_customer.set_mode("")
+    gateway.wait_for("DELIVERED", gateway.accept(payload()))
+    gateway.wait_for("REJECTED", gateway.accept(payload(zipcode="12345")))
+    attempt = gateway.attempts(hostile)[0]["id"]
+    event = gateway.events(hostile)[-1]["id"]
+    return {
+        "dashboard": "/admin/",
+        "leads": LEADS,
+        "nothing found": f"{LEADS}?q=nobody",
+        "a hostile lead": f"{LEADS}{hostile}/change/",
+        "an order": f"{LEADS}order/redeliver/?ids={hostile}",
+        "orders": "/admin/delivery/batchorder/",
+        "attempts": "/admin/delivery/deliveryattempt/",
+        "an attempt": f"/admin/delivery/deliveryattempt/{attempt}/change/",
+        "events": "/admin/leads/leadevent/",
+        "an event": f"/admin/leads/leadevent/{event}/change/",
+    }
+
+
+@pytest.mark.parametrize("language", ["en-GB", "de-DE"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_page_is_wider_than_its_window(
+    sign_in: SignIn, pages: dict[str, str], language: str, theme: str, width: int
+) -> None:
+    page = sign_in("root", locale=language, color_scheme=theme, viewport={"width": width, "height": 900})
+
+    assert {name: wide for name, url in pages.items() if (wide := overflow(page, url)) > 0} == {}
+    assert page.evaluate("window.broken") is None
+    assert page.locator("html").get_attribute("lang") == language[:2]
+
+
+def overflow(page: Page, url: str) -> int:
+    answer = page.goto(url)
+    assert answer is not None
+    assert answer.status == 200
+    return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_our_pages_are_accessible(sign_in: SignIn, pages: dict[str, str], theme: str) -> None:
+    page = sign_in("root", color_scheme=theme)
+    found = {}
+    for name, url in pages.items():
+        page.goto(url)
+        # What is inside the frame is ours; the frame itself is Unfold's.
+        results = Axe().run(page, context="#content", options={"runOnly": ["wcag2a", "wcag2aa"]})
+        if violations := [
+            (each["id"], [node["target"] for node in each["nodes"]][:3]) for each in results.response["violations"]
+        ]:
+            found[name] = violations
+
+    assert found == {}
+
+
+def test_the_keyboard_alone_finds_a_lead(sign_in: SignIn, pages: dict[str, str]) -> None:
+    page = sign_in("root")
+    page.goto(LEADS)
+
+    page.keyboard.type("66123")
+    page.keyboard.press("Enter")
+
+    page.wait_for_url("**q=66123**")
+    expect(page.locator("#result_list")).to_be_visible()
+
+
+def test_numbers_and_words_are_german_for_a_german(sign_in: SignIn, pages: dict[str, str]) -> None:
+    page = sign_in("root", locale="de-DE")
+
+    page.goto(pages["a hostile lead"])
+
+    expect(page.locator("#content")).to_contain_text("422")
+    text = page.locator("#content").inner_text()
+    assert [word for word in ("Received", "Delivered", "Attempt ", "What happened", "Left out") if word in text] == []
+
+
+def test_the_dashboard_refreshes_itself(sign_in: SignIn, gateway: Gateway, pages: dict[str, str]) -> None:
+    page = sign_in("root")
+    page.evaluate("document.getElementById('dashboard').dataset.marked = 'yes'")
+    seconds = int(page.locator("#dashboard").get_attribute("data-refresh") or 0)
+    assert 5 <= seconds <= 60
+    before = page.locator("#dashboard").inner_text()
+
+    gateway.wait_for("DELIVERED", gateway.accept(payload()))
+
+    expect(page.locator("#dashboard")).not_to_have_text(before, timeout=(seconds + 15) * 1000)
+    assert page.locator("#dashboard").get_attribute("data-marked") == "yes"

@@ -1,0 +1,538 @@
+"""The page of one lead, by its door."""
+
+import html
+import json
+import re
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, Permission, User
+from django.test import Client
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
+
+from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
+from leads.normalization import normalize
+from tests import make
+
+pytestmark = pytest.mark.django_db
+
+LEADS = "/admin/leads/inboundlead/"
+
+EMAIL, PHONE = "Erika.Mustermann@example.com", "0151/123 456-78"
+#: What nobody without the permission may find on a page, however it is written.
+PERSONAL = re.compile(r"rika\.|mustermann@|123 ?456|12345678", re.IGNORECASE)
+
+
+def signed_in(role: str | None) -> Client:
+    """Return a client of a member of staff in a role; None for a superuser."""
+    user = User.objects.create(username=(role or "root").lower(), is_staff=True, is_superuser=role is None)
+    user.groups.set(Group.objects.filter(name=role))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def operator() -> Client:
+    return signed_in("Operator")
+
+
+@pytest.fixture
+def support() -> Client:
+    return signed_in("Support")
+
+
+@pytest.fixture(params=["Support", "Operator", "Auditor", None])
+def looker(request: pytest.FixtureRequest) -> Client:
+    return signed_in(request.param)
+
+
+def page_of(lead: InboundLead) -> str:
+    return f"{LEADS}{lead.pk}/change/"
+
+
+def page(client: Client, lead: InboundLead) -> str:
+    response = client.get(page_of(lead))
+    assert response.status_code == 200
+    return response.text
+
+
+def text_of(client: Client, lead: InboundLead) -> str:
+    """Return what the page says, without its markup."""
+    content = page(client, lead).partition('id="content"')[2]
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", content)).split())
+
+
+def personal_lead(**columns: Any) -> InboundLead:
+    """Store a lead with its person in every place where one can be."""
+    raw = make.payload(
+        email=EMAIL,
+        phone=PHONE,
+        contact={"mobil": [PHONE], "note": f"write to {EMAIL} or call {PHONE}"},
+        number=4915112345678,
+        **{EMAIL: " changed", PHONE: 2},
+    )
+    lead = make.lead(
+        status=LeadStatus.FAILED,
+        raw_payload=raw,
+        customer_payload=make.customer_payload(phone="+4915112345678"),
+        source_headers={"Referer": "/?m=erika.mustermann%40example.com&t=%2B4915112345678", "X-Phone": PHONE},
+        **columns,
+    )
+    answer = json.dumps({"error": f"{EMAIL} is unknown", "phone": "12345678", EMAIL: [PHONE]})
+    make.attempt(lead, response_body=answer)
+    make.attempt(lead, response_body=f"<p>{EMAIL} {PHONE}</p>")
+    make.attempt(lead, response_status=None, success=False, error_message=f"{EMAIL} and {PHONE} are unknown")
+    make.event(lead, EventKind.REDELIVERED, actor="otto", detail={"reason": f"{PHONE} called", EMAIL: [EMAIL]})
+    make.event(lead, EventKind.MAPPED, detail={"omitted": {EMAIL: f"not {PHONE}"}})
+    return lead
+
+
+# --- who, and which --------------------------------------------------------------------------------------------------
+
+
+def test_strangers_are_sent_to_the_login(client: Client) -> None:
+    url = page_of(make.lead())
+
+    assert client.get(url).headers["Location"] == f"/admin/login/?next={url}"
+
+
+def test_staff_without_the_permission_sees_nothing() -> None:
+    assert signed_in("Nobody").get(page_of(make.lead())).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "lead_id", ["0", "9" * 10, "9" * 20, "9" * 5000, "abc", "_00", "1e5", "-1", "٣", "%233", "3.0"]
+)
+def test_a_lead_that_there_is_not_is_404(operator: Client, lead_id: str) -> None:
+    make.lead(id=3)
+
+    assert operator.get(f"{LEADS}{lead_id}/change/").status_code == 404
+
+
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
+def test_nobody_changes_a_lead(looker: Client, method: str) -> None:
+    lead = make.event().lead
+    before = InboundLead.objects.values().get(), list(LeadEvent.objects.values())
+
+    response = getattr(looker, method)(page_of(lead), {"status": "DELIVERED", "_save": "Save"})
+
+    assert response.status_code in (403, 405)
+    assert (InboundLead.objects.values().get(), list(LeadEvent.objects.values())) == before
+
+
+def test_looking_changes_nothing(looker: Client) -> None:
+    lead = personal_lead()
+    before = InboundLead.objects.values().get(), list(LeadEvent.objects.values())
+    page(looker, lead)
+
+    assert (InboundLead.objects.values().get(), list(LeadEvent.objects.values())) == before
+
+
+def permitted(*codenames: str) -> Client:
+    user = User.objects.create(username="anna", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def test_staff_who_may_see_leads_but_no_events_sees_no_trail() -> None:
+    event = make.event(detail={"notes": ["a note"]})
+
+    assert "a note" not in text_of(permitted("view_inboundlead"), event.lead)
+
+
+def test_staff_who_may_see_leads_but_no_attempts_sees_no_answers() -> None:
+    attempt = make.attempt(response_body="an answer", duration_ms=4711)
+
+    shown = text_of(permitted("view_inboundlead", "view_leadevent"), attempt.lead)
+
+    assert "an answer" not in shown
+    assert "4,711" not in shown
+
+
+# --- where it stands -------------------------------------------------------------------------------------------------
+
+
+def test_the_page_says_where_the_lead_stands(looker: Client) -> None:
+    lead = make.lead(status=LeadStatus.FAILED, next_attempt_at=timezone.now() + timedelta(seconds=42.4))
+    make.attempt(lead)
+
+    assert "Failed Attempt 1 of 5 failed with HTTP 503; attempt 2 of 5 is due in 42 s." in text_of(looker, lead)
+
+
+def test_the_page_has_the_key_facts(looker: Client) -> None:
+    lead = make.lead(
+        status=LeadStatus.DELIVERED,
+        received_at=make.NOON,
+        delivered_at=make.NOON + timedelta(minutes=1),
+        mapping_sha256="ab" * 32,
+    )
+    for _ in range(3):
+        make.event(lead, EventKind.DUPLICATE)
+    text = text_of(looker, lead)
+
+    assert re.search(r"Received 21 Jan 2026 13:00:00 CET .+? ago Delivered 21 Jan 2026 13:01:00 CET", text)
+    assert f"Received again 3 × Correlation id {lead.correlation_id} Copy" in text
+    assert f"Idempotency key {lead.idempotency_key} Copy Mapping file (SHA-256) abababababab" in text
+
+
+ORDERS = [
+    ({"status": "RECEIVED"}, []),
+    ({"status": "READY"}, []),
+    ({"status": "REJECTED"}, ["reprocess"]),
+    ({"status": "DELIVERED"}, ["redeliver"]),
+    ({"status": "FAILED"}, ["redeliver", "reprocess"]),
+    ({"status": "FAILED", "next_attempt_at": None}, ["redeliver", "reprocess", "resolve"]),
+    (
+        {"status": "FAILED", "next_attempt_at": None, "rejection_reason": "MISSING_REQUIRED_FIELD"},
+        ["reprocess", "resolve"],
+    ),
+    ({"status": "PERMANENTLY_FAILED"}, ["redeliver", "reprocess", "resolve"]),
+    ({"status": "PERMANENTLY_FAILED", "resolved_at": make.NOON}, ["redeliver", "reprocess"]),
+    ({"status": "PERMANENTLY_FAILED", "customer_payload": None}, ["reprocess", "resolve"]),
+]
+
+
+@pytest.mark.parametrize(("columns", "kinds"), ORDERS)
+def test_an_operator_is_offered_what_applies(operator: Client, columns: dict[str, Any], kinds: list[str]) -> None:
+    lead = make.lead(**columns)
+    offered = re.findall(r'href="(/admin/leads/inboundlead/order/[^"]+)"', page(operator, lead))
+
+    assert offered == [f"/admin/leads/inboundlead/order/{kind}/?ids={lead.pk}" for kind in kinds]
+    assert [operator.get(url).status_code for url in offered] == [200] * len(kinds)
+
+
+@pytest.mark.parametrize("role", ["Support", "Auditor"])
+def test_who_may_not_act_is_offered_nothing(role: str) -> None:
+    assert (
+        "/order/"
+        not in page(signed_in(role), make.lead(status=LeadStatus.PERMANENTLY_FAILED)).partition('id="content"')[2]
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "refreshed"),
+    [
+        ({"status": "RECEIVED"}, ["lead-live", "lead-payloads"]),
+        ({"status": "READY"}, ["lead-live"]),
+        ({"status": "FAILED"}, ["lead-live"]),
+        ({"status": "FAILED", "next_attempt_at": None}, []),
+        ({"status": "DELIVERED"}, []),
+        ({"status": "REJECTED"}, []),
+        ({"status": "PERMANENTLY_FAILED"}, []),
+    ],
+)
+def test_the_page_looks_again_only_while_something_will_happen(
+    operator: Client, columns: dict[str, Any], refreshed: list[str]
+) -> None:
+    assert re.findall(r'id="(lead-\w+)" data-refresh="5"', page(operator, make.lead(**columns))) == refreshed
+
+
+# --- what happened ---------------------------------------------------------------------------------------------------
+
+
+def test_the_life_of_a_lead_is_one_list(operator: Client) -> None:
+    lead = make.lead(status=LeadStatus.FAILED, received_at=make.NOON)
+    make.event(lead, detail={"notes": ["NUL characters replaced"]})
+    make.event(lead, EventKind.ATTEMPT_STARTED, actor="worker", detail={"attempt_no": 1})
+    make.attempt(lead, response_body='{"error":"later"}', duration_ms=1234)
+    detail = {"attempt_no": 1, "response_status": 503, "next_attempt_in_s": 60.0}
+    make.event(lead, EventKind.ATTEMPT_FINISHED, actor="worker", detail=detail)
+    make.event(lead, EventKind.REDELIVERED, actor="frau.schneider", at=timezone.now(), detail={"reason": "asked for"})
+
+    text = text_of(operator, lead)
+
+    at = r"21 Jan 2026 13:00:00 CET .+? ago"
+    assert re.search(
+        rf"Received by webhook NUL characters replaced {at} .{{0,30}}"
+        rf"Attempt 1 of 5 Failed HTTP 503 took 1,234 ms; next attempt set for 1 min later "
+        rf'The customer\'s answer {{ "error": "later" }} {at} .{{0,30}}'
+        r"Redelivery ordered by frau.schneider asked for .+?Next: Attempt 2 of 5 has been due",
+        text,
+    )
+
+
+def test_a_very_long_trail_is_shown_with_both_its_ends(
+    operator: Client, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    lead = make.lead(status=LeadStatus.DELIVERED)
+    make.event(lead, EventKind.MAPPED, detail={"omitted": {"house": "a word of the trail's beginning"}})
+    LeadEvent.objects.bulk_create(
+        LeadEvent(lead=lead, kind="duplicate", actor=f"sender-{number}", at=make.NOON) for number in range(1204)
+    )
+    make.event(lead)
+    with django_assert_max_num_queries(16):
+        text = text_of(operator, lead)
+
+    assert re.findall(r"sender-(\d+)", text) == [str(number) for number in (*range(99), *range(1105, 1204))]
+    assert "1,006 events are left out here All events of this lead" in text
+    assert "a word of the trail's beginning" in text.partition("Left out")[2]
+
+
+def test_the_last_answers_are_shown_and_the_others_linked(operator: Client) -> None:
+    lead = make.lead(status=LeadStatus.FAILED)
+    attempts = [make.attempt(lead, response_body=f"answer {number}.") for number in range(25)]
+    shown = page(operator, lead)
+
+    assert re.findall(r"answer (\d+)\.", shown) == [str(number) for number in range(5, 25)]
+    assert f"/admin/delivery/deliveryattempt/{attempts[0].pk}/change/" in shown
+
+
+def test_the_page_takes_as_many_queries_however_much_happened(
+    operator: Client, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    lead = make.lead(status=LeadStatus.FAILED)
+    counts = []
+    for count in (2, 30):
+        for _ in range(count):
+            make.attempt(lead, response_body="{}")
+            make.event(lead)
+        with django_assert_max_num_queries(16) as queries:
+            page(operator, lead)
+        counts.append(len(queries))
+
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("detail", [[], [1], "text", 5, {"omitted": "text", "attributes": {}, "{}": None, "{0}": [{}]}])
+@pytest.mark.parametrize("kind", ["received", "mapped", "attempt_finished"])
+def test_a_detail_of_any_shape_can_be_shown(looker: Client, kind: str, detail: Any) -> None:
+    lead = make.lead(status=LeadStatus.DELIVERED)
+    LeadEvent.objects.create(lead=lead, kind=kind, actor="webhook", detail=detail)
+
+    assert page(looker, lead)
+
+
+# --- what was made of it ---------------------------------------------------------------------------------------------
+
+
+def test_the_three_forms_are_shown_with_what_changed_and_what_was_left_out(operator: Client) -> None:
+    raw = make.payload(email=" E@Example.com", newsletter="TRUE", solar_area="50", solar_owner="Vielleicht")
+    attributes = [{"name": "solar_area", "value": 50}]
+    lead = make.lead(
+        status=LeadStatus.DELIVERED,
+        raw_payload=raw,
+        normalized_payload=normalize(raw),
+        customer_payload=make.customer_payload(attributes=attributes),
+    )
+    make.event(lead, EventKind.MAPPED, detail={"omitted": {"solar_owner": "of an earlier mapping"}})
+    make.event(lead, EventKind.MAPPED, detail={"omitted": {"solar_owner": "not one of the allowed values"}})
+    shown, text = page(operator, lead), text_of(operator, lead)
+
+    assert 'title="changed">≠</span>  &quot;email&quot;: &quot; E@Example.com&quot;,' in shown
+    assert 'title="changed">≠</span>  &quot;email&quot;: &quot;e@example.com&quot;,' in shown
+    assert 'title="moved">→</span>      &quot;name&quot;: &quot;solar_area&quot;,' in shown
+    assert 'email " E@Example.com" "e@example.com" white space around it removed, lower-cased' in text
+    assert 'newsletter "TRUE" true text → true or false' in text
+    assert "solar_area the field solar_area: text → number" in text
+    assert "product the gateway's settings: CUSTOMER_PRODUCT_NAME" in text
+    assert "solar_owner not one of the allowed values" in text
+    assert "newsletter not in the mapping file; never leaves the house" in text
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("RECEIVED", "Normalized Not made yet: the lead was not validated so far."),
+        ("REJECTED", "Normalized There is none: the lead was rejected before it was made."),
+    ],
+)
+def test_a_form_that_is_missing_says_why(operator: Client, status: str, words: str) -> None:
+    assert words in text_of(operator, make.lead(status=status))
+
+
+def test_headers_are_a_table(operator: Client) -> None:
+    lead = make.lead(source_headers={"User-Agent": "FormTool/3.2", "X-Odd-List": ["a", 1]})
+    rows = re.findall(
+        r"<tr><th scope=\"row\"><bdi>(.+?)</bdi></th><td><bdi>(.+?)</bdi></td></tr>", page(operator, lead)
+    )
+
+    assert {("User-Agent", "FormTool/3.2"), ("X-Odd-List", "[&quot;a&quot;, 1]")} <= set(rows)
+
+
+@pytest.mark.parametrize("headers", [None, "text", [1, {}], {"": None}])
+@pytest.mark.parametrize("payload", [[], "text", {}, [1, {"a": []}]])
+def test_rows_of_other_writers_can_be_shown(looker: Client, headers: Any, payload: Any) -> None:
+    lead = InboundLead.objects.create(
+        status=LeadStatus.DELIVERED,
+        source_headers=headers,
+        raw_payload=payload,
+        normalized_payload=payload,
+        customer_payload=payload,
+        rejection_reason="{x} %s",
+    )
+
+    assert page(looker, lead)
+
+
+def test_a_hostile_lead_stays_text(looker: Client) -> None:
+    evil = "<script>alert(1)</script>"
+    lead = make.lead(
+        status=LeadStatus.FAILED,
+        raw_payload={"email": evil, "</pre>": evil},
+        normalized_payload={"email": f"{evil}x"},
+        source_headers={evil: evil},
+        rejection_reason=evil,
+        next_attempt_at=None,
+    )
+    make.event(lead, actor=evil, detail={"notes": [evil], evil: evil})
+    make.attempt(lead, error_message=evil, response_body=evil)
+    make.attempt(lead, error_message=evil, response_body=json.dumps({evil: evil}))
+    shown = page(looker, lead)
+
+    assert "<script>alert" not in shown
+    assert "&lt;/pre&gt;" in shown
+
+
+def test_a_payload_of_200_kb_is_shown_whole(looker: Client) -> None:
+    lines = [f"Zeile {number}: äöü €" for number in range(9800)]
+    lead = make.lead(raw_payload={"lines": lines})
+
+    assert ", ".join(f'"{line}"' for line in lines) in text_of(looker, lead)
+
+
+def test_signs_that_nobody_sees_are_seen(looker: Client) -> None:
+    lead = make.lead(
+        raw_payload={"comment": "مرحبا \u202eevil\u2066 zero\u200bwidth \U000e0041"}, source_headers={"A": "\u200e"}
+    )
+    make.attempt(lead, response_body="\u202e answer \x1b")
+    shown = page(looker, lead)
+
+    assert "مرحبا \\u202eevil\\u2066 zero\\u200bwidth \\udb40\\udc41" in shown
+    assert not re.search("[\u202e\u2066\u200b\u200e\x1b\U000e0041]", shown)
+
+
+def test_deep_nesting_is_shown_to_the_bottom(looker: Client) -> None:
+    value: Any = "the bottom"
+    for _ in range(63):
+        value = {"a": value}
+    lead = make.lead(status=LeadStatus.DELIVERED, raw_payload=value, normalized_payload=value)
+
+    assert text_of(looker, lead).count('"the bottom"') == 3  # in two forms and a command
+
+
+def test_both_requests_are_there_as_commands_without_a_secret(operator: Client, settings: Any) -> None:
+    settings.CUSTOMER_API_URL = "https://u:secret-1@customer.example/x?key=secret-2"
+    settings.CUSTOMER_API_TOKEN, settings.SHARED_SECRETS = "secret-3", ["secret-4"]
+    lead = make.lead(status=LeadStatus.DELIVERED)
+    shown, text = page(operator, lead), text_of(operator, lead)
+
+    assert "curl -sS -X POST http://testserver/webhooks/leads" in text
+    assert "curl -sS -X POST 'https://customer.example/x?REDACTED'" in text
+    assert '"X-Shared-Secret: $SHARED_SECRET"' in text
+    assert '"Authorization: Bearer $CUSTOMER_API_TOKEN"' in text
+    assert "secret-" not in shown
+    assert len(re.findall(r'data-copy="#curl-\w+" data-copied="Copied">', shown)) == 2
+
+
+# --- masked, and revealed --------------------------------------------------------------------------------------------
+
+
+def test_support_sees_no_address_and_no_number_anywhere(support: Client) -> None:
+    lead = personal_lead()
+    shown = html.unescape(page(support, lead))
+
+    assert PERSONAL.findall(shown) == []
+    assert "E•••@example.com" in shown
+    assert "+4915•••••78" in shown
+
+
+@pytest.mark.parametrize("role", ["Operator", "Auditor", None])
+def test_who_may_sees_them(role: str | None) -> None:
+    shown = html.unescape(page(signed_in(role), personal_lead()))
+
+    assert EMAIL in shown
+    assert PHONE in shown
+    assert "•••" not in shown
+    assert "Show e-mail and phone" not in shown
+
+
+def test_a_masked_command_is_not_copied_and_says_why(support: Client) -> None:
+    shown = page(support, personal_lead())
+
+    assert re.findall(r'data-copy="#curl-\w+" data-copied="Copied"( disabled)?', shown) == [" disabled"] * 2
+    assert "Not while e-mail and phone are masked" in shown
+
+
+def reveal(client: Client, lead: InboundLead) -> Any:
+    return client.post(f"{LEADS}{lead.pk}/reveal/")
+
+
+def test_a_reveal_is_written_to_the_trail_and_shows_this_lead(support: Client) -> None:
+    lead, other = personal_lead(), personal_lead()
+    response = reveal(support, lead)
+
+    assert response.headers["Location"] == page_of(lead)
+    event = LeadEvent.objects.latest("pk")
+    told = (event.lead_id, event.kind, event.actor, event.correlation_id, event.detail)
+    assert told == (lead.pk, "revealed", "support", lead.correlation_id, {"minutes": 10})
+    shown = html.unescape(page(support, lead))
+    assert EMAIL in shown
+    assert "•••" not in shown
+    assert "are shown to you until" in shown
+    assert PERSONAL.findall(html.unescape(page(support, other))) == []
+
+
+def test_each_reveal_is_an_event(support: Client) -> None:
+    lead = personal_lead()
+    for _ in range(3):
+        reveal(support, lead)
+
+    assert LeadEvent.objects.filter(kind="revealed").count() == 3
+
+
+def test_a_reveal_ends_after_ten_minutes(support: Client) -> None:
+    lead = personal_lead()
+    reveal(support, lead)
+    session = support.session
+    (until,) = session["revealed_leads"].values()
+    assert 590 < until - timezone.now().timestamp() <= 600
+
+    session["revealed_leads"] = {str(lead.pk): timezone.now().timestamp() - 0.01}
+    session.save()
+
+    assert PERSONAL.findall(html.unescape(page(support, lead))) == []
+
+
+def test_a_reveal_ends_with_the_permission(support: Client) -> None:
+    lead = personal_lead()
+    reveal(support, lead)
+    Group.objects.get(name="Support").permissions.remove(Permission.objects.get(codename="reveal_personal_data"))
+
+    assert PERSONAL.findall(html.unescape(page(support, lead))) == []
+
+
+@pytest.mark.parametrize("role", ["Operator", "Auditor", "Nobody"])
+def test_who_may_not_reveals_nothing(role: str) -> None:
+    lead = make.lead()
+
+    assert reveal(signed_in(role), lead).status_code == 403
+    assert not LeadEvent.objects.exists()
+
+
+def test_to_reveal_takes_a_post_with_a_token(support: Client) -> None:
+    lead = make.lead()
+    url = f"{LEADS}{lead.pk}/reveal/"
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(User.objects.get(username="support"))
+
+    assert support.get(url).status_code == 405
+    assert strict.post(url).status_code == 403
+    assert Client().post(url).headers["Location"].startswith("/admin/login/")
+    assert not LeadEvent.objects.exists()
+
+
+def test_a_lead_that_there_is_not_cannot_be_revealed(support: Client) -> None:
+    assert support.post(f"{LEADS}999/reveal/").status_code == 404
+    assert support.post(f"{LEADS}{'9' * 30}/reveal/").status_code == 404
+
+
+def test_a_claim_token_is_nobodys_business(looker: Client) -> None:
+    lead = make.lead(claim_token=uuid.uuid4(), claimed_until=timezone.now() + timedelta(minutes=1))
+
+    assert str(lead.claim_token) not in page(looker, lead)
