@@ -94,6 +94,7 @@ def test_nothing_is_found_by_what_names_no_lead(text: str) -> None:
         ("Erika Mustermann", "mustermann"),
         ("Erika Mustermann", "muster"),
         ("Erika Mustermann", "eri mus"),
+        ("Erika Mustermann", "E. Mustermann"),
         ("Anna Müller-Lüdenscheid", "lüdenscheid"),
         ("Anna Müller-Lüdenscheid", "Müller-Lüdenscheid"),
         ("Anna Müller-Lüdenscheid", "Anna Müller Lüdenscheid"),
