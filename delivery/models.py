@@ -4,6 +4,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from leads.models import InboundLead
@@ -66,7 +67,7 @@ class DeliveryAttempt(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"Attempt {self.attempt_no} of lead {self.lead_id}"
+        return gettext("Attempt {number} of lead {id}").format(number=self.attempt_no, id=self.lead_id)
 
     @property
     def has_outcome(self) -> bool:
@@ -119,7 +120,7 @@ class BatchOrder(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"Order {self.pk}"
+        return gettext("Order {id}").format(id=self.pk)
 
     @property
     def is_open(self) -> bool:
@@ -166,4 +167,4 @@ class BatchItem(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"Lead {self.lead_id} of order {self.order_id}"
+        return gettext("Lead {id} of order {order}").format(id=self.lead_id, order=self.order_id)

@@ -11,7 +11,7 @@ from delivery.models import DeliveryAttempt
 from delivery.retry import RetryPolicy, Verdict, verdict
 from delivery.wording import in_readers_words
 from leads.models import OPEN_STATUSES, InboundLead, LeadStatus
-from leads.moments import span, timestamp
+from leads.moments import declined_span, span, timestamp
 from leads.rules import RejectionReason
 
 Attempts = Sequence[DeliveryAttempt]
@@ -190,13 +190,13 @@ def _next_step(lead: InboundLead, attempts: Attempts, policy: RetryPolicy) -> st
 def _due(lead: InboundLead, attempts: Attempts, *, now: datetime, policy: RetryPolicy) -> str:
     step, due = _next_step(lead, attempts, policy), lead.next_attempt_at or now
     if due > now:
-        return _("{step} is due in {span}").format(step=step, span=span(due - now))
+        return _("{step} is due in {span}").format(step=step, span=declined_span(due - now))
     if lead.claimed_until is None:
         return _("{step} has been due for {span} and no worker has taken it yet").format(
             step=step, span=span(now - due)
         )
     return _("{step} is due: the worker that had it was lost {span} ago").format(
-        step=step, span=span(now - max(due, lead.claimed_until))
+        step=step, span=declined_span(now - max(due, lead.claimed_until))
     )
 
 

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+from django.contrib import admin
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.utils.translation import gettext as _
 from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.negotiation import BaseContentNegotiation
@@ -55,6 +58,11 @@ def _is_for_people(request: HttpRequest) -> bool:
     return request.path.startswith("/admin")
 
 
+def _page(request: HttpRequest, status: int, title: str) -> HttpResponse:
+    context = {**admin.site.each_context(request), "title": title}
+    return render(request, f"stats/admin/{status}.html", context, status=status)
+
+
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer what Django itself refused, such as a Host outside ALLOWED_HOSTS."""
     return error_response(request, 400, "bad request")
@@ -63,14 +71,14 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer 403."""
     if _is_for_people(request):
-        return defaults.permission_denied(request, exception)
+        return _page(request, 403, _("Not allowed"))
     return error_response(request, 403, _WORDS[403])
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer an unknown path."""
     if _is_for_people(request):
-        return defaults.page_not_found(request, exception)
+        return _page(request, 404, _("Page not found"))
     return error_response(request, 404, _WORDS[404])
 
 

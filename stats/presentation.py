@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from leads.models import LeadStatus
-from leads.moments import span
+from leads.moments import declined_span
 from stats.masking import UNCOVERED, Cover
 
 NOTHING = "–"
@@ -40,8 +40,8 @@ def exact(at: datetime | None) -> str:
 def relative(at: datetime, *, now: datetime) -> str:
     """Return how long ago a time was, or how far ahead it is, such as `3 min 20 s ago` or `in 42 s`."""
     if at > now:
-        return _("in {span}").format(span=span(at - now))
-    return _("{span} ago").format(span=span(now - at))
+        return _("in {span}").format(span=declined_span(at - now))
+    return _("{span} ago").format(span=declined_span(now - at))
 
 
 def moment(at: datetime | None, *, now: datetime | None = None) -> str:

@@ -180,14 +180,16 @@ class Samples:
         self._map(life)
         answer = self.random.choice(REFUSALS)
         self._attempt(life, answer)
-        life.step(S.PERMANENTLY_FAILED, detail={"reason": f"HTTP {answer}"})
+        life.step(S.PERMANENTLY_FAILED, detail={"reason": f"the customer refused it: HTTP {answer}"})
 
     def _given_up(self, life: Life) -> None:
         self._map(life)
         for _ in range(self.config.policy.max_attempts - 1):
             self._fail(life, self.random.choice(FAILURES))
-        self._attempt(life, self.random.choice(FAILURES))
-        life.step(S.PERMANENTLY_FAILED, detail={"reason": "attempts exhausted"})
+        last, most = self.random.choice(FAILURES), self.config.policy.max_attempts
+        self._attempt(life, last)
+        error = f"HTTP {last}" if last.isdecimal() else last
+        life.step(S.PERMANENTLY_FAILED, detail={"reason": f"attempt {most} of {most} failed: {error}"})
 
     def _unmapped(self, life: Life) -> None:
         self._map(life)

@@ -13,6 +13,7 @@ from delivery.models import OrderKind
 from delivery.wording import in_readers_words
 from leads.models import EventKind, LeadEvent, LeadStatus
 from leads.moments import span
+from stats import selection
 from stats.masking import UNCOVERED, Cover
 
 Detail = dict[str, Any]
@@ -102,6 +103,8 @@ def _told(key: str, value: Any, cover: Cover) -> str:
         text = wait_in_words(value) or _plain(value, cover)
     elif key == "kind":
         text = next((str(label) for kind, label in OrderKind.choices if kind == value), _plain(value, cover))
+    elif key == "selection":
+        text = cover.text(selection.told(str(value)))
     else:
         text = _plain(value, cover)
     return str(_MEANINGS[key]).format(text) if key in _MEANINGS else f"{cover.text(key)}: {text}"

@@ -17,15 +17,16 @@ from stats.admin.records import RecordAdmin, column, lead_link
 class EventAdmin(MaskedRecords, RecordAdmin):
     """The events of all leads, the latest first."""
 
-    list_display = ("happened_at", "lead_of", "what", "step", "in_words", "actor")
+    list_display = ("happened_at", "lead_of", "what", "step", "in_words", "by_whom")
     list_filter = (EventFilter, ActorFilter, OrderFilter)
     fields = readonly_fields = (
-        *("happened_at", "lead_of", "what", "step", "in_words", "actor", "correlation"),
+        *("happened_at", "lead_of", "what", "step", "in_words", "by_whom", "correlation"),
         "detail_as_stored",
     )
     ordering = ("-pk",)
     sortable_by = ()
     happened_at = column("at", _("at"), presentation.time_of)
+    by_whom = column("actor", _("actor"))
     correlation = column("correlation_id", _("correlation id"))
 
     @admin.display(description=_("lead"))

@@ -25,7 +25,8 @@ from leads import search
 from leads.moments import span
 from stats import presentation
 from stats.admin import ordering
-from stats.admin.records import RecordAdmin, lead_link
+from stats.admin.records import RecordAdmin, column, lead_link
+from stats.selection import told
 
 #: How many refused leads the page of an order names.
 REFUSED_SHOWN = 100
@@ -111,10 +112,12 @@ def _ahead(number: int) -> str:
 class OrderAdmin(RecordAdmin):
     """Orders, the latest first."""
 
-    list_display = ("number", "placed", "what", "progress", "state", "actor", "why")
+    list_display = ("number", "placed", "what", "progress", "state", "by_whom", "why")
     ordering = ("-pk",)
     sortable_by = ()
     search_help_text = gettext_lazy("Lead id: the orders that were for this lead")
+
+    by_whom = column("actor", gettext_lazy("actor"))
 
     class Media:
         css = {"all": ["stats/orders.css"]}
@@ -129,7 +132,7 @@ class OrderAdmin(RecordAdmin):
 
     @admin.display(description=gettext_lazy("what"))
     def what(self, order: BatchOrder) -> str:
-        return presentation.stacked(str(OrderKind(order.kind).label), presentation.visible(order.selection))
+        return presentation.stacked(str(OrderKind(order.kind).label), presentation.visible(told(order.selection)))
 
     @admin.display(description=gettext_lazy("progress"))
     def progress(self, order: BatchOrder) -> str:
@@ -197,7 +200,7 @@ def _page(request: HttpRequest, order: BatchOrder) -> dict[str, Any]:
 def _facts(order: BatchOrder) -> list[tuple[str, str]]:
     facts = [
         (_("Reason"), presentation.visible(order.reason)),
-        (_("Leads"), presentation.visible(order.selection)),
+        (_("Leads"), presentation.visible(told(order.selection))),
         (_("Placed"), presentation.moment(order.placed_at)),
         (_("By"), order.actor),
     ]

@@ -72,7 +72,7 @@ class Command(BaseCommand):
             total=total,
         )
         lives = samples.lives(first_id)
-        with tqdm(total=total, unit=" leads", unit_scale=True, disable=options["verbosity"] == 0) as bar:
+        with tqdm(disable=None, total=total, unit=" leads", unit_scale=True, disable=options["verbosity"] == 0) as bar:
             while batch := list(islice(lives, BATCH)):
                 _write(batch)
                 bar.update(len(batch))
