@@ -72,7 +72,8 @@ class Command(BaseCommand):
             total=total,
         )
         lives = samples.lives(first_id)
-        with tqdm(disable=None, total=total, unit=" leads", unit_scale=True, disable=options["verbosity"] == 0) as bar:
+        hidden = options["verbosity"] == 0 or None  # None: where there is no terminal
+        with tqdm(total=total, unit=" leads", unit_scale=True, disable=hidden) as bar:
             while batch := list(islice(lives, BATCH)):
                 _write(batch)
                 bar.update(len(batch))
