@@ -117,6 +117,8 @@ class InboundLead(models.Model):
     #: When the customer took it, and the last answer: an HTTP status, or in words what came instead of one.
     delivered_at = models.DateTimeField(null=True, blank=True)
     last_answer = models.CharField(max_length=100, null=True, blank=True)
+    #: When it was last received again; NULL: it came once.
+    received_again_at = models.DateTimeField(null=True, blank=True)
     #: When somebody said that it needs no attention any more.
     resolved_at = models.DateTimeField(null=True, blank=True)
 
@@ -167,6 +169,11 @@ class InboundLead(models.Model):
                 condition=Q(rejection_reason__isnull=False),
             ),
             models.Index(fields=["last_answer", "received_at"], name="idx_inbound_lead_answer"),
+            models.Index(
+                fields=["received_at"],
+                name="idx_inbound_lead_again",
+                condition=Q(received_again_at__isnull=False),
+            ),
             # For the search box of the admin.
             models.Index(fields=["correlation_id"], name="idx_inbound_lead_correlation"),
             models.Index(fields=["search_email"], name="idx_inbound_lead_email"),
