@@ -10,6 +10,7 @@ import leads.models
 from leads import append_only
 
 _events_go_with_their_lead = append_only.delete_with_lead("lead_event", fk="lead_event_lead_id_fkey")
+_events_stay_as_they_are = append_only.refuse_changes("lead_event")
 
 
 def tell_leads_of_their_duplicates(apps: Any, schema_editor: Any) -> None:
@@ -28,6 +29,7 @@ class Migration(migrations.Migration):
     operations = [
         # SQLite cannot put the rebuilt table in its place while a trigger speaks of it.
         append_only.undo(_events_go_with_their_lead),
+        append_only.undo(_events_stay_as_they_are),
         migrations.AlterModelOptions(
             name="inboundlead",
             options={
@@ -214,6 +216,6 @@ class Migration(migrations.Migration):
         ),
         # The changed column has been made anew, with Django's own foreign key; on SQLite the whole table has.
         _events_go_with_their_lead,
-        append_only.refuse_changes("lead_event"),
+        _events_stay_as_they_are,
         migrations.RunPython(tell_leads_of_their_duplicates, migrations.RunPython.noop),
     ]
