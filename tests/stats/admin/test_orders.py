@@ -191,7 +191,7 @@ def test_refused_leads_are_told_with_the_reason_and_a_link(operator: Client) -> 
 
     assert "2 done 1 refused" in text_of(operator, page_of(order))
     assert f"Lead {moved} Lead {moved} was delivered already." in text_of(operator, page_of(order))
-    assert f'<a href="/admin/leads/inboundlead/{moved}/change/">' in operator.get(page_of(order)).text
+    assert f'href="/admin/leads/inboundlead/{moved}/change/">' in operator.get(page_of(order)).text
 
 
 def test_of_many_refused_leads_the_first_are_shown_and_the_others_counted(
