@@ -78,5 +78,7 @@ def _receive_again(digest: str, *, correlation_id: str, at: datetime, dedup_wind
     if first.received_at < at - dedup_window:
         holders.filter(pk=first.pk).update(payload_hash=None)
         return None
-    record(first, EventKind.DUPLICATE, actor="webhook", at=at, correlation_id=uuid.UUID(correlation_id))
+    with transaction.atomic():
+        holders.filter(pk=first.pk).update(received_again_at=at)
+        record(first, EventKind.DUPLICATE, actor="webhook", at=at, correlation_id=uuid.UUID(correlation_id))
     return Receipt(lead_id=first.pk, status=first.status, duplicate=True)

@@ -109,7 +109,7 @@ class InboundLead(models.Model):
     claimed_until = models.DateTimeField(null=True, blank=True)
     #: When its last doorbell rings or rang; a claim uses it up. NULL: the sweep should ring.
     rung_at = models.DateTimeField(null=True, blank=True)
-    #: Attempts from before the last redelivery; the retry schedule starts anew after them.
+    #: Attempts that the retry schedule does not count: from before the last redelivery, or while the customer was down.
     attempts_forgiven = models.IntegerField(default=0, db_default=0)
     #: Which mapping file made customer_payload.
     mapping_sha256 = models.CharField(max_length=64, null=True, blank=True)
@@ -117,6 +117,8 @@ class InboundLead(models.Model):
     #: When the customer took it, and the last answer: an HTTP status, or in words what came instead of one.
     delivered_at = models.DateTimeField(null=True, blank=True)
     last_answer = models.CharField(max_length=100, null=True, blank=True)
+    #: When it was last received again; NULL: it came once.
+    received_again_at = models.DateTimeField(null=True, blank=True)
     #: When somebody said that it needs no attention any more.
     resolved_at = models.DateTimeField(null=True, blank=True)
 
@@ -167,6 +169,11 @@ class InboundLead(models.Model):
                 condition=Q(rejection_reason__isnull=False),
             ),
             models.Index(fields=["last_answer", "received_at"], name="idx_inbound_lead_answer"),
+            models.Index(
+                fields=["received_at"],
+                name="idx_inbound_lead_again",
+                condition=Q(received_again_at__isnull=False),
+            ),
             # For the search box of the admin.
             models.Index(fields=["correlation_id"], name="idx_inbound_lead_correlation"),
             models.Index(fields=["search_email"], name="idx_inbound_lead_email"),
@@ -196,6 +203,11 @@ class EventKind(models.TextChoices):
     ORDER_PLACED = "order_placed", _("Order placed")
     ORDER_CANCELLED = "order_cancelled", _("Order cancelled")
     EXPORTED = "exported", _("Leads exported")
+    # Of the way out, and so of no lead either.
+    CIRCUIT_OPENED = "circuit_opened", _("Customer taken for down")
+    CIRCUIT_CLOSED = "circuit_closed", _("Customer is back")
+    DELIVERY_HELD = "delivery_held", _("Delivery held")
+    DELIVERY_RESUMED = "delivery_resumed", _("Delivery resumed")
 
 
 #: What does not happen to every lead.
@@ -223,7 +235,7 @@ class LeadEvent(models.Model):
     kind = models.CharField(max_length=32, choices=EventKind)
     from_status = models.CharField(max_length=20, null=True, blank=True)
     to_status = models.CharField(max_length=20, null=True, blank=True)
-    #: webhook, worker, sweep or the name of a user.
+    #: webhook, worker or the name of a user.
     actor = models.CharField(max_length=150)
     correlation_id = models.UUIDField(null=True, blank=True)
     detail = models.JSONField(default=dict, db_default=models.Value({}, output_field=models.JSONField()), blank=True)

@@ -151,6 +151,7 @@ class Samples:
             life.later(self.random.uniform(1, 90))
             life.event(EventKind.DUPLICATE, actor="webhook")
             life.events[-1]["correlation_id"] = self._uuid()
+            life.lead["received_again_at"] = life.at
         if fate != "received":
             life.lead["next_attempt_at"] = None
             life.later(self.random.uniform(0.05, 2))
@@ -322,6 +323,7 @@ class Samples:
             "mapping_sha256": None,
             "delivered_at": None,
             "last_answer": None,
+            "received_again_at": None,
             "resolved_at": None,
             "search_email": payload["email"].lower(),
             "search_phone": phone if payload["phone"] else None,

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from delivery.models import OUTCOME_UNKNOWN, DeliveryAttempt
 from delivery.wording import in_readers_words
-from leads.models import NEEDS_ATTENTION, EventKind, LeadEvent, LeadStatus
+from leads.models import NEEDS_ATTENTION, EventKind, LeadStatus
 from leads.rules import RejectionReason
 from leads.strict_json import clean_text
 from stats.presentation import visible
@@ -76,10 +76,6 @@ def _has_attempt(condition: Q) -> Exists:
     return Exists(DeliveryAttempt.objects.filter(condition, lead=OuterRef("pk")))
 
 
-def _has_event(kind: EventKind) -> Exists:
-    return Exists(LeadEvent.objects.filter(kind=kind, lead=OuterRef("pk")))
-
-
 class SituationFilter(QuestionFilter):
     """What support and operators look for, which the status alone does not say."""
 
@@ -89,7 +85,7 @@ class SituationFilter(QuestionFilter):
         "attention": (_("Needs attention"), NEEDS_ATTENTION),
         "waiting": (_("Waiting for retry"), WAITING_FOR_RETRY),
         "unknown": (_("Outcome unknown"), _has_attempt(OUTCOME_UNKNOWN)),
-        "duplicates": (_("Received more than once"), _has_event(EventKind.DUPLICATE)),
+        "duplicates": (_("Received more than once"), Q(received_again_at__isnull=False)),
     }
 
 

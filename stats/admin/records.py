@@ -115,4 +115,6 @@ def lead_link(lead_id: int | None) -> str:
     if lead_id is None:
         return presentation.NOTHING
     label = _("Lead {id}").format(id=lead_id)
-    return format_html('<a href="{}">{}</a>', reverse("admin:leads_inboundlead_change", args=[lead_id]), label)
+    return format_html(
+        '<a class="gateway-link" href="{}">{}</a>', reverse("admin:leads_inboundlead_change", args=[lead_id]), label
+    )

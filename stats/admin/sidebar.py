@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from delivery.models import OUTCOME_UNKNOWN, DeliveryAttempt
-from leads.models import NEEDS_ATTENTION, EventKind, InboundLead, LeadEvent, LeadStatus
+from leads.models import NEEDS_ATTENTION, InboundLead, LeadStatus
 from stats.admin.filters import WAITING_FOR_RETRY, midnight
 
 #: No list is counted further: at some point there are just many.
@@ -99,7 +99,7 @@ GROUPS: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
             _list(
                 _("Received more than once"),
                 "content_copy",
-                lambda: LeadEvent.objects.filter(kind=EventKind.DUPLICATE).values("lead").order_by("lead").distinct(),
+                partial(_latest, received_again_at__isnull=False),
                 situation="duplicates",
             ),
         ),

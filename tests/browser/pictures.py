@@ -20,8 +20,8 @@ LEADS = "/admin/leads/inboundlead/"
 
 WIDTHS = {"wide": 1280, "phone": 390}
 
-#: What the README shows: the picture's name -> the page's name.
-IN_THE_README = ("dashboard", "list", "lead", "order")
+#: What the README shows of which page: so much from the top, in pixels.
+IN_THE_README = {"dashboard": 1430, "list": 900, "lead": 1270, "order": 700}
 
 
 def pages(gateway: Gateway) -> dict[str, str]:
@@ -83,11 +83,13 @@ def sign_in(browser: Browser, gateway: Gateway, name: str, *, language: str, the
     return page
 
 
-def take(page: Page, path: str, file: Path) -> None:
-    """Take a picture of a whole page, and complain about one that is wider than its window."""
+def take(page: Page, path: str, file: Path, *, height: int | None = None) -> None:
+    """Take a picture of a page, whole or its upper part, and complain about one that is wider than its window."""
+    if height:
+        page.set_viewport_size({"width": WIDTHS["wide"], "height": height})
     answer = page.goto(path)
     page.wait_for_timeout(300)
-    page.screenshot(path=file, full_page=True)
+    page.screenshot(path=file, full_page=height is None)
     wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
     status = answer.status if answer else 0
     if status != 200 or wide > 0:
@@ -108,8 +110,8 @@ def main() -> None:
         wanted = pages(gateway)
         if options.readme:
             page = sign_in(browser, gateway, "otto", language="en", theme="light", width=1280)
-            for name in IN_THE_README:
-                take(page, wanted[name], options.directory / f"{name}.png")
+            for name, height in IN_THE_README.items():
+                take(page, wanted[name], options.directory / f"{name}.png", height=height)
             return
         for language in ("en", "de"):
             for theme in ("light", "dark"):

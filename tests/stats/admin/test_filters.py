@@ -75,12 +75,12 @@ def test_leads_are_filtered_by_an_attempt_whose_outcome_is_unknown(admin_client:
 
 
 def test_leads_that_were_received_more_than_once_are_found_once(admin_client: Client) -> None:
-    twice = make.event(kind=EventKind.RECEIVED).lead
-    for _ in range(2):
-        make.event(twice, EventKind.DUPLICATE)
-    make.event()
+    payload = make.payload()
+    for _ in range(3):
+        answer = admin_client.post("/webhooks/leads", payload, content_type="application/json")
+    make.lead()
 
-    assert listed(admin_client, situation="duplicates") == [twice.pk]
+    assert listed(admin_client, situation="duplicates") == [answer.json()["lead_id"]]
 
 
 ANSWERS = ("200", "404", "422", "503", "timed out after 30 s", "connection refused", None)
