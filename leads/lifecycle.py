@@ -57,6 +57,11 @@ def record(
     )
 
 
+def record_of_many(kind: EventKind, *, actor: str, at: datetime, detail: dict[str, Any]) -> None:
+    """Add an event that is about many leads, and so belongs to none. `detail` as for `record`."""
+    LeadEvent.objects.create(kind=kind, actor=actor, at=at, detail=detail)
+
+
 def change_status(
     lead: InboundLead,
     to: LeadStatus,
@@ -77,6 +82,7 @@ def change_status(
     :raises ClaimLost: somebody else was faster.
     """
     was = LeadStatus(lead.status)
+    by_order = by_order and lead.erased_at is None  # nothing is left of the lead that could be sent
     allowed = AUTOMATIC[was] | (BY_ORDER.get(was, frozenset()) if by_order else frozenset())
     if to not in allowed:
         raise TransitionRefused(f"{was} -> {to}")
