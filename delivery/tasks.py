@@ -9,7 +9,7 @@ from django.utils import timezone
 from delivery import sweep as sweeping
 from delivery.configuration import current
 from delivery.pipeline import LONGEST_COUNTDOWN, advance
-from leadgateway import queue
+from leadgateway import queue, tracing
 from leadgateway.logging import get_logger
 from leads.models import InboundLead
 
@@ -29,6 +29,13 @@ _INFRASTRUCTURE_ERRORS = (OperationalError, InterfaceError)
 )
 def process_lead(lead_id: int, **_: Any) -> None:
     """Look at a lead, do what is due, and ring again when the next attempt is."""
+    # A doorbell of the sweep has no trace to go on with; one begins, and the correlation id tells where it belongs.
+    rung_with = process_lead.request.headers or {}
+    with tracing.span("process_lead", "CONSUMER", {tracing.LEAD_ID: lead_id}, within=rung_with):
+        _advance(lead_id)
+
+
+def _advance(lead_id: int) -> None:
     due = advance(lead_id, config=current())
     if due is None:
         return

@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from kombu import pools
 
+from leadgateway import tracing
 from leadgateway.breaker import Breaker
 from leadgateway.celery import app
 
@@ -42,6 +43,7 @@ def ring(lead_id: int, *, after: timedelta = timedelta()) -> None:
                 "process_lead",
                 kwargs={"lead_id": lead_id},
                 countdown=after.total_seconds() or None,
+                headers=tracing.headers() or None,
                 producer=producer,
                 retry=True,
                 retry_policy=_NO_RETRY,
