@@ -73,7 +73,7 @@ def advance(lead_id: int, *, config: Configuration) -> datetime | None:
             attempt = _prepare(claim, config=config)
             if attempt is None:
                 return None
-            answer = _exchange(claim.lead, attempt, config=config)
+            answer = _traced_exchange(claim.lead, attempt, config=config)
             return _settle_surely(claim, attempt, answer, config=config)
         except ClaimLost:
             log.warning("claim_lost")  # somebody else has taken over; what we found out is not written
@@ -156,21 +156,23 @@ def _still_ours(claim: Claim) -> bool:
 # --- the request -----------------------------------------------------------------------------------------------------
 
 
-def _exchange(lead: InboundLead, attempt: DeliveryAttempt, *, config: Configuration) -> Answer:
-    """Send the lead to the customer, with no transaction open and no connection held."""
-    connection.close()
+def _traced_exchange(lead: InboundLead, attempt: DeliveryAttempt, *, config: Configuration) -> Answer:
     told = {tracing.LEAD_ID: lead.pk, tracing.ATTEMPT_NO: attempt.attempt_no}
     with tracing.span("POST customer", "CLIENT", told | {tracing.CORRELATION_ID: str(lead.correlation_id)}):
-        answer = config.customer.deliver(
-            lead.customer_payload or {},
-            idempotency_key=str(lead.idempotency_key),
-            correlation_id=str(lead.correlation_id),
-        )
+        answer = _exchange(lead, config=config)
         if answer.status is not None:
             tracing.note({tracing.HTTP_STATUS: answer.status})
         if answer.error:
             tracing.failed(answer.error)
     return answer
+
+
+def _exchange(lead: InboundLead, *, config: Configuration) -> Answer:
+    """Send the lead to the customer, with no transaction open and no connection held."""
+    connection.close()
+    return config.customer.deliver(
+        lead.customer_payload or {}, idempotency_key=str(lead.idempotency_key), correlation_id=str(lead.correlation_id)
+    )
 
 
 # --- after the request -----------------------------------------------------------------------------------------------
