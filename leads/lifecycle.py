@@ -82,7 +82,6 @@ def change_status(
     :raises ClaimLost: somebody else was faster.
     """
     was = LeadStatus(lead.status)
-    by_order = by_order and lead.erased_at is None  # nothing is left of the lead that could be sent
     allowed = AUTOMATIC[was] | (BY_ORDER.get(was, frozenset()) if by_order else frozenset())
     if to not in allowed:
         raise TransitionRefused(f"{was} -> {to}")
