@@ -1,12 +1,14 @@
 """What delivery needs to know of the settings, read once and handed to functions that read no settings themselves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 
 from django.conf import settings
 
+from delivery.circuit import CircuitPolicy
 from delivery.client import CustomerAPI
+from delivery.limits import NO_LIMITS, Limits
 from delivery.mapping import AttributeMapping, load_mapping
 from delivery.retry import RetryPolicy
 
@@ -23,6 +25,8 @@ class Configuration:
     mapping: AttributeMapping
     product_name: str
     policy: RetryPolicy
+    circuit: CircuitPolicy = field(default_factory=CircuitPolicy)
+    limits: Limits = NO_LIMITS
 
     @property
     def lease(self) -> timedelta:
@@ -33,6 +37,21 @@ class Configuration:
 def retry_policy() -> RetryPolicy:
     """Return the retry policy alone, which is good also while the mapping file is not."""
     return RetryPolicy(max_attempts=settings.MAX_RETRY_ATTEMPTS, base=settings.RETRY_BACKOFF_BASE)
+
+
+def limits() -> Limits:
+    """Return what the customer can take."""
+    return Limits(interval=settings.CUSTOMER_API_RATE_LIMIT, concurrency=settings.CUSTOMER_API_MAX_CONCURRENCY)
+
+
+def circuit_policy() -> CircuitPolicy:
+    """Return when the customer is taken for down."""
+    return CircuitPolicy(
+        failures=settings.CIRCUIT_FAILURES,
+        leads=settings.CIRCUIT_LEADS,
+        base=settings.CIRCUIT_BACKOFF_BASE,
+        longest=settings.CIRCUIT_BACKOFF_MAX,
+    )
 
 
 @cache
@@ -48,4 +67,6 @@ def current() -> Configuration:
         mapping=load_mapping(settings.ATTRIBUTE_MAPPING_FILE),
         product_name=settings.CUSTOMER_PRODUCT_NAME,
         policy=retry_policy(),
+        circuit=circuit_policy(),
+        limits=limits(),
     )

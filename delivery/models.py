@@ -1,6 +1,8 @@
 """What goes out: every exchange with the customer, written before it begins and completed once."""
 
-from django.db import models
+from datetime import datetime
+
+from django.db import connection, models
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -168,3 +170,74 @@ class BatchItem(models.Model):
 
     def __str__(self) -> str:
         return gettext("Lead {id} of order {order}").format(id=self.lead_id, order=self.order_id)
+
+
+class GateManager(models.Manager["DeliveryGate"]):
+    """The ways to the one row."""
+
+    def is_quiet(self) -> bool:
+        """Tell whether nothing is the matter: nothing held, down or failing, and no pause.
+
+        In plain SQL, since every lead asks twice, and the ORM would take a millisecond of a worker's CPU for that.
+        """
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT 1 FROM delivery_gate WHERE held_at IS NOT NULL OR opened_at IS NOT NULL OR failures > 0"
+                " OR free_at > CURRENT_TIMESTAMP"
+            )
+            return cursor.fetchone() is None
+
+    def current(self) -> "DeliveryGate":
+        """Return the gate as it is, open when nobody has ever touched it."""
+        return self.first() or DeliveryGate()
+
+    def locked(self) -> "DeliveryGate":
+        """Return the gate, which nobody else can change until the end of this transaction.
+
+        Whoever may meet somebody else at a lead takes it before the lead's row.
+        """
+        return self.select_for_update().get_or_create(pk=1)[0]
+
+
+class DeliveryGate(models.Model):
+    """What all workers share on the way out: held or not, the circuit, the pace. One row; see delivery/gate.py."""
+
+    id = models.SmallIntegerField(primary_key=True, default=1)
+
+    held_at = models.DateTimeField(null=True, blank=True)
+    held_by = models.CharField(max_length=150, null=True, blank=True)
+    held_reason = models.TextField(null=True, blank=True)
+
+    #: Failures of the customer's infrastructure since it last answered, and some of the leads that had them.
+    failures = models.IntegerField(default=0)
+    failed_leads = models.JSONField(default=list, blank=True)
+    #: Since when the customer is taken for down.
+    opened_at = models.DateTimeField(null=True, blank=True)
+    #: Requests that tried since then whether it is back, and when the next one may.
+    probes = models.IntegerField(default=0)
+    probe_at = models.DateTimeField(null=True, blank=True)
+
+    #: Before this no request leaves: the pace of CUSTOMER_API_RATE_LIMIT, or a pause that the customer asked for.
+    free_at = models.DateTimeField(null=True, blank=True)
+
+    objects = GateManager()
+
+    class Meta:
+        db_table = "delivery_gate"
+        verbose_name = _("delivery gate")
+        verbose_name_plural = _("delivery gate")
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="check_delivery_gate_is_one")]
+
+    def __str__(self) -> str:
+        return "The delivery gate"
+
+    @property
+    def is_shut(self) -> bool:
+        """Tell whether leads wait, however long: somebody holds delivery, or the customer is down."""
+        return self.held_at is not None or self.opened_at is not None
+
+    def circuit(self, at: datetime) -> str:
+        """Return `closed`, `open`, or `half_open` when the next lead may try whether the customer is back."""
+        if self.opened_at is None or self.probe_at is None:
+            return "closed"
+        return "half_open" if self.probe_at <= at else "open"

@@ -15,6 +15,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Max
 from django.utils import timezone
 
+from delivery import circuit, gate, sweep
 from delivery.client import Answer
 from delivery.configuration import Configuration
 from delivery.mapping import MappedLead, map_lead
@@ -70,11 +71,14 @@ def advance(lead_id: int, *, config: Configuration) -> datetime | None:
             attempt = _prepare(claim, config=config)
             if attempt is None:
                 return None
-            answer = _exchange(claim.lead, config=config)
-            return _settle_surely(claim, attempt, answer, config=config)
+            answer = _exchange(claim.lead, leaves_at=attempt.requested_at, config=config)
+            due = _settle_surely(claim, attempt, answer, config=config)
         except ClaimLost:
             log.warning("claim_lost")  # somebody else has taken over; what we found out is not written
             return None
+        if config.limits.concurrency:
+            sweep.ring_next(at=timezone.now())  # its place is free
+        return due
 
 
 def _claim(lead_id: int, *, lease: timedelta) -> Claim | None:
@@ -130,20 +134,28 @@ def _record_mapping(lead: InboundLead, mapped: MappedLead, *, at: datetime, sha2
 
 
 def _begin_attempt(claim: Claim, *, config: Configuration) -> DeliveryAttempt | None:
-    """Write the attempt before the request leaves; None when the lead has none left.
+    """Write the attempt before the request leaves; None when the lead has to wait, or has no attempt left.
 
-    That happens when a worker died in the last one: its outcome is unknown, and stays so.
+    The latter happens when a worker died in the last one: its outcome is unknown, and stays so.
     """
     lead, now = claim.lead, timezone.now()
+    leaves_at = _ask_the_gate(lead, config=config, at=now)
+    if leaves_at is None:
+        _put_back(claim, at=now)
+        return None
     made = DeliveryAttempt.objects.filter(lead=lead).aggregate(last=Max("attempt_no"))["last"] or 0
     if config.policy.exhausted(made - lead.attempts_forgiven):
         _give_up(claim, reason="the outcome of the last attempt is unknown")
         return None
     if not _still_ours(claim):
         raise ClaimLost(f"lead {lead.pk}")
-    attempt = DeliveryAttempt.objects.create(lead=lead, attempt_no=made + 1, requested_at=now, created_at=now)
+    attempt = DeliveryAttempt.objects.create(lead=lead, attempt_no=made + 1, requested_at=leaves_at, created_at=now)
     record(lead, EventKind.ATTEMPT_STARTED, actor=WORKER, at=now, detail={"attempt_no": attempt.attempt_no})
     return attempt
+
+
+def _ask_the_gate(lead: InboundLead, *, config: Configuration, at: datetime) -> datetime | None:
+    return gate.leave_at(lead.pk, circuit=config.circuit, limits=config.limits, timeout=config.customer.timeout, at=at)
 
 
 def _still_ours(claim: Claim) -> bool:
@@ -153,9 +165,10 @@ def _still_ours(claim: Claim) -> bool:
 # --- the request -----------------------------------------------------------------------------------------------------
 
 
-def _exchange(lead: InboundLead, *, config: Configuration) -> Answer:
-    """Send the lead to the customer, with no transaction open and no connection held."""
+def _exchange(lead: InboundLead, *, leaves_at: datetime, config: Configuration) -> Answer:
+    """Send the lead to the customer when its turn is, with no transaction open and no connection held."""
     connection.close()
+    time.sleep(max(0.0, (leaves_at - timezone.now()).total_seconds()))
     return config.customer.deliver(
         lead.customer_payload or {}, idempotency_key=str(lead.idempotency_key), correlation_id=str(lead.correlation_id)
     )
@@ -187,6 +200,7 @@ class _Decision:
 
 
 def _decide(answer: Answer, *, failures: int, config: Configuration, now: datetime) -> _Decision:
+    """Say what follows from an answer after so many failures that count, this one included if it does."""
     judged = verdict(answer.status)
     if judged is Verdict.DELIVERED:
         return _Decision(LeadStatus.DELIVERED)
@@ -196,21 +210,22 @@ def _decide(answer: Answer, *, failures: int, config: Configuration, now: dateti
         return _Decision(
             LeadStatus.PERMANENTLY_FAILED, reason=f"attempt {failures} of {failures} failed: {answer.error}"
         )
-    return _Decision(LeadStatus.FAILED, delay=next_delay(config.policy, failures, answer.retry_after, now))
+    return _Decision(LeadStatus.FAILED, delay=next_delay(config.policy, max(failures, 1), answer.retry_after, now))
 
 
 def _settle(claim: Claim, attempt: DeliveryAttempt, answer: Answer, *, config: Configuration) -> datetime | None:
     """Write the outcome, the status it leads to and the events, in one transaction; fenced by the claim."""
     now = timezone.now()
-    failures = attempt.attempt_no - claim.lead.attempts_forgiven
-    decision = _decide(answer, failures=failures, config=config, now=now)
     with transaction.atomic():
         if not _complete(attempt, answer, at=now):
             return None  # a COMMIT of ours whose answer was lost went through after all
+        customer_is_down = circuit.take_in(claim.lead.pk, answer, policy=config.circuit, at=now)
+        forgiven = claim.lead.attempts_forgiven + customer_is_down
+        decision = _decide(answer, failures=attempt.attempt_no - forgiven, config=config, now=now)
         _record_outcome(claim.lead, attempt, answer, at=now, delay=decision.delay)
         last_answer = _in_short(answer)
         if decision.delay is not None:
-            _wait(claim, decision.delay, at=now, last_answer=last_answer)
+            _wait(claim, decision.delay, at=now, last_answer=last_answer, attempts_forgiven=forgiven)
         elif decision.status == LeadStatus.DELIVERED:
             _change(
                 claim,
@@ -274,7 +289,7 @@ def _log_outcome(lead: InboundLead, attempt: DeliveryAttempt, answer: Answer, de
     )
 
 
-# --- the four ways a claim ends --------------------------------------------------------------------------------------
+# --- the ways a claim ends -------------------------------------------------------------------------------------------
 
 
 def _change(
@@ -307,7 +322,14 @@ def _give_up(claim: Claim, *, reason: str, at: datetime | None = None, **columns
     log.error("lead_permanently_failed", reason=reason)
 
 
-def _wait(claim: Claim, delay: timedelta, *, at: datetime, last_answer: str) -> None:
+def _put_back(claim: Claim, *, at: datetime) -> None:
+    """End the claim of a lead that may not leave yet. It stays due and unrung; the sweep rings when it may."""
+    released = InboundLead.objects.filter(pk=claim.lead.pk, claim_token=claim.token)
+    released.update(updated_at=at, **_RELEASED)
+    log.debug("lead_waits_at_the_gate")
+
+
+def _wait(claim: Claim, delay: timedelta, *, at: datetime, **columns: Any) -> None:
     """End the claim and set the next attempt; a short wait counts as rung for, since the caller rings then."""
     due = at + delay
     rung_at = due if delay <= LONGEST_COUNTDOWN else None
@@ -317,6 +339,6 @@ def _wait(claim: Claim, delay: timedelta, *, at: datetime, last_answer: str) -> 
         at=at,
         next_attempt_at=due,
         rung_at=rung_at,
-        last_answer=last_answer,
+        **columns,
         **_RELEASED,
     )

@@ -7,7 +7,8 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from delivery.models import DeliveryAttempt
+from delivery.gate import obstacle
+from delivery.models import DeliveryAttempt, DeliveryGate
 from delivery.retry import RetryPolicy, Verdict, verdict
 from delivery.wording import in_readers_words
 from leads.models import OPEN_STATUSES, InboundLead, LeadStatus
@@ -30,14 +31,27 @@ _REASONS: dict[str | None, Any] = {
 
 
 def standing(
-    lead: InboundLead, attempts: Attempts, *, now: datetime, policy: RetryPolicy, show_time: ShowTime = timestamp
+    lead: InboundLead,
+    attempts: Attempts,
+    *,
+    now: datetime,
+    policy: RetryPolicy,
+    show_time: ShowTime = timestamp,
+    gate: DeliveryGate | None = None,
 ) -> str:
     """Return what happened last and what happens next, in a sentence without personal data.
 
-    Such as `Attempt 2 of 5 failed with HTTP 503; attempt 3 of 5 is due in 42 s.`
+    Such as `Attempt 2 of 5 failed with HTTP 503; attempt 3 of 5 is due in 42 s.` A second sentence says what keeps a
+    lead that could go out.
     """
     last = _last(lead, attempts, now=now, policy=policy, show_time=show_time)
-    return f"{last}; {what_is_next(lead, attempts, now=now, policy=policy)}."
+    sentence = f"{last}; {what_is_next(lead, attempts, now=now, policy=policy)}."
+    keeps_it = obstacle(gate, at=now, show_time=show_time) if gate and _waits_to_go_out(lead, now) else None
+    return f"{sentence} {keeps_it}" if keeps_it else sentence
+
+
+def _waits_to_go_out(lead: InboundLead, now: datetime) -> bool:
+    return lead.status != LeadStatus.RECEIVED and is_under_way(lead, now=now) and not _is_held(lead, now)
 
 
 def what_is_next(lead: InboundLead, attempts: Attempts, *, now: datetime, policy: RetryPolicy) -> str:
@@ -104,7 +118,8 @@ def _last(lead: InboundLead, attempts: Attempts, *, now: datetime, policy: Retry
     if lead.rejection_reason:
         return _("Stopped") + _because(lead)
     running = running_attempt(lead, attempts, now=now)
-    ended = [each for each in attempts if each is not running and each.attempt_no > lead.attempts_forgiven]
+    counts = lead.status == LeadStatus.FAILED  # while the customer is down an attempt is forgiven at once
+    ended = [each for each in attempts if each is not running and (counts or each.attempt_no > lead.attempts_forgiven)]
     if ended:
         return _capitalized(_ended(ended[-1], lead, policy))
     return _("To be delivered once more") if lead.attempts_forgiven else _("Checked and mapped")

@@ -1,13 +1,16 @@
-"""The sweep: rings for every lead that is due and that nobody works on.
+"""The sweep: rings for every lead that is due, that nobody works on and that the gate lets out.
 
 Whatever became of a doorbell (lost with Redis, with a worker, never rung), the lead is found here.
 """
 
 from datetime import datetime, timedelta
+from itertools import chain, zip_longest
 
+from delivery.limits import NO_LIMITS, Limits, doorbells
+from delivery.models import DeliveryGate
 from leadgateway import queue
 from leadgateway.logging import get_logger
-from leads.models import InboundLead
+from leads.models import InboundLead, LeadQuerySet, LeadStatus
 
 log = get_logger(__name__)
 
@@ -17,33 +20,67 @@ LOST_AFTER = timedelta(seconds=30)
 #: How many leads one sweep rings for, and how deep the queue may be for ringing again.
 BATCH = 1000
 
+#: Of how many leads `ring_next` takes one, as others are at it.
+_CANDIDATES = 10
 
-def sweep(*, at: datetime) -> int:
+
+def sweep(*, at: datetime, limits: Limits = NO_LIMITS, window: timedelta = timedelta(seconds=5)) -> int:
     """Ring for what is due at `at`; return for how many leads.
 
+    While the gate is shut that is for new leads, which can be checked all the same, and for one that tries whether
+    the customer is back.
+
+    :param window: how long until the next sweep.
     :raises django.db.Error: the database is away; the next sweep finds the same leads.
     """
-    leads = _never_rung(at) or _rung_in_vain(at)
-    rung = _ring(leads, at=at)
+    gate, due = DeliveryGate.objects.current(), InboundLead.objects.due(at)
+    if gate.is_shut:
+        leads = _choose(due.filter(status=LeadStatus.RECEIVED), at=at, most=BATCH)
+        leads += [lead for lead in _probes(gate, due, at=at) if lead not in leads]
+        waits = [timedelta()] * len(leads)
+    else:
+        waits = doorbells(gate, limits, at=at, window=window, most=BATCH)
+        leads = _choose(due, at=at, most=len(waits))
+    rung = _ring(leads, waits, at=at)
     if rung:
         log.info("sweep_rang", leads=rung)
     return rung
 
 
-def _never_rung(at: datetime) -> list[int]:
-    return list(
-        InboundLead.objects.due(at)
-        .filter(rung_at=None)
-        .order_by("next_attempt_at")
-        .values_list("pk", flat=True)[:BATCH]
-    )
+def ring_next(*, at: datetime) -> None:
+    """Ring for one lead that waits, since another has come back from the customer."""
+    if DeliveryGate.objects.current().is_shut:
+        return
+    due = InboundLead.objects.due(at)
+    for lead_id in _never_rung(due, _CANDIDATES):
+        if due.filter(pk=lead_id, rung_at=None).update(rung_at=at):
+            _ring([lead_id], [timedelta()], at=at)
+            return
 
 
-def _rung_in_vain(at: datetime) -> list[int]:
+def _choose(leads: LeadQuerySet, *, at: datetime, most: int) -> list[int]:
+    return _never_rung(leads, most) or _rung_in_vain(leads, at=at, most=most)
+
+
+def _probes(gate: DeliveryGate, due: LeadQuerySet, *, at: datetime) -> list[int]:
+    """Return one lead if it may try whether the customer is back."""
+    may_try = gate.held_at is None and gate.circuit(at) == "half_open"
+    return _choose(due, at=at, most=1) if may_try else []
+
+
+def _never_rung(leads: LeadQuerySet, most: int) -> list[int]:
+    """Return the longest due of those that wait: by turns one that was never sent, and one that was."""
+    waiting = leads.filter(rung_at=None).order_by("next_attempt_at").values_list("pk", flat=True)
+    new, again = waiting.exclude(status=LeadStatus.FAILED), waiting.filter(status=LeadStatus.FAILED)
+    in_turns = chain.from_iterable(zip_longest(new[:most], again[:most]))
+    return [lead_id for lead_id in in_turns if lead_id is not None][:most]
+
+
+def _rung_in_vain(leads: LeadQuerySet, *, at: datetime, most: int) -> list[int]:
     """Return leads whose doorbell seems lost; none while the queue is deep, as theirs are still in it."""
-    lost = InboundLead.objects.due(at).filter(rung_at__lt=at - LOST_AFTER).order_by("next_attempt_at")
-    leads = list(lost.values_list("pk", flat=True)[:BATCH])
-    return leads if leads and _queue_is_shallow() else []
+    lost = leads.filter(rung_at__lt=at - LOST_AFTER).order_by("next_attempt_at")
+    found = list(lost.values_list("pk", flat=True)[:most])
+    return found if found and _queue_is_shallow() else []
 
 
 def _queue_is_shallow() -> bool:
@@ -53,14 +90,16 @@ def _queue_is_shallow() -> bool:
         return False
 
 
-def _ring(leads: list[int], *, at: datetime) -> int:
+def _ring(leads: list[int], waits: list[timedelta], *, at: datetime) -> int:
     """Mark first, then ring: a mark without a doorbell is found again, while a late mark would hide a new one."""
-    InboundLead.objects.due(at).filter(pk__in=leads).update(rung_at=at)
-    for done, lead_id in enumerate(leads):
+    marked = InboundLead.objects.due(at).filter(pk__in=leads)
+    rings_at = at + max(waits[: len(leads)], default=timedelta())
+    marked.update(rung_at=rings_at)
+    for done, (lead_id, wait) in enumerate(zip(leads, waits, strict=False)):
         try:
-            queue.ring(lead_id)
+            queue.ring(lead_id, after=wait, again=True)
         except queue.QueueUnavailable as error:
             log.warning("sweep_stopped", reason=str(error), leads=len(leads) - done)
-            InboundLead.objects.due(at).filter(pk__in=leads[done:], rung_at=at).update(rung_at=None)
+            marked.filter(pk__in=leads[done:], rung_at=rings_at).update(rung_at=None)
             return done
     return len(leads)

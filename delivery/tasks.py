@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from celery import shared_task
+from celery import Task, shared_task
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from delivery import batches
 from delivery import sweep as sweeping
-from delivery.configuration import current
+from delivery.configuration import current, limits
 from delivery.pipeline import LONGEST_COUNTDOWN, advance
 from leadgateway import queue
 from leadgateway.logging import get_logger
@@ -23,14 +23,17 @@ _INFRASTRUCTURE_ERRORS = (OperationalError, InterfaceError)
 
 @shared_task(
     name="process_lead",
+    bind=True,
     autoretry_for=_INFRASTRUCTURE_ERRORS,
     retry_backoff=1,
     retry_backoff_max=30,
     max_retries=5,
     ignore_result=True,
 )
-def process_lead(lead_id: int, **_: Any) -> None:
+def process_lead(self: Task, lead_id: int, **_: Any) -> None:
     """Look at a lead, do what is due, and ring again when the next attempt is."""
+    if self.request.eta and not self.request.retries and _queued_again(lead_id):
+        return
     due = advance(lead_id, config=current())
     if due is None:
         return
@@ -38,16 +41,28 @@ def process_lead(lead_id: int, **_: Any) -> None:
     if wait > LONGEST_COUNTDOWN:
         return
     try:
-        queue.ring(lead_id, after=wait)
+        queue.ring(lead_id, after=wait, again=True)
     except queue.QueueUnavailable as error:
         log.warning("doorbell_failed", lead_id=lead_id, reason=str(error))
         InboundLead.objects.filter(pk=lead_id, rung_at=due).update(rung_at=None)
 
 
+def _queued_again(lead_id: int) -> bool:
+    """Put a doorbell whose countdown is over into the queue, so that all workers share it and new leads get between.
+
+    All countdowns are in one worker's memory, and go past the queue: a thousand of them would hold up everything.
+    """
+    try:
+        queue.ring(lead_id, again=True)
+    except queue.QueueUnavailable:
+        return False
+    return True
+
+
 @shared_task(name="sweep", ignore_result=True)
 def sweep(**_: Any) -> None:
-    """Ring for every lead that is due and that nobody works on."""
-    sweeping.sweep(at=timezone.now())
+    """Ring for the leads that are due, that nobody works on and that may go out."""
+    sweeping.sweep(at=timezone.now(), limits=limits(), window=settings.WORKER_POLL_INTERVAL)
 
 
 @shared_task(name="carry_out_orders", ignore_result=True)

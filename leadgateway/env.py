@@ -36,6 +36,13 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
+def _parse_rate(text: str) -> timedelta | None:
+    match = re.fullmatch(r"([1-9]\d{0,3})/([sm])", text, re.ASCII)
+    if match is None:
+        raise ValueError("not a rate")
+    return timedelta(seconds=_DURATION_UNITS[match[2]]) / int(match[1])
+
+
 class Environment:
     """The environment, `.env` beside it, and what was wrong with them.
 
@@ -94,6 +101,10 @@ class Environment:
         least = f" of at least {low.total_seconds():g}s" if low else ""
         allowed = f"a duration{least} such as 500ms, 30s, 1m30s or 2h"
         return self._parse(name, parse_duration(default), read, allowed)
+
+    def rate(self, name: str) -> timedelta | None:
+        """Return the time between two events of a rate such as `20/s` or `90/m`; None when it is not set."""
+        return self._parse(name, None, _parse_rate, "a rate such as 20/s or 90/m")
 
     def choice(self, name: str, default: str, allowed: Iterable[str]) -> str:
         """Return one of `allowed`, in lower case."""

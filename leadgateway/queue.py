@@ -27,11 +27,12 @@ class QueueUnavailable(Exception):
     """The broker did not take the message, or could not say how many it holds."""
 
 
-def ring(lead_id: int, *, after: timedelta = timedelta()) -> None:
+def ring(lead_id: int, *, after: timedelta = timedelta(), again: bool = False) -> None:
     """Ask a worker to look at a lead, now or `after` a while; takes ~0.3 s at most.
 
     A doorbell may be lost or ring twice: the claim in the database and the sweep decide.
 
+    :param again: the lead is not new. It goes into a queue of its own, which takes turns with that of the new ones.
     :raises QueueUnavailable: the broker refused, did not answer in time, or failed repeatedly a moment ago.
     """
     if _breaker.is_open:
@@ -41,6 +42,7 @@ def ring(lead_id: int, *, after: timedelta = timedelta()) -> None:
             app.send_task(
                 "process_lead",
                 kwargs={"lead_id": lead_id},
+                queue=settings.AGAIN_QUEUE if again else settings.PROCESS_QUEUE,
                 countdown=after.total_seconds() or None,
                 producer=producer,
                 retry=True,
@@ -59,12 +61,13 @@ def depth() -> int:
     """
     try:
         with _producers().acquire(block=True, timeout=0.2) as producer:
-            channel = producer.channel
-            if not channel._has_queue(settings.PROCESS_QUEUE):
-                return 0  # an empty list does not exist in Redis
-            return int(channel._size(settings.PROCESS_QUEUE))
+            return sum(_size(producer.channel, name) for name in (settings.PROCESS_QUEUE, settings.AGAIN_QUEUE))
     except Exception as error:
         raise QueueUnavailable(type(error).__name__) from error
+
+
+def _size(channel: Any, name: str) -> int:
+    return int(channel._size(name)) if channel._has_queue(name) else 0  # an empty list does not exist in Redis
 
 
 @cache

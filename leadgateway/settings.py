@@ -155,6 +155,16 @@ CUSTOMER_PRODUCT_NAME = env.text("CUSTOMER_PRODUCT_NAME", "solar_panel_installat
 ATTRIBUTE_MAPPING_FILE = BASE_DIR / env.text("ATTRIBUTE_MAPPING_FILE", "./config/customer_attribute_mapping.json")
 MAX_RETRY_ATTEMPTS = env.integer("MAX_RETRY_ATTEMPTS", 5, low=1, high=100)
 RETRY_BACKOFF_BASE = env.duration("RETRY_BACKOFF_BASE", "30s", low=timedelta(milliseconds=1))
+#: The time between two requests, and how many at a time; None and 0: no limit.
+CUSTOMER_API_RATE_LIMIT = env.rate("CUSTOMER_API_RATE_LIMIT")
+CUSTOMER_API_MAX_CONCURRENCY = env.integer("CUSTOMER_API_MAX_CONCURRENCY", 0, low=0, high=10_000)
+CIRCUIT_FAILURES = env.integer("CIRCUIT_FAILURES", 10, low=0, high=10_000)
+CIRCUIT_LEADS = env.integer("CIRCUIT_LEADS", 5, low=1, high=100)
+CIRCUIT_BACKOFF_BASE = env.duration("CIRCUIT_BACKOFF_BASE", "30s", low=timedelta(milliseconds=10))
+CIRCUIT_BACKOFF_MAX = env.duration("CIRCUIT_BACKOFF_MAX", "5m", low=timedelta(milliseconds=10))
+
+if CIRCUIT_BACKOFF_MAX < CIRCUIT_BACKOFF_BASE:
+    env.problem("CIRCUIT_BACKOFF_MAX", "shorter than CIRCUIT_BACKOFF_BASE")
 
 # --- who may come in, and with how much ----------------------------------------------------------------------------
 
@@ -317,7 +327,9 @@ SILENCED_SYSTEM_CHECKS = [
 # --- Celery: the doorbell ------------------------------------------------------------------------------------------
 
 PROCESS_QUEUE = "queue:process_lead"
+AGAIN_QUEUE = "queue:process_lead_again"
 MAINTENANCE_QUEUE = "queue:maintenance"
+_QUEUES = (PROCESS_QUEUE, AGAIN_QUEUE, MAINTENANCE_QUEUE)
 
 _DOORBELLS = VAR_DIR / "queue"
 
@@ -337,7 +349,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
     else {
         "data_folder_in": str(_DOORBELLS),
         "data_folder_out": str(_DOORBELLS),
-        "bindings": [PROCESS_QUEUE, MAINTENANCE_QUEUE],
+        "bindings": list(_QUEUES),
         "polling_interval": 0.05,
     }
 )
@@ -346,8 +358,8 @@ if QUEUE_TYPE == "database":
 
 _EXCHANGE = Exchange("leads", type="direct")
 
-# Two queues, so that the sweep is not behind the backlog that it looks after.
-CELERY_TASK_QUEUES = [Queue(name, _EXCHANGE, routing_key=name) for name in (PROCESS_QUEUE, MAINTENANCE_QUEUE)]
+# Workers take from the queues in turn: new leads are not behind a flood of retries, and the sweep is behind neither.
+CELERY_TASK_QUEUES = [Queue(name, _EXCHANGE, routing_key=name) for name in _QUEUES]
 CELERY_TASK_DEFAULT_QUEUE = MAINTENANCE_QUEUE
 CELERY_TASK_DEFAULT_EXCHANGE = _EXCHANGE.name
 CELERY_TASK_DEFAULT_ROUTING_KEY = MAINTENANCE_QUEUE

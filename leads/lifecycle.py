@@ -57,6 +57,11 @@ def record(
     )
 
 
+def record_for_all(kind: EventKind, *, actor: str, at: datetime, detail: dict[str, Any]) -> None:
+    """Add an event that belongs to no single lead; `detail` as for `record`."""
+    LeadEvent.objects.create(lead=None, kind=kind, actor=actor, at=at, detail=detail)
+
+
 def change_status(
     lead: InboundLead,
     to: LeadStatus,

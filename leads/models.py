@@ -109,7 +109,7 @@ class InboundLead(models.Model):
     claimed_until = models.DateTimeField(null=True, blank=True)
     #: When its last doorbell rings or rang; a claim uses it up. NULL: the sweep should ring.
     rung_at = models.DateTimeField(null=True, blank=True)
-    #: Attempts from before the last redelivery; the retry schedule starts anew after them.
+    #: Attempts that the retry schedule does not count: from before the last redelivery, or while the customer was down.
     attempts_forgiven = models.IntegerField(default=0, db_default=0)
     #: Which mapping file made customer_payload.
     mapping_sha256 = models.CharField(max_length=64, null=True, blank=True)
@@ -203,6 +203,11 @@ class EventKind(models.TextChoices):
     ORDER_PLACED = "order_placed", _("Order placed")
     ORDER_CANCELLED = "order_cancelled", _("Order cancelled")
     EXPORTED = "exported", _("Leads exported")
+    # Of the way out, and so of no lead either.
+    CIRCUIT_OPENED = "circuit_opened", _("Customer taken for down")
+    CIRCUIT_CLOSED = "circuit_closed", _("Customer is back")
+    DELIVERY_HELD = "delivery_held", _("Delivery held")
+    DELIVERY_RESUMED = "delivery_resumed", _("Delivery resumed")
 
 
 #: What does not happen to every lead.
@@ -230,7 +235,7 @@ class LeadEvent(models.Model):
     kind = models.CharField(max_length=32, choices=EventKind)
     from_status = models.CharField(max_length=20, null=True, blank=True)
     to_status = models.CharField(max_length=20, null=True, blank=True)
-    #: webhook, worker, sweep or the name of a user.
+    #: webhook, worker or the name of a user.
     actor = models.CharField(max_length=150)
     correlation_id = models.UUIDField(null=True, blank=True)
     detail = models.JSONField(default=dict, db_default=models.Value({}, output_field=models.JSONField()), blank=True)

@@ -37,7 +37,15 @@ _MEANINGS: dict[str, Any] = {
     "notes": "{}",
     "minutes": gettext_lazy("for {} min"),
     "order": gettext_lazy("order {}"),
+    "failures": gettext_lazy("failures in a row: {}"),
+    "last_answer": gettext_lazy("the last: {}"),
+    "down_s": gettext_lazy("after {}"),
+    "held_s": gettext_lazy("after {}"),
+    "probes": gettext_lazy("tried: {} times"),
 }
+
+#: The keys that hold a time in seconds.
+_SPANS = ("next_attempt_in_s", "down_s", "held_s")
 
 _TITLES: dict[str, Any] = {
     EventKind.ATTEMPT_STARTED: gettext_lazy("Attempt {number} started"),
@@ -48,6 +56,7 @@ _TITLES: dict[str, Any] = {
 BY_PEOPLE = (
     *(EventKind.REDELIVERED, EventKind.REPROCESSED, EventKind.RESOLVED, EventKind.REVEALED),
     *(EventKind.ORDER_PLACED, EventKind.ORDER_CANCELLED, EventKind.EXPORTED),
+    *(EventKind.DELIVERY_HELD, EventKind.DELIVERY_RESUMED),
 )
 
 _LONGEST_WAIT_S = 10**9
@@ -99,7 +108,7 @@ def _detail(event: LeadEvent) -> Detail:
 
 
 def _told(key: str, value: Any, cover: Cover) -> str:
-    if key == "next_attempt_in_s":
+    if key in _SPANS:
         text = wait_in_words(value) or _plain(value, cover)
     elif key == "kind":
         text = next((str(label) for kind, label in OrderKind.choices if kind == value), _plain(value, cover))

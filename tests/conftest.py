@@ -117,9 +117,9 @@ def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def doorbells() -> Callable[[], list[int]]:
-    """A function that takes all doorbells out of the queue and returns their leads, the first rung first.
+    """A function that takes all doorbells out of the queues and returns their leads, new ones first, as they were rung.
 
-    The queue is empty when the test begins. A doorbell with a countdown is in it from the start.
+    The queues are empty when the test begins. A doorbell with a countdown is in its queue from the start.
     """
     _empty_the_queue()
     return _take_doorbells
@@ -145,8 +145,9 @@ def _take_doorbells() -> list[int]:
     leads = []
     channel: Any
     with app.connection_for_read() as connection, connection.channel() as channel:
-        while message := channel.basic_get(settings.PROCESS_QUEUE, no_ack=True):
-            leads.append(message.decode()[1]["lead_id"])
+        for name in (settings.PROCESS_QUEUE, settings.AGAIN_QUEUE):
+            while message := channel.basic_get(name, no_ack=True):
+                leads.append(message.decode()[1]["lead_id"])
     return leads
 
 

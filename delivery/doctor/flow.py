@@ -8,12 +8,15 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
+from delivery.configuration import limits
 from delivery.doctor.finding import Finding, fail, ok, warn
+from delivery.gate import obstacle, waiting
+from delivery.models import DeliveryGate
 from delivery.reachability import broker, queue_name, queue_problem, redis_client
 from delivery.sweep import BATCH
 from leadgateway import queue
 from leadgateway.celery import app
-from leads.models import InboundLead
+from leads.models import InboundLead, LeadStatus
 
 _OLDEST_REDIS = 6
 _SLOW_MS = 50.0
@@ -104,10 +107,25 @@ def _waiting(now: datetime) -> Finding:
     return ok("waiting leads", "none waits long for a worker")
 
 
+def way_out() -> Iterator[Finding]:
+    """See whether anything keeps leads from going out: an operator, or the breaker."""
+    now, gate = timezone.now(), DeliveryGate.objects.current()
+    if not (why := obstacle(gate, at=now)):
+        yield ok("way out", "open")
+        return
+    found = f"{why} {waiting(now)} leads wait."
+    if gate.held_at is not None:
+        yield warn("way out", found, "manage.py resume_delivery lets them out.")
+    else:
+        yield fail("way out", found, "Ask the customer. When it is back everything follows by itself.")
+
+
 def beat() -> Iterator[Finding]:
     """See whether the sweep runs, by what it would have rung for."""
     now, patience = timezone.now(), 3 * settings.WORKER_POLL_INTERVAL
     due = InboundLead.objects.due(now).filter(rung_at=None).order_by("next_attempt_at")
+    if DeliveryGate.objects.current().is_shut or limits().exist:
+        due = due.filter(status=LeadStatus.RECEIVED)  # the others may wait for the gate
     oldest = due.values_list("next_attempt_at", flat=True).first()
     if oldest is not None and now - oldest > patience:
         advice = "Is beat running, and a worker? The lines «beat» and «worker» of the Procfile."

@@ -87,7 +87,7 @@ class OrderCommand(BaseCommand):
 def _ring(lead_id: int, *, at: datetime) -> str:
     """Ring for a worker; the order, given at `at`, stands without it, since the sweep rings as well."""
     try:
-        queue.ring(lead_id)
+        queue.ring(lead_id, again=True)
     except queue.QueueUnavailable:
         return " (the queue is away; it goes out when it is back)"
     InboundLead.objects.filter(pk=lead_id, claim_token=None, next_attempt_at=at).update(rung_at=at)

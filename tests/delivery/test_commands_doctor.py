@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from delivery.doctor import customer, database, flow, installation
 from delivery.doctor.finding import Check, Finding, Verdict, examine, ok
+from delivery.models import DeliveryGate
 from leads.models import LeadStatus
 from tests import make
 from tests.processes import free_port
@@ -343,6 +344,34 @@ def test_a_lead_that_waits_for_somebody_is_told(
     make.lead(**{"next_attempt_at": timezone.now() - timedelta(seconds=age), **columns})
 
     assert found(check, subject).verdict is verdict
+
+
+HELD = {"held_at": make.NOON, "held_by": "anna", "held_reason": "their maintenance"}
+DOWN = {"opened_at": make.NOON, "probe_at": make.NOON}
+
+
+@pytest.mark.parametrize(("state", "verdict"), [({}, OK), (HELD, WARN), (DOWN, FAIL)])
+@pytest.mark.django_db
+def test_what_keeps_leads_from_going_out_is_told(state: dict[str, Any], verdict: Verdict) -> None:
+    DeliveryGate.objects.create(**state)
+    make.lead(status="READY", next_attempt_at=make.NOON)
+
+    finding = found(flow.way_out)
+
+    assert finding.verdict is verdict
+    assert ("1 leads wait" in finding.found) == bool(state)
+
+
+@pytest.mark.parametrize(("status", "verdict"), [("READY", OK), ("RECEIVED", WARN)])
+@pytest.mark.parametrize("state", [HELD, DOWN])
+@pytest.mark.django_db
+def test_the_sweep_is_not_suspected_for_what_waits_at_the_gate(
+    state: dict[str, Any], status: str, verdict: Verdict
+) -> None:
+    DeliveryGate.objects.create(**state)
+    make.lead(status=status, next_attempt_at=make.NOON)
+
+    assert found(flow.beat).verdict is verdict
 
 
 # --- the customer ----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from delivery.models import DeliveryAttempt
+from delivery.models import DeliveryAttempt, DeliveryGate
 from delivery.retry import RetryPolicy
 from delivery.standing import OUTCOME_UNKNOWN, error_text, is_under_way, running_attempt, standing
 from leads.models import InboundLead
@@ -153,6 +153,11 @@ SENTENCES = [
         "To be delivered once more; attempt 1 of 5 (number 6 in all) is due in 1 s",
     ),
     (
+        lead(next_attempt_at=ahead(42), attempts_forgiven=3),  # the customer was down
+        attempts(3),
+        "Attempt 3 failed with HTTP 503; attempt 1 of 5 (number 4 in all) is due in 42 s",
+    ),
+    (
         lead(rejection_reason="MISSING_REQUIRED_FIELD"),
         [],
         f"Stopped: its phone or the product name is missing (MISSING_REQUIRED_FIELD); {NOTHING_MORE}",
@@ -240,3 +245,43 @@ def test_an_outcome_may_be_written_with_the_seeds_columns_alone(columns, known):
 
     assert row.has_outcome is known
     assert (error_text(row, running=None) == OUTCOME_UNKNOWN) is not known
+
+
+# --- what keeps a lead -----------------------------------------------------------------------------------------------
+
+HELD_BY_ANNA = {"held_at": ago(60), "held_by": "anna", "held_reason": "their maintenance"}
+
+
+def kept_by(gate, lead):
+    told = standing(lead, [], now=NOW, policy=POLICY, gate=gate)
+    return told.removeprefix(f"{standing(lead, [], now=NOW, policy=POLICY)}")
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({}, ""),
+        (HELD_BY_ANNA, " Delivery is held since 2026-01-21T10:29:00Z by anna: their maintenance."),
+        (
+            {"opened_at": ago(3600), "probe_at": ahead(90)},
+            " The customer is down since 2026-01-21T09:30:00Z; in 1 min 30 s a lead tries whether it is back.",
+        ),
+        (
+            {"opened_at": ago(3600), "probe_at": ago(1)},
+            " The customer is down since 2026-01-21T09:30:00Z; the next lead tries whether it is back.",
+        ),
+        (
+            HELD_BY_ANNA | {"opened_at": ago(3600), "probe_at": ago(1)},
+            " Delivery is held since 2026-01-21T10:29:00Z by anna: their maintenance.",
+        ),
+    ],
+)
+def test_a_second_sentence_says_what_keeps_a_lead(columns, words):
+    assert kept_by(DeliveryGate(**columns), lead("READY", next_attempt_at=ago(5))) == words
+
+
+@pytest.mark.parametrize(
+    "at_rest", [lead("RECEIVED", next_attempt_at=ago(1)), lead("DELIVERED"), lead("FAILED"), lead("READY", **HELD)]
+)
+def test_nothing_keeps_a_lead_that_does_not_wait_to_go_out(at_rest):
+    assert kept_by(DeliveryGate(**HELD_BY_ANNA), at_rest) == ""

@@ -4,6 +4,8 @@ import pytest
 from django.utils import timezone
 
 from delivery import sweep as sweeping
+from delivery.limits import Limits
+from delivery.models import DeliveryGate
 from delivery.sweep import sweep
 from leadgateway import queue
 from leads.models import InboundLead
@@ -114,3 +116,85 @@ def test_with_the_queue_away_in_the_middle_the_rest_is_rung_for_later(rung, monk
 
     assert sweep(at=NOW) == 2
     assert rung == leads
+
+
+# --- the gate --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rung_after(monkeypatch):
+    """Note the seconds after which each lead is rung for."""
+    waits = {}
+    monkeypatch.setattr(
+        queue, "ring", lambda lead_id, after, **_: waits.update({lead_id: round(after.total_seconds(), 3)})
+    )
+    return waits
+
+
+HELD = {"held_at": NOW}
+DOWN = {"opened_at": NOW, "probe_at": NOW + timedelta(seconds=30)}
+
+
+@pytest.mark.parametrize("state", [HELD, DOWN, HELD | {"opened_at": NOW, "probe_at": NOW}])
+def test_while_the_gate_is_shut_only_new_leads_are_rung_for_to_be_checked(rung, state):
+    DeliveryGate.objects.create(**state)
+    for _ in range(20):
+        make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
+        make.lead(status="READY", next_attempt_at=ago(minutes=1), rung_at=ago(minutes=1))
+    new = make.lead(next_attempt_at=ago(seconds=1))
+
+    assert sweep(at=NOW) == 1
+    assert rung == [new.pk]
+
+
+def test_nobody_tries_the_customer_while_delivery_is_held(rung):
+    DeliveryGate.objects.create(held_at=NOW, opened_at=NOW, probe_at=NOW)
+    make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
+
+    assert sweep(at=NOW) == 0
+
+
+def test_one_lead_is_rung_for_when_the_customer_may_be_tried_again(rung):
+    DeliveryGate.objects.create(opened_at=ago(minutes=1), probe_at=NOW)
+    make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
+    longest = make.lead(status="READY", next_attempt_at=ago(minutes=2))
+
+    assert sweep(at=NOW) == 1
+    assert rung == [longest.pk]
+
+
+def test_a_lost_doorbell_does_not_keep_another_lead_from_trying(rung):
+    DeliveryGate.objects.create(opened_at=ago(minutes=1), probe_at=NOW)
+    leads = [make.lead(status="READY", next_attempt_at=ago(minutes=age)).pk for age in (3, 2)]
+
+    for later in (0, 5, 10):
+        sweep(at=NOW + timedelta(seconds=later))
+    assert rung == leads
+    sweep(at=NOW + timedelta(seconds=40))
+    assert rung == [*leads, leads[0]]
+
+
+def test_doorbells_are_spread_by_the_rate(rung_after):
+    leads = [make.lead(next_attempt_at=ago(minutes=10 - number)).pk for number in range(8)]
+
+    assert sweep(at=NOW, limits=Limits(interval=timedelta(seconds=1)), window=timedelta(seconds=5)) == 5
+
+    assert rung_after == dict(zip(leads[:5], [0, 1, 2, 3, 4], strict=True))
+    assert InboundLead.objects.get(pk=leads[0]).rung_at == NOW + timedelta(seconds=4)
+    assert InboundLead.objects.get(pk=leads[5]).rung_at is None
+
+
+def test_nobody_is_rung_for_while_the_customer_wants_a_pause(rung):
+    DeliveryGate.objects.create(free_at=NOW + timedelta(minutes=1))
+    make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
+
+    assert sweep(at=NOW) == 0
+
+
+def test_a_new_lead_is_not_behind_a_flood_of_older_retries(rung):
+    retries = [make.lead(status="FAILED", next_attempt_at=ago(minutes=60 - number)).pk for number in range(30)]
+    new = make.lead(status="READY", next_attempt_at=ago(seconds=1))
+
+    sweep(at=NOW, limits=Limits(interval=timedelta(seconds=1)))
+
+    assert rung == [new.pk, *retries[:4]]

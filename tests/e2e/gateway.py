@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import uuid
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,8 @@ _DEFAULTS = {
     "CUSTOMER_API_TIMEOUT": "1s",
     "RETRY_BACKOFF_BASE": "500ms",
     "WORKER_POLL_INTERVAL": "500ms",
+    "CIRCUIT_BACKOFF_BASE": "500ms",
+    "CIRCUIT_BACKOFF_MAX": "1s",
     "WORKER_CONCURRENCY": "8",
 }
 
@@ -212,6 +215,15 @@ class Gateway:
             for row in found
         ]
 
+    def execute(self, statement: str) -> None:
+        """Change something behind the gateway's back."""
+        if self._postgres is None:
+            with closing(sqlite3.connect(self._sqlite_file, timeout=20)) as sqlite, sqlite:
+                sqlite.execute(statement)
+        else:
+            with psycopg.connect(self._postgres.url_of(self._database), connect_timeout=5) as connection:
+                connection.execute(statement.encode())
+
     def _rows_of_sqlite(self, query: str) -> list[Row]:
         connection = sqlite3.connect(f"file:{self._sqlite_file}?mode=ro", uri=True, timeout=20)
         try:
@@ -249,7 +261,7 @@ class Gateway:
             self._postgres.create_database(self._database, template=_TEMPLATE)
 
 
-_JSON_COLUMNS = {"raw_payload", "source_headers", "normalized_payload", "customer_payload", "detail"}
+_JSON_COLUMNS = {"raw_payload", "source_headers", "normalized_payload", "customer_payload", "detail", "failed_leads"}
 _UUID_COLUMNS = {"correlation_id", "idempotency_key", "claim_token"}
 
 

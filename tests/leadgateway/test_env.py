@@ -58,6 +58,10 @@ def test_every_duration_that_go_prints_is_read_back(hours, minutes, seconds, ms)
         (lambda env: env.integer("X", 5, low=1, high=9), "5.0", "a whole number from 1 to 9"),
         (lambda env: env.boolean("X", False), "yes", "true or false"),
         (lambda env: env.choice("X", "a", ("a", "b")), "c", "one of a, b"),
+        *(
+            (lambda env: env.rate("X"), value, "20/s or 90/m")
+            for value in ("20", "0/s", "-1/s", "1.5/s", "9/h", "fast")
+        ),
     ],
 )
 def test_a_bad_value_is_refused_with_name_value_and_what_is_allowed(env, monkeypatch, read, value, allowed):
@@ -69,6 +73,14 @@ def test_a_bad_value_is_refused_with_name_value_and_what_is_allowed(env, monkeyp
         env.check()
     assert str(refusal.value).startswith(f"X: {value!r} is not allowed; expected ")
     assert allowed in str(refusal.value)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("20/s", 0.05), ("1/s", 1), ("90/m", 2 / 3), ("1/m", 60)])
+def test_a_rate_is_read_as_the_time_between_two_events(env, monkeypatch, text, seconds):
+    monkeypatch.setenv("X", text)
+
+    assert env.rate("X") == timedelta(seconds=seconds)
+    assert env.rate("Y") is None
 
 
 def test_all_problems_are_reported_together(env, monkeypatch):

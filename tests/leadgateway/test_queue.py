@@ -37,6 +37,14 @@ def test_the_depth_of_the_queue_is_the_length_of_the_seeds_list(fresh_queue):
     assert queue.depth() == 2
 
 
+def test_what_is_not_new_has_a_queue_of_its_own(fresh_queue):
+    queue.ring(1)
+    queue.ring(2, again=True)
+
+    assert fresh_queue.llen("queue:process_lead") == fresh_queue.llen("queue:process_lead_again") == 1
+    assert queue.depth() == 2
+
+
 def test_a_doorbell_names_the_lead_and_nothing_else_of_it(fresh_queue):
     queue.ring(123)
 

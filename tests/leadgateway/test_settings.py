@@ -29,6 +29,10 @@ def setting(name, tmp_path, **env):
 BAD_VALUES = {
     "RETRY_BACKOFF_BASE": ("fast", "500ms, 30s, 1m30s or 2h"),
     "CUSTOMER_API_TIMEOUT": ("0s", "at least"),
+    "CUSTOMER_API_RATE_LIMIT": ("20", "20/s or 90/m"),
+    "CUSTOMER_API_MAX_CONCURRENCY": ("-1", "from 0 to 10000"),
+    "CIRCUIT_FAILURES": ("many", "from 0 to 10000"),
+    "CIRCUIT_LEADS": ("0", "from 1 to 100"),
     "WORKER_CONCURRENCY": ("0", "from 1 to 500"),
     "API_PORT": ("99999", "from 1 to 65535"),
     "QUEUE_TYPE": ("kafka", "redis, database"),
@@ -62,6 +66,7 @@ def test_bad_values_stop_the_start_all_of_them_by_name(tmp_path):
         ({"DATABASE_URL": "postgres"}, "DATABASE_URL: not understood"),
         ({"REDIS_URL": "localhost:6379"}, "REDIS_URL: not understood"),
         ({"SHARED_SECRET": "a, b", "STATS_TOKEN": "b"}, "STATS_TOKEN: also a SHARED_SECRET"),
+        ({"CIRCUIT_BACKOFF_BASE": "10m"}, "CIRCUIT_BACKOFF_MAX: shorter than CIRCUIT_BACKOFF_BASE"),
         ({"SECRET_KEY": "short"}, "SECRET_KEY: too short"),
     ],
 )

@@ -40,6 +40,14 @@ EVENTS = [
     ),
     ("order_cancelled", {"order": 7, "left": 3}, "Order cancelled by anna: not done: 3; order 7"),
     ("exported", {"format": "csv", "leads": 2}, "Leads exported by anna: leads: 2; csv"),
+    (
+        "circuit_opened",
+        {"failures": 10, "leads": 5, "last_answer": "HTTP 503"},
+        "Customer taken for down: leads: 5; failures in a row: 10; the last: HTTP 503",
+    ),
+    ("circuit_closed", {"down_s": 7260, "probes": 9}, "Customer is back: after 2 h 1 min; tried: 9 times"),
+    ("delivery_held", {"reason": "their maintenance"}, "Delivery held by anna: their maintenance"),
+    ("delivery_resumed", {"held_s": 90}, "Delivery resumed by anna: after 1 min 30 s"),
     ("received", {"ticket": 7, "list": [1.5, {"a": []}]}, "Received: ticket: 7; list: 1.5, a (nothing)"),
 ]
 

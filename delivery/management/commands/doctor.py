@@ -23,6 +23,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("queue", flow.broker_fitness),
     ("workers", flow.workers),
     ("sweep", flow.beat),
+    ("way out", flow.way_out),
     ("CUSTOMER_API_URL", customer.address),
     ("customer", customer.connection),
     ("CUSTOMER_API_TOKEN", customer.token),

@@ -7,9 +7,10 @@ from django.db.models import Count
 from django.template.defaultfilters import pluralize
 from django.utils import timezone
 
-from delivery import orders
+from delivery import gate, orders
 from delivery.management.arguments import duration
 from delivery.management.preconditions import require_database
+from delivery.models import DeliveryGate
 from leadgateway import queue
 from leads.models import InboundLead, LeadQuerySet
 
@@ -32,6 +33,8 @@ class Command(BaseCommand):
         if not total:
             self.stdout.write("No lead is stuck.")
             return
+        if why := gate.obstacle(DeliveryGate.objects.current(), at=timezone.now()):
+            raise CommandError(f"{why} The leads wait for that, and go out by themselves.")
         if options["dry_run"]:
             self.stdout.write(f"{total} lead{pluralize(total)} would be requeued; nothing was done.")
             return
@@ -55,7 +58,7 @@ class Command(BaseCommand):
             if not orders.release(lead_id, at=now):
                 continue
             try:
-                queue.ring(lead_id)
+                queue.ring(lead_id, again=True)
             except queue.QueueUnavailable as error:
                 text = f"The queue is away ({error}) after {before + rung} leads; the sweep rings when it is back."
                 raise CommandError(text) from error

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from delivery.configuration import retry_policy
-from delivery.models import DeliveryAttempt
+from delivery.models import DeliveryAttempt, DeliveryGate
 from delivery.standing import error_text, running_attempt, standing
 from leads.models import InboundLead, LeadEvent
 from leads.moments import span, timestamp
@@ -28,7 +28,8 @@ class Story:
 
     @property
     def standing(self) -> str:
-        return standing(self.lead, self.attempts, now=self.now, policy=retry_policy())
+        gate = DeliveryGate.objects.current()
+        return standing(self.lead, self.attempts, now=self.now, policy=retry_policy(), gate=gate)
 
     @property
     def running(self) -> DeliveryAttempt | None:

@@ -1,0 +1,51 @@
+"""The gate on the way out: whether a lead may leave now, decided in one row of the database for all workers."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from django.utils.translation import gettext as _
+
+from delivery.circuit import CircuitPolicy, take_probe
+from delivery.limits import Limits, take_turn
+from delivery.models import DeliveryGate
+from leads.models import InboundLead
+from leads.moments import span, timestamp
+
+
+def leave_at(
+    lead_id: int, *, circuit: CircuitPolicy, limits: Limits, timeout: timedelta, at: datetime
+) -> datetime | None:
+    """Return when the lead's request may leave, now or in a moment; None: it has to wait.
+
+    On a good day without limits this costs one SELECT. Otherwise it locks the row until the end of the caller's
+    transaction, in which the attempt is written.
+    """
+    if not limits.exist and DeliveryGate.objects.is_quiet():
+        return at
+    gate = DeliveryGate.objects.locked()
+    if gate.held_at is not None:
+        return None
+    if gate.opened_at is not None:
+        return at if take_probe(gate, policy=circuit, timeout=timeout, at=at) else None
+    return take_turn(gate, lead_id, limits=limits, at=at)
+
+
+def waiting(at: datetime) -> int:
+    """Count the leads that would go out at `at` if the gate let them; for metrics and for people."""
+    return InboundLead.objects.due(at).count()
+
+
+def obstacle(gate: DeliveryGate, *, at: datetime, show_time: Callable[[datetime], str] = timestamp) -> str | None:
+    """Say in a sentence why leads wait; None when nothing keeps them."""
+    if gate.held_at is not None:
+        told = {"since": show_time(gate.held_at), "who": gate.held_by, "why": gate.held_reason}
+        return _("Delivery is held since {since} by {who}: {why}.").format(**told)
+    if gate.opened_at is None or gate.probe_at is None:
+        return None
+    since = show_time(gate.opened_at)
+    if gate.probe_at <= at:
+        return _("The customer is down since {since}; the next lead tries whether it is back.").format(since=since)
+    wait = span(gate.probe_at - at)
+    return _("The customer is down since {since}; in {wait} a lead tries whether it is back.").format(
+        since=since, wait=wait
+    )

@@ -1,0 +1,28 @@
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.template.defaultfilters import pluralize
+from django.utils import timezone
+
+from delivery import gate, holding
+from delivery.management.arguments import actor, reason
+from delivery.management.preconditions import require_database
+from delivery.models import DeliveryGate
+
+
+class Command(BaseCommand):
+    help = "Let leads go out again after hold_delivery; what waited follows by itself."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--reason", type=reason, metavar="TEXT", help="why, for the trail; no personal data")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        require_database()
+        now = timezone.now()
+        if not holding.resume(actor=actor(), reason=options["reason"], at=now):
+            self.stdout.write("Nothing to do: delivery is not held.")
+            return
+        count = gate.waiting(now)
+        self.stdout.write(f"Delivery is resumed; {count} lead{pluralize(count)} waited.")
+        if obstacle := gate.obstacle(DeliveryGate.objects.current(), at=now):
+            self.stdout.write(obstacle)

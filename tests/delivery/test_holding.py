@@ -1,0 +1,104 @@
+"""Holding and resuming delivery, from the command line to the row, the trail and the leads."""
+
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from delivery import gate, holding
+from delivery.models import DeliveryGate
+from delivery.pipeline import advance
+from leads.models import InboundLead, LeadEvent
+from tests import make
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NOW = timezone.now()
+
+
+def run(*args):
+    out = StringIO()
+    call_command(*args, stdout=out)
+    return out.getvalue()
+
+
+def test_while_delivery_is_held_nothing_is_sent_and_everything_is_accepted(config, customer):
+    run("hold_delivery", "--reason", "their maintenance")
+    leads = [make.lead(), make.lead(status="READY"), make.lead(status="FAILED")]
+
+    for lead in leads:
+        advance(lead.pk, config=config)
+
+    assert [InboundLead.objects.get(pk=lead.pk).status for lead in leads] == ["READY", "READY", "FAILED"]
+    assert customer.requests == []
+    assert gate.waiting(timezone.now()) == 3
+
+
+def test_after_resuming_leads_go_out(config, customer):
+    run("hold_delivery", "--reason", "their maintenance")
+    lead = make.lead()
+    advance(lead.pk, config=config)
+
+    assert run("resume_delivery") == "Delivery is resumed; 1 lead waited.\n"
+    advance(lead.pk, config=config)
+
+    assert InboundLead.objects.get().status == "DELIVERED"
+
+
+def test_the_trail_says_who_and_why():
+    holding.hold(actor="anna", reason="their maintenance", at=NOW)
+    holding.resume(actor="bert", reason="they are done", at=NOW + timedelta(minutes=5))
+
+    held, resumed = LeadEvent.objects.order_by("pk")
+    assert (held.kind, held.lead, held.actor, held.at) == ("delivery_held", None, "anna", NOW)
+    assert held.detail == {"reason": "their maintenance"}
+    assert (resumed.kind, resumed.actor) == ("delivery_resumed", "bert")
+    assert resumed.detail == {"held_s": 300, "reason": "they are done"}
+
+
+def test_doing_it_twice_changes_nothing_and_says_so():
+    assert "held: nothing is sent" in run("hold_delivery", "--reason", "first")
+    again = run("hold_delivery", "--reason", "second")
+    assert again.startswith("Nothing to do. Delivery is held since ")
+    assert again.endswith(": first.\n")
+
+    run("resume_delivery")
+    assert run("resume_delivery") == "Nothing to do: delivery is not held.\n"
+    assert LeadEvent.objects.count() == 2
+
+
+def test_a_reason_is_asked_for():
+    with pytest.raises(CommandError, match="--reason"):
+        run("hold_delivery")
+
+
+def test_resuming_says_when_the_customer_is_down_all_the_same():
+    DeliveryGate.objects.create(held_at=NOW, opened_at=NOW, probe_at=NOW + timedelta(minutes=3))
+
+    assert "The customer is down since" in run("resume_delivery")
+
+
+def test_a_probe_does_not_leave_while_delivery_is_held(config, customer):
+    DeliveryGate.objects.create(held_at=NOW, held_by="anna", held_reason="x", opened_at=NOW, probe_at=NOW)
+
+    advance(make.lead().pk, config=config)
+
+    assert customer.requests == []
+
+
+@pytest.mark.parametrize("state", [{"held_at": NOW, "held_by": "anna"}, {"opened_at": NOW, "probe_at": NOW}])
+def test_requeueing_by_hand_says_what_the_leads_wait_for(state):
+    DeliveryGate.objects.create(**state)
+    make.lead(next_attempt_at=NOW - timedelta(hours=1))
+
+    with pytest.raises(CommandError, match="since"):
+        run("requeue_stuck")
+
+
+def test_the_history_of_a_lead_says_that_delivery_is_held():
+    holding.hold(actor="anna", reason="their maintenance", at=NOW)
+
+    assert "Delivery is held since" in run("lead_history", str(make.lead(status="READY").pk))
+    assert "Delivery is held since" not in run("lead_history", str(make.lead(status="DELIVERED").pk))

@@ -1,0 +1,195 @@
+"""The customer goes down and comes back: nothing is given up, nobody lifts a hand, and it is not run over."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from delivery.demo_customer import DemoCustomer
+from tests.e2e.gateway import Gateway
+from tests.e2e.senders import accepted, post_many
+from tests.make import payload
+from tests.processes import wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
+
+#: Five attempts within two seconds: a lead that is not kept back is given up soon.
+_QUICK = {"RETRY_BACKOFF_BASE": "100ms", "CUSTOMER_API_TIMEOUT": "500ms", "WORKER_CONCURRENCY": "5"}
+
+_FLOOD = """
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
+    INSERT INTO inbound_lead (raw_payload, status, customer_payload)
+    SELECT '{{}}', 'FAILED', '{{"phone": "+49123456789", "product": {{"name": "x"}}, "attributes": []}}' FROM n
+"""
+_FAILED_ONCE = """
+    INSERT INTO delivery_attempt (lead_id, attempt_no, response_status, finished_at)
+    SELECT id, 1, 503, CURRENT_TIMESTAMP FROM inbound_lead WHERE status = 'FAILED'
+"""
+
+Start = Callable[..., AbstractContextManager[Gateway]]
+
+
+@pytest.fixture
+def customer() -> Iterator[DemoCustomer]:
+    """A customer of the test's own, with an empty ledger."""
+    with DemoCustomer() as customer:
+        yield customer
+
+
+@pytest.fixture(params=["PostgreSQL and Redis", pytest.param("embedded", marks=pytest.mark.embedded)])
+def gateway(request: pytest.FixtureRequest, customer: DemoCustomer) -> Callable[..., Gateway]:
+    """A function that returns a gateway of either kind, to be started."""
+    servers: dict[str, Any] = {}
+    if request.param != "embedded":
+        request.getfixturevalue("redis").flush()
+        names = ("postgres", "redis")
+        servers = {name: request.getfixturevalue(name) for name in names} | {"redis_database": 2}
+    return lambda **env: Gateway(customer_url=customer.url, **servers, **_QUICK | env)
+
+
+def happenings(gateway: Gateway) -> list[str]:
+    return [row["kind"] for row in gateway.rows("SELECT kind FROM lead_event WHERE lead_id IS NULL ORDER BY id")]
+
+
+def is_down(gateway: Gateway) -> bool:
+    return bool(gateway.rows("SELECT id FROM delivery_gate WHERE opened_at IS NOT NULL"))
+
+
+def statuses(gateway: Gateway) -> set[str]:
+    return {row["status"] for row in gateway.rows("SELECT DISTINCT status FROM inbound_lead")}
+
+
+def times(customer: DemoCustomer) -> list[float]:
+    return sorted(datetime.fromisoformat(request["time"]).timestamp() for request in customer.requests)
+
+
+def most_within(moments: list[float], seconds: float) -> int:
+    """Return how many fell into the fullest span of so many seconds."""
+    return max(sum(start <= moment < start + seconds for moment in moments) for start in moments)
+
+
+@pytest.mark.parametrize("outage", ["status=503", "hang=1"])
+def test_an_outage_is_waited_out_and_everything_is_delivered(
+    gateway: Callable[..., Gateway], customer: DemoCustomer, outage: str
+) -> None:
+    running = gateway()
+    running.start(worker=2)
+    try:
+        customer.set_mode(outage)
+        before = accepted(post_many(running, 15))
+        wait_until(lambda: is_down(running), 20, "the breaker to open")
+        meanwhile = accepted(post_many(running, 30))
+        wait_until(lambda: statuses(running) <= {"READY", "FAILED"}, 20, "every lead to be checked")
+        tried = len(customer.requests)
+        probes = running.rows("SELECT probes FROM delivery_gate")[0]["probes"]
+        wait_until(lambda: running.rows("SELECT probes FROM delivery_gate")[0]["probes"] >= probes + 4, 30, "probes")
+
+        assert len(customer.requests) - tried <= 6, "somebody beside the probes went out"
+        assert statuses(running) <= {"READY", "FAILED"}, "something was given up"
+
+        customer.set_mode("")
+        running.wait_for_all("DELIVERED", before + meanwhile, timeout=30)
+        assert happenings(running) == ["circuit_opened", "circuit_closed"]
+        assert '"circuit_opened"' in running.logs("worker")
+        assert '"circuit_closed"' in running.logs("worker")
+    finally:
+        running.stop()
+
+
+def test_a_prober_that_is_gone_blocks_nobody(
+    request: pytest.FixtureRequest, gateway: Callable[..., Gateway], customer: DemoCustomer
+) -> None:
+    """Frozen on PostgreSQL; killed on SQLite, where a frozen process may hold the lock of the whole database."""
+    running = gateway()
+    running.start(worker=1)
+    try:
+        customer.set_mode("status=503")
+        leads = accepted(post_many(running, 20))
+        wait_until(lambda: is_down(running), 20, "the breaker to open")
+        customer.set_mode("hang=1")
+        wait_until(lambda: customer.requests[-1]["outcome"] == "hang", 20, "a probe", pause=0.01)
+        [prober] = running.running("worker")
+        prober.kill() if "embedded" in request.node.name else prober.freeze()
+        running.spawn("worker")
+        customer.set_mode("")
+
+        wait_until(lambda: not is_down(running), 40, "another lead to find the customer well")
+        prober.kill()
+        running.wait_for_all("DELIVERED", leads, timeout=60)  # a lease and a lost doorbell
+    finally:
+        running.stop()
+
+
+def test_delivery_that_is_held_is_resumed_by_a_command(gateway: Callable[..., Gateway], customer: DemoCustomer) -> None:
+    with gateway() as running:
+        running.manage("hold_delivery", "--reason", "their maintenance")
+        leads = accepted(post_many(running, 20))
+        running.wait_for_all("READY", leads)
+        assert customer.requests == []
+        assert "Delivery is held since" in running.manage("lead_history", str(leads[0]))
+
+        assert "20 leads waited" in running.manage("resume_delivery")
+
+        running.wait_for_all("DELIVERED", leads)
+        assert happenings(running) == ["delivery_held", "delivery_resumed"]
+
+
+def test_a_backlog_goes_out_at_the_rate_that_the_customer_can_take(
+    gateway: Callable[..., Gateway], customer: DemoCustomer
+) -> None:
+    running = gateway(CUSTOMER_API_RATE_LIMIT="10/s")
+    running.start(worker=2)
+    try:
+        running.manage("hold_delivery", "--reason", "to have a backlog")
+        leads = accepted(post_many(running, 60))
+        running.wait_for_all("READY", leads)
+        running.manage("resume_delivery")
+        running.wait_for_all("DELIVERED", leads, timeout=30)
+
+        moments = times(customer)
+        assert most_within(moments, 1) <= 12  # 10, and what the way to the customer delays
+        assert moments[-1] - moments[0] < 60 / 10 * 1.5
+        assert len(moments) == 60
+    finally:
+        running.stop()
+
+
+def test_no_more_requests_are_under_way_than_the_customer_can_take(
+    gateway: Callable[..., Gateway], customer: DemoCustomer
+) -> None:
+    customer.set_mode("delay=200ms")
+    # The sweep alone would take a hundred seconds: places are filled by whoever leaves one.
+    running = gateway(CUSTOMER_API_MAX_CONCURRENCY="3", WORKER_CONCURRENCY="8", WORKER_POLL_INTERVAL="5s")
+    running.start(worker=2)
+    try:
+        leads = accepted(post_many(running, 60))
+        running.wait_for_all("DELIVERED", leads, timeout=40)
+
+        assert most_within(times(customer), 0.19) <= 3
+        assert len(customer.requests) == 60
+    finally:
+        running.stop()
+
+
+@pytest.mark.parametrize("env", [{}, {"CUSTOMER_API_RATE_LIMIT": "40/s"}], ids=["no limit", "40/s"])
+def test_a_new_lead_is_not_behind_a_thousand_retries(
+    gateway: Callable[..., Gateway], customer: DemoCustomer, env: dict[str, str]
+) -> None:
+    customer.set_mode("delay=50ms")
+    running = gateway(**env)
+    running.start(worker=0)
+    try:
+        running.execute(_FLOOD.format(count=1000))
+        running.execute(_FAILED_ONCE)
+        running.spawn("worker")
+        wait_until(lambda: len(customer.requests) > 20, 20, "the flood")
+        lead = running.accept(payload())
+        running.wait_for("DELIVERED", lead, timeout=10)
+
+        assert len(customer.requests) < 700, "the flood was over before: the test shows nothing"
+        [accepted_at, delivered_at] = [running.lead(lead)[name] for name in ("received_at", "delivered_at")]
+        assert (delivered_at - accepted_at).total_seconds() < 3
+    finally:
+        running.stop()
