@@ -16,7 +16,7 @@ from delivery.limits import slow_down
 from delivery.models import DeliveryGate
 from delivery.retry import Verdict, verdict
 from leadgateway.logging import get_logger
-from leads.lifecycle import record_for_all
+from leads.lifecycle import record_of_many
 from leads.models import EventKind
 
 log = get_logger(__name__)
@@ -105,6 +105,6 @@ def _recover(*, at: datetime) -> None:
 
 def _tell(kind: EventKind, *, at: datetime, **detail: Any) -> None:
     """Write it into the trail, and into the log once it is true."""
-    record_for_all(kind, actor=_ACTOR, at=at, detail=detail)
+    record_of_many(kind, actor=_ACTOR, at=at, detail=detail)
     write = log.error if kind is EventKind.CIRCUIT_OPENED else log.warning
     transaction.on_commit(lambda: write(str(kind), **detail), robust=True)

@@ -6,7 +6,7 @@ from django.db import transaction
 
 from delivery.models import DeliveryGate
 from leadgateway.logging import get_logger
-from leads.lifecycle import record_for_all
+from leads.lifecycle import record_of_many
 from leads.models import EventKind
 
 log = get_logger(__name__)
@@ -20,7 +20,7 @@ def hold(*, actor: str, reason: str, at: datetime) -> bool:
             return False
         gate.held_at, gate.held_by, gate.held_reason = at, actor, reason
         gate.save(update_fields=["held_at", "held_by", "held_reason"])
-        record_for_all(EventKind.DELIVERY_HELD, actor=actor, at=at, detail={"reason": reason})
+        record_of_many(EventKind.DELIVERY_HELD, actor=actor, at=at, detail={"reason": reason})
     log.warning("delivery_held", actor=actor)
     return True
 
@@ -35,6 +35,6 @@ def resume(*, actor: str, reason: str | None = None, at: datetime) -> bool:
         gate.held_at = gate.held_by = gate.held_reason = None
         gate.save(update_fields=["held_at", "held_by", "held_reason"])
         detail = {"held_s": held_s, **({"reason": reason} if reason else {})}
-        record_for_all(EventKind.DELIVERY_RESUMED, actor=actor, at=at, detail=detail)
+        record_of_many(EventKind.DELIVERY_RESUMED, actor=actor, at=at, detail=detail)
     log.warning("delivery_resumed", actor=actor, held_s=held_s)
     return True

@@ -121,6 +121,8 @@ class InboundLead(models.Model):
     received_again_at = models.DateTimeField(null=True, blank=True)
     #: When somebody said that it needs no attention any more.
     resolved_at = models.DateTimeField(null=True, blank=True)
+    #: When the person was erased from it; what is left can be counted, and is not sent again.
+    erased_at = models.DateTimeField(null=True, blank=True)
 
     search_email = models.CharField(max_length=254, null=True, blank=True)
     search_phone = models.CharField(max_length=32, null=True, blank=True)
@@ -199,6 +201,7 @@ class EventKind(models.TextChoices):
     REPROCESSED = "reprocessed", _("Reprocessing ordered")
     RESOLVED = "resolved", _("Marked as settled")
     REVEALED = "revealed", _("Personal data shown")
+    ERASED = "erased", _("Personal data erased")
     # Of many leads at once: these events belong to no lead.
     ORDER_PLACED = "order_placed", _("Order placed")
     ORDER_CANCELLED = "order_cancelled", _("Order cancelled")
@@ -208,6 +211,9 @@ class EventKind(models.TextChoices):
     CIRCUIT_CLOSED = "circuit_closed", _("Customer is back")
     DELIVERY_HELD = "delivery_held", _("Delivery held")
     DELIVERY_RESUMED = "delivery_resumed", _("Delivery resumed")
+    PERSON_ERASED = "person_erased", _("Person erased")
+    PERSON_EXPORTED = "person_exported", _("Data of a person exported")
+    RETENTION_APPLIED = "retention_applied", _("Old leads deleted")
 
 
 #: What does not happen to every lead.
@@ -240,6 +246,14 @@ class LeadEvent(models.Model):
     correlation_id = models.UUIDField(null=True, blank=True)
     detail = models.JSONField(default=dict, db_default=models.Value({}, output_field=models.JSONField()), blank=True)
 
+    # The hash chain, see leads.chain. The database fills it in.
+    #: Goes with the detail when that is erased; then its seal is kept in place of it.
+    detail_salt = models.CharField(max_length=32, null=True, blank=True, editable=False)
+    detail_sha256 = models.CharField(max_length=64, null=True, blank=True, editable=False)
+    #: The hash of the event before it.
+    previous = models.CharField(max_length=64, null=True, blank=True, editable=False)
+    hash = models.CharField(max_length=64, null=True, blank=True, editable=False)
+
     class Meta:
         db_table = "lead_event"
         verbose_name = _("event")
@@ -258,3 +272,38 @@ class LeadEvent(models.Model):
 
     def __str__(self) -> str:
         return gettext("Event {id}").format(id=self.pk)
+
+
+class TrailHead(models.Model):
+    """Where a chain of the trail ends, see leads.chain. Written by the database itself."""
+
+    #: The lead's id; 0 for the events of no lead. No foreign key: when a lead is gone, that is to be noticed.
+    chain = models.IntegerField(primary_key=True)
+    #: Of its last event.
+    hash = models.CharField(max_length=64)
+    events = models.IntegerField()
+
+    class Meta:
+        db_table = "trail_head"
+
+    def __str__(self) -> str:
+        return f"Head of chain {self.chain}"
+
+
+class DeletedLeads(models.Model):
+    """How many leads of a day retention has deleted: what is left of them for statistics."""
+
+    id = models.BigAutoField(primary_key=True)
+    #: The day, by UTC, on which they were received.
+    day = models.DateField()
+    #: Their last one.
+    status = models.CharField(max_length=20)
+    leads = models.IntegerField(default=0)
+    attempts = models.IntegerField(default=0)
+
+    class Meta:
+        db_table = "deleted_leads"
+        constraints = [models.UniqueConstraint(fields=["day", "status"], name="deleted_leads_once")]
+
+    def __str__(self) -> str:
+        return f"{self.leads} leads of {self.day}, {self.status}"

@@ -82,14 +82,15 @@ def trail() -> Iterator[Finding]:
     """Look whether the database itself refuses changes of the trail."""
     tables = [model._meta.db_table for model in (LeadEvent, DeliveryAttempt)]
     kinds = ["delete", "update"] + (["truncate"] if connection.vendor == "postgresql" else [])
-    missing = {f"{table}_no_{kind}" for table in tables for kind in kinds} - _triggers()
+    guards = {f"{table}_no_{kind}" for table in tables for kind in kinds}
+    missing = {*guards, "lead_event_link"} - _triggers()
     if missing:
         advice = (
             "Somebody dropped or disabled them, or a migration rebuilt the table: repeat the append_only migrations."
         )
         yield fail("trail", f"may be changed; missing: {', '.join(sorted(missing))}", advice)
     else:
-        yield ok("trail", "append-only, by triggers")
+        yield ok("trail", "append-only and linked, by triggers")
 
 
 def _triggers() -> set[str]:
