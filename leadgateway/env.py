@@ -117,6 +117,21 @@ class Environment:
 
         return self._parse(name, default, read, f"one of {', '.join(options)}")
 
+    def days(self, name: str, allowed: Iterable[str]) -> dict[str, timedelta]:
+        """Return days by name, written as `delivered=180,rejected=30`; names are in lower case."""
+        names = tuple(allowed)
+
+        def read(text: str) -> dict[str, timedelta]:
+            found: dict[str, timedelta] = {}
+            for part in filter(None, map(str.strip, text.lower().split(","))):
+                key, _, number = (piece.strip() for piece in part.partition("="))
+                if key not in names or key in found or not re.fullmatch(r"0*[1-9]\d{0,4}", number, re.ASCII):
+                    raise ValueError
+                found[key] = timedelta(days=int(number))
+            return found
+
+        return self._parse(name, {}, read, f"days from 1 to 99999 such as {names[0]}=180, of {', '.join(names)}")
+
     def problem(self, name: str, why: str) -> None:
         """Note that `name` is wrong for a reason that one value alone cannot show. `why` must not quote a secret."""
         self.problems.append(f"{name}: {why}")

@@ -188,6 +188,11 @@ ORDER_RATE = env.integer("ORDER_RATE", 10, low=1, high=10_000)
 if ADMIN_TIME_ZONE not in available_timezones():
     env.problem("ADMIN_TIME_ZONE", f"{ADMIN_TIME_ZONE!r} is not known; expected a name such as Europe/Berlin or UTC")
 
+# --- how long leads are kept ---------------------------------------------------------------------------------------
+
+#: By the status that a lead ended in; one that is not named is kept for ever.
+RETENTION_DAYS = env.days("RETENTION_DAYS", ("delivered", "rejected", "failed", "permanently_failed"))
+
 # --- logs ----------------------------------------------------------------------------------------------------------
 
 LOG_LEVEL = env.choice("LOG_LEVEL", "info", ("debug", "info", "warn", "error"))
@@ -388,5 +393,10 @@ CELERY_BEAT_SCHEDULE = {
         "task": "carry_out_orders",
         "schedule": WORKER_POLL_INTERVAL,
         "options": {"expires": max(WORKER_POLL_INTERVAL.total_seconds(), 5)},
+    },
+    "apply_retention": {
+        "task": "apply_retention",
+        "schedule": timedelta(hours=1),
+        "options": {"expires": 3600},
     },
 }

@@ -141,3 +141,33 @@ def test_dotenv_gives_way_to_the_real_environment(monkeypatch, tmp_path):
 
     assert (env.text("DOTENV_A"), env.text("DOTENV_B")) == ("real", "file")
     monkeypatch.delenv("DOTENV_B")
+
+
+@pytest.mark.parametrize(
+    ("text", "days"),
+    [
+        ("delivered=180", {"delivered": 180}),
+        (" Delivered = 180 , rejected=030, ", {"delivered": 180, "rejected": 30}),
+        ("", {}),
+    ],
+)
+def test_days_by_name(env, monkeypatch, text, days):
+    monkeypatch.setenv("DAYS", text)
+
+    assert env.days("DAYS", ("delivered", "rejected")) == {name: timedelta(days=count) for name, count in days.items()}
+    env.check()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("180", "delivered", "delivered=", "delivered=0", "delivered=-1", "delivered=1.5", "delivered=1d"),
+        *("received=30", "delivered=1,delivered=2", "delivered=1 rejected=2", "x-delivered=1", "delivered=100000"),
+    ],
+)
+def test_days_that_are_not_understood_stop_the_start(env, monkeypatch, text):
+    monkeypatch.setenv("DAYS", text)
+
+    assert env.days("DAYS", ("delivered", "rejected")) == {}
+    with pytest.raises(ImproperlyConfigured, match="expected days from 1 to 99999 such as delivered=180, of delivered"):
+        env.check()

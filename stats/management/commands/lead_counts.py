@@ -2,7 +2,9 @@ import json
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
+from django.db.models import Sum
 
+from leads.models import DeletedLeads
 from stats import queries
 
 
@@ -18,6 +20,8 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(counts))
         else:
             self.stdout.write(_table(counts))
+            if deleted := DeletedLeads.objects.aggregate(leads=Sum("leads"))["leads"]:
+                self.stdout.write(f"and {deleted} deleted when their time had come (RETENTION_DAYS)")
 
 
 def _table(counts: dict[str, int]) -> str:

@@ -1,0 +1,1 @@
+"""What the law asks for: the data of a person found, exported and erased, and old leads deleted."""
