@@ -138,6 +138,20 @@ def test_personal_data_is_shown_only_when_asked_for(json_or_text):
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("json_or_text", [(), ("--json",)])
+def test_the_trail_records_who_had_personal_data_shown(json_or_text):
+    lead = make.lead()
+
+    run("lead_history", str(lead.pk), *json_or_text)
+    assert not lead.events.exists()
+
+    run("lead_history", str(lead.pk), "--payload", *json_or_text)
+    event = lead.events.get()
+    assert (event.kind, event.detail) == ("revealed", {"by": "lead_history"})
+    assert event.actor.startswith("cli:")
+
+
+@pytest.mark.django_db
 def test_history_as_json_is_the_endpoints_with_the_trail(client, waiting):
     told = json.loads(run("lead_history", str(waiting.pk), "--json", "--payload"))
     answered = client.get(f"/stats/leads/{waiting.pk}/history").json()

@@ -7,9 +7,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from delivery.configuration import retry_policy
+from delivery.management.arguments import actor
 from delivery.models import DeliveryAttempt, DeliveryGate
 from delivery.standing import error_text, running_attempt, standing
-from leads.models import InboundLead, LeadEvent
+from leads.lifecycle import record
+from leads.models import EventKind, InboundLead, LeadEvent
 from leads.moments import span, timestamp
 from stats import queries, terminal
 from stats.trail import in_words
@@ -42,10 +44,12 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("id", type=int, help="the lead's id")
         parser.add_argument("--json", action="store_true", help="print JSON")
-        parser.add_argument("--payload", action="store_true", help="show the payloads too: PERSONAL DATA")
+        parser.add_argument("--payload", action="store_true", help="show the payloads too: PERSONAL DATA, recorded")
 
     def handle(self, *args: Any, **options: Any) -> None:
         story = _story(options["id"])
+        if options["payload"]:
+            record(story.lead, EventKind.REVEALED, actor=actor(), at=story.now, detail={"by": "lead_history"})
         show = _json if options["json"] else _text
         self.stdout.write(show(story, with_payloads=options["payload"]))
 
