@@ -60,7 +60,8 @@ def applies(kind: OrderKind, *, even_delivered: bool = False) -> Q:
         case OrderKind.REDELIVER:
             return _redeliverable(even_delivered)
         case OrderKind.REPROCESS:
-            return Q(status__in=[LeadStatus.REJECTED, LeadStatus.FAILED, LeadStatus.PERMANENTLY_FAILED])
+            statuses = [LeadStatus.REJECTED, LeadStatus.FAILED, LeadStatus.PERMANENTLY_FAILED]
+            return Q(status__in=statuses, erased_at=None)
         case OrderKind.RESOLVE:
             return NEEDS_ATTENTION
 

@@ -22,6 +22,7 @@ class Refusal(TextChoices):
     DELIVERED = "delivered", _("lead {id} was delivered already")
     UNMAPPED = "unmapped", _("lead {id} has no customer payload; reprocess it")
     INCOMPLETE = "incomplete", _("lead {id} lacks what the customer requires; reprocess it")
+    ERASED = "erased", _("lead {id} was erased; nothing is left to send")
     AT_REST = "at_rest", _("lead {id} needs no attention")
 
     def told_of(self, lead_id: int) -> str:
@@ -108,9 +109,12 @@ def release(lead_id: int, *, at: datetime) -> bool:
 
 def _get(lead_id: int) -> InboundLead:
     try:
-        return InboundLead.objects.select_for_update().get(pk=lead_id)
+        lead = InboundLead.objects.select_for_update().get(pk=lead_id)
     except InboundLead.DoesNotExist:
         raise DoesNotFit(Refusal.UNKNOWN, lead_id) from None
+    if lead.erased_at is not None:
+        raise DoesNotFit(Refusal.ERASED, lead_id)
+    return lead
 
 
 def _told(reason: str, order: int | None) -> dict[str, Any]:

@@ -60,3 +60,47 @@ def record(
 def record_of_many(kind: EventKind, *, actor: str, at: datetime, detail: dict[str, Any]) -> None:
     """Add an event that is about many leads, and so belongs to none. `detail` as for `record`."""
     LeadEvent.objects.create(kind=kind, actor=actor, at=at, detail=detail)
+
+
+def change_status(
+    lead: InboundLead,
+    to: LeadStatus,
+    *,
+    actor: str,
+    at: datetime,
+    claimed_by: UUID | None = None,
+    by_order: bool = False,
+    detail: dict[str, Any] | None = None,
+    **columns: Any,
+) -> None:
+    """Move the lead to `to`, set `columns` with it, and write the event, in one transaction.
+
+    The row changes only if it still has the status that `lead` was read with and, when `claimed_by` is given,
+    still belongs to that claim. Staying in a status writes no event.
+
+    :raises TransitionRefused: the machine knows no such step.
+    :raises ClaimLost: somebody else was faster.
+    """
+    was = LeadStatus(lead.status)
+    allowed = AUTOMATIC[was] | (BY_ORDER.get(was, frozenset()) if by_order else frozenset())
+    if to not in allowed:
+        raise TransitionRefused(f"{was} -> {to}")
+    row = InboundLead.objects.filter(pk=lead.pk, status=was)
+    if claimed_by is not None:
+        row = row.filter(claim_token=claimed_by)
+    with transaction.atomic(savepoint=False):
+        if row.update(status=to, updated_at=at, **columns) != 1:
+            raise ClaimLost(f"lead {lead.pk}")
+        if to != was:
+            LeadEvent.objects.create(
+                lead_id=lead.pk,
+                kind=EventKind.STATUS,
+                from_status=was,
+                to_status=to,
+                actor=actor,
+                at=at,
+                correlation_id=lead.correlation_id,
+                detail=detail or {},
+            )
+    for name, value in {"status": to, "updated_at": at, **columns}.items():
+        setattr(lead, name, value)

@@ -100,7 +100,7 @@ def test_a_detail_of_any_shape_is_survived(kind, detail):
 
 
 def test_a_kind_that_is_unknown_is_named():
-    assert what_happened(LeadEvent(kind="erased", detail={})) == "erased"
+    assert what_happened(LeadEvent(kind="unheard_of", detail={})) == "unheard_of"
 
 
 def test_a_detail_is_told_as_far_as_it_may_be_seen():

@@ -12,8 +12,8 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from delivery import orders
-from delivery.models import BatchItem, BatchOrder, DeliveryAttempt
+from delivery import batches, orders
+from delivery.models import BatchItem, BatchOrder, DeliveryAttempt, OrderKind
 from leads.intake import receive
 from leads.models import EventKind, InboundLead, LeadEvent
 from leads.strict_json import parse_object
@@ -303,8 +303,18 @@ def test_a_tombstone_is_not_sent_again(order):
     lead = make.lead(status="PERMANENTLY_FAILED", raw_payload=payload())
     erase_anna()
 
-    with pytest.raises(orders.OrderRefused):
+    with pytest.raises(orders.OrderRefused, match=f"lead {lead.pk} was erased"):
         order(lead.pk, actor="bob", reason="again", at=timezone.now())
+
+    assert not lead.events.filter(actor="bob").exists()
+
+
+@pytest.mark.parametrize("kind", list(OrderKind))
+def test_an_order_for_many_passes_tombstones_over(kind):
+    make.lead(status="PERMANENTLY_FAILED", raw_payload=payload())
+    erase_anna()
+
+    assert not batches.eligible(kind, InboundLead.objects.all(), even_delivered=True).exists()
 
 
 @pytest.mark.django_db(transaction=True)
