@@ -29,7 +29,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
-from leadgateway import __version__
+from leadgateway import __version__, tracing
 from leads.strict_json import clean_text
 
 USER_AGENT = f"lead-gateway/{__version__}"
@@ -110,6 +110,7 @@ class CustomerAPI:
             "User-Agent": USER_AGENT,
             "Idempotency-Key": idempotency_key,
             "X-Correlation-ID": correlation_id,
+            **tracing.headers(),
         }
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"

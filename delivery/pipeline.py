@@ -21,6 +21,7 @@ from delivery.configuration import Configuration
 from delivery.mapping import MappedLead, map_lead
 from delivery.models import DeliveryAttempt
 from delivery.retry import Verdict, next_delay, verdict
+from leadgateway import tracing
 from leadgateway.logging import get_logger
 from leads.lifecycle import ClaimLost, change_status, record
 from leads.models import EventKind, InboundLead, LeadStatus
@@ -66,12 +67,15 @@ def advance(lead_id: int, *, config: Configuration) -> datetime | None:
     if claim is None:
         log.debug("nothing_due", lead_id=lead_id)
         return None
-    with structlog.contextvars.bound_contextvars(lead_id=lead_id, correlation_id=str(claim.lead.correlation_id)):
+    correlation_id = str(claim.lead.correlation_id)
+    tracing.note({tracing.CORRELATION_ID: correlation_id})
+    with structlog.contextvars.bound_contextvars(lead_id=lead_id, correlation_id=correlation_id):
         try:
             attempt = _prepare(claim, config=config)
             if attempt is None:
                 return None
-            answer = _exchange(claim.lead, leaves_at=attempt.requested_at, config=config)
+            _await_turn(attempt.requested_at)
+            answer = _exchange(claim.lead, attempt, config=config)
             due = _settle_surely(claim, attempt, answer, config=config)
         except ClaimLost:
             log.warning("claim_lost")  # somebody else has taken over; what we found out is not written
@@ -165,13 +169,26 @@ def _still_ours(claim: Claim) -> bool:
 # --- the request -----------------------------------------------------------------------------------------------------
 
 
-def _exchange(lead: InboundLead, *, leaves_at: datetime, config: Configuration) -> Answer:
-    """Send the lead to the customer when its turn is, with no transaction open and no connection held."""
+def _await_turn(leaves_at: datetime) -> None:
+    """Wait until the customer's pace lets the request leave, with no connection to the database held meanwhile."""
     connection.close()
     time.sleep(max(0.0, (leaves_at - timezone.now()).total_seconds()))
-    return config.customer.deliver(
-        lead.customer_payload or {}, idempotency_key=str(lead.idempotency_key), correlation_id=str(lead.correlation_id)
-    )
+
+
+def _exchange(lead: InboundLead, attempt: DeliveryAttempt, *, config: Configuration) -> Answer:
+    """Send the lead to the customer, in a span of its own, with no transaction open and no connection held."""
+    told = {tracing.LEAD_ID: lead.pk, tracing.ATTEMPT_NO: attempt.attempt_no}
+    with tracing.span("POST customer", "CLIENT", told | {tracing.CORRELATION_ID: str(lead.correlation_id)}):
+        answer = config.customer.deliver(
+            lead.customer_payload or {},
+            idempotency_key=str(lead.idempotency_key),
+            correlation_id=str(lead.correlation_id),
+        )
+        if answer.status is not None:
+            tracing.note({tracing.HTTP_STATUS: answer.status})
+        if answer.error:
+            tracing.failed(answer.error)
+    return answer
 
 
 # --- after the request -----------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from delivery import sweep as sweeping
 from delivery.configuration import current, limits
 from delivery.pipeline import LONGEST_COUNTDOWN, advance
 from delivery.privacy import retention
-from leadgateway import queue
+from leadgateway import queue, tracing
 from leadgateway.logging import get_logger
 from leads.models import InboundLead
 
@@ -36,8 +36,15 @@ _BATCHES_AN_HOUR = 20
 )
 def process_lead(self: Task, lead_id: int, **_: Any) -> None:
     """Look at a lead, do what is due, and ring again when the next attempt is."""
-    if self.request.eta and not self.request.retries and _queued_again(lead_id):
-        return
+    # A doorbell of the sweep has no trace to go on with; one begins, and the correlation id tells where it belongs.
+    rung_with = self.request.headers or {}
+    with tracing.span("process_lead", "CONSUMER", {tracing.LEAD_ID: lead_id}, within=rung_with):
+        if self.request.eta and not self.request.retries and _queued_again(lead_id):
+            return
+        _advance(lead_id)
+
+
+def _advance(lead_id: int) -> None:
     due = advance(lead_id, config=current())
     if due is None:
         return

@@ -1,4 +1,5 @@
+__version__ = "0.1.0"  # before the import below, which needs it
+
 from leadgateway.celery import app as celery_app
 
 __all__ = ["celery_app"]
-__version__ = "0.1.0"

@@ -10,6 +10,7 @@ from celery import Celery
 from celery.signals import beat_init, setup_logging, task_failure, task_retry, worker_init
 from kombu.transport import TRANSPORT_ALIASES
 
+from leadgateway import tracing
 from leadgateway.logging import get_logger
 from leadgateway.start import check_configuration, load_settings
 
@@ -34,6 +35,11 @@ def _keep_our_logging(**_: Any) -> None:
 @beat_init.connect
 def _refuse_bad_configuration(**_: Any) -> None:
     check_configuration()
+
+
+@worker_init.connect
+def _begin_to_trace(**_: Any) -> None:
+    tracing.start()
 
 
 @task_failure.connect

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import socket
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leadgateway.settings")
@@ -36,11 +38,43 @@ POOL_TIMEOUT_S = 0.3
 
 
 def on_starting(_server: Any) -> None:
-    """Refuse a bad configuration before any worker is forked."""
+    """Refuse a bad configuration before any worker is forked, and make the place for what the workers measure."""
     import django
 
+    _measure_together()
     django.setup()
     check_configuration()
+
+
+def on_exit(_server: Any) -> None:
+    """Remove what the workers have measured; after a kill the next start does."""
+    shutil.rmtree(_measurements(os.getpid()), ignore_errors=True)
+
+
+def _measure_together() -> None:
+    """Have the processes measure into a directory of this server's own, which prometheus_client finds when imported."""
+    for left in _measurements("*").parent.glob(_measurements("*").name):
+        if not _lives(int(left.name.rpartition("-")[2])):
+            shutil.rmtree(left, ignore_errors=True)
+    ours = _measurements(os.getpid())
+    ours.mkdir(parents=True, exist_ok=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(ours)
+
+
+def _measurements(pid: int | str) -> Path:
+    """Return the directory of a server: one VAR_DIR may be shared by several, of several containers."""
+    home: Path = settings.VAR_DIR / "metrics"
+    return home / f"{socket.gethostname()}-{pid}"
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()  # ours now; in a container every server's is 1
 
 
 def post_worker_init(_worker: Any) -> None:
@@ -50,8 +84,9 @@ def post_worker_init(_worker: Any) -> None:
     from django.db import connection
     from django.urls import resolve
 
-    from leadgateway import queue
+    from leadgateway import queue, tracing
 
+    tracing.start()
     if pool := getattr(connection, "pool", None):
         pool.timeout = POOL_TIMEOUT_S
         pool.open()

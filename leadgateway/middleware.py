@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.locale import LocaleMiddleware
 from django.utils import timezone, translation
 
+from leadgateway import metrics, tracing
 from leadgateway.logging import get_logger
 
 log = get_logger(__name__)
@@ -20,11 +21,13 @@ GetResponse = Callable[[HttpRequest], HttpResponse]
 #: The seed's promise to senders. An answer that took longer is logged as slow.
 SLOW_MS = 500
 
+_WEBHOOK = "/webhooks/leads"
+
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 class RequestContext:
-    """Give the request a correlation id, bind it to every log line, and log the answer.
+    """Give the request a correlation id, bind it to every log line, and log the answer; a sender's is measured, too.
 
     The sender's own X-Correlation-ID is kept when it is a UUID. Query strings are not logged: staff search by phone.
     """
@@ -37,9 +40,22 @@ class RequestContext:
         request.correlation_id = _correlation_id(request)  # type: ignore[attr-defined]
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(correlation_id=request.correlation_id)  # type: ignore[attr-defined]
-        response = self.get_response(request)
+        is_of_a_sender = request.path_info.rstrip("/") == _WEBHOOK
+        response = self._traced(request) if is_of_a_sender else self.get_response(request)
         response["X-Correlation-ID"] = request.correlation_id  # type: ignore[attr-defined]
-        _log_answer(request, response, (time.monotonic() - started) * 1000)
+        seconds = time.monotonic() - started
+        if is_of_a_sender:
+            metrics.webhook_answered(response.status_code, seconds)
+        _log_answer(request, response, seconds * 1000)
+        return response
+
+    def _traced(self, request: HttpRequest) -> HttpResponse:
+        told = {tracing.CORRELATION_ID: request.correlation_id}  # type: ignore[attr-defined]
+        with tracing.span("webhook", "SERVER", told, after=request.headers):
+            response = self.get_response(request)
+            tracing.note({tracing.HTTP_STATUS: response.status_code})
+            if response.status_code >= 500:
+                tracing.failed(str(response.status_code))
         return response
 
 

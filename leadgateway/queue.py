@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from kombu import pools
 
+from leadgateway import tracing
 from leadgateway.breaker import Breaker
 from leadgateway.celery import app
 
@@ -44,6 +45,7 @@ def ring(lead_id: int, *, after: timedelta = timedelta(), again: bool = False) -
                 kwargs={"lead_id": lead_id},
                 queue=settings.AGAIN_QUEUE if again else settings.PROCESS_QUEUE,
                 countdown=after.total_seconds() or None,
+                headers=tracing.headers() or None,
                 producer=producer,
                 retry=True,
                 retry_policy=_NO_RETRY,

@@ -199,6 +199,15 @@ LOG_LEVEL = env.choice("LOG_LEVEL", "info", ("debug", "info", "warn", "error"))
 LOG_FORMAT = env.choice("LOG_FORMAT", "json", ("json", "text"))
 LOGGING = logging_config(LOG_LEVEL, LOG_FORMAT)
 
+# --- traces --------------------------------------------------------------------------------------------------------
+
+#: OpenTelemetry's own names. Its other OTEL_ variables are read by the library itself.
+OTEL_EXPORTER_OTLP_ENDPOINT = env.text("OTEL_EXPORTER_OTLP_ENDPOINT")
+OTEL_SERVICE_NAME = env.text("OTEL_SERVICE_NAME", "lead-gateway")
+
+if OTEL_EXPORTER_OTLP_ENDPOINT and not OTEL_EXPORTER_OTLP_ENDPOINT.startswith(("http://", "https://")):
+    env.problem("OTEL_EXPORTER_OTLP_ENDPOINT", "not understood; expected http://collector:4318 or https://...")
+
 env.check()
 
 # --- Django --------------------------------------------------------------------------------------------------------
@@ -389,6 +398,7 @@ CELERY_BEAT_SCHEDULE = {
         # With no worker about, ticks would pile up; one that nobody took in time has a successor.
         "options": {"expires": max(WORKER_POLL_INTERVAL.total_seconds(), 5)},
     },
+    "keep_tally": {"task": "keep_tally", "schedule": timedelta(minutes=1), "options": {"expires": 60}},
     "carry_out_orders": {
         "task": "carry_out_orders",
         "schedule": WORKER_POLL_INTERVAL,

@@ -10,7 +10,7 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from leadgateway import database, queue
+from leadgateway import database, queue, tracing
 from leadgateway.breaker import Breaker
 from leadgateway.errors import ServiceUnavailable, error_response
 from leadgateway.logging import get_logger
@@ -48,6 +48,7 @@ class LeadWebhook(APIView):
             return _refuse(plain, 400, "malformed JSON payload", str(error))
         receipt = _store(plain, parsed)
         structlog.contextvars.bind_contextvars(lead_id=receipt.lead_id)
+        tracing.note({tracing.LEAD_ID: receipt.lead_id})
         if receipt.duplicate:
             log.info("lead_received_again", status=receipt.status)
         else:

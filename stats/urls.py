@@ -1,12 +1,13 @@
 from django.urls import re_path
 
-from stats.views import Counts, Health, History, Ready, Recent
+from stats.views import Counts, Health, History, Metrics, Ready, Recent
 
 # With and without the slash: nobody is redirected.
 urlpatterns = [
     re_path(r"^stats/leads/counts/?\Z", Counts.as_view(), name="stats-counts"),
     re_path(r"^stats/leads/recent/?\Z", Recent.as_view(), name="stats-recent"),
     re_path(r"^stats/leads/(?P<lead_id>[0-9]+)/history/?\Z", History.as_view(), name="stats-history"),
+    re_path(r"^metrics/?\Z", Metrics.as_view(), name="metrics"),
     re_path(r"^health/?\Z", Health.as_view(), name="health"),
     re_path(r"^health/ready/?\Z", Ready.as_view(), name="health-ready"),
 ]

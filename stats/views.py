@@ -8,6 +8,7 @@ import structlog
 from django.db import connection
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
+from prometheus_client.exposition import choose_encoder
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -15,7 +16,7 @@ from rest_framework.views import APIView
 from leadgateway import database
 from leadgateway.errors import ServiceUnavailable
 from leadgateway.logging import get_logger
-from stats import queries, readiness
+from stats import metrics, queries, readiness
 from stats.permissions import HistoryReaders, StatsReaders, is_staff_for_leads, may_read_by_token
 
 log = get_logger(__name__)
@@ -85,6 +86,21 @@ class History(StatsView):
             raise Http404("lead not found")
         structlog.contextvars.bind_contextvars(lead_id=lead.pk)
         return queries.history(lead, queries.attempts_of(lead.pk), now=now)
+
+
+class Metrics(StatsView):
+    """GET /metrics: the figures for Prometheus, as many as can be had."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Admit the request, whether or not the database is there."""
+        with database.deadline(REACH_DEADLINE):
+            APIView.initial(self, request, *args, **kwargs)
+
+    def get(self, request: Request, **kwargs: str) -> HttpResponse:
+        """Answer 200 in the format that is asked for."""
+        encode, content_type = choose_encoder(request.META.get("HTTP_ACCEPT", ""))
+        figures = metrics.figures(at=timezone.now(), reach=REACH_DEADLINE, read=READ_DEADLINE)
+        return HttpResponse(encode(figures), content_type=content_type, headers={"Cache-Control": "no-store"})
 
 
 class Health(APIView):

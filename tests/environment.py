@@ -15,8 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 #: What a process needs to run at all.
 _SYSTEM = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 
-#: What libpq, requests, gunicorn and Celery would take from the environment by themselves.
-_FOREIGN = re.compile(r"PG[A-Z]+|GUNICORN_CMD_ARGS|WEB_CONCURRENCY|CELERY_.*|C_FORCE_ROOT|\w+_proxy", re.IGNORECASE)
+#: What libpq, requests, gunicorn, Celery and OpenTelemetry would take from the environment by themselves.
+_FOREIGN = re.compile(
+    r"PG[A-Z]+|GUNICORN_CMD_ARGS|WEB_CONCURRENCY|CELERY_.*|C_FORCE_ROOT|OTEL_.*|\w+_proxy", re.IGNORECASE
+)
 
 
 def known_variables() -> set[str]:

@@ -12,6 +12,7 @@ _BINARIES = {
     "redis-server": redis_binary,
     "chromium": lambda: program("chromium", package="chromium"),  # for the tests of the admin
     "gettext": lambda: program("xgettext", package="gettext"),  # finds the texts that have to be translated
+    "prometheus": lambda: program("promtool", package="prometheus"),  # tries the alert rules and the dashboard
 }
 
 #: The tests start servers of their own, so the packages' services are kept from starting: a policy says no (101).

@@ -141,6 +141,21 @@ def test_health_is_ok_whatever_is_away(gateway, fault):
     assert took < LONGEST_S
 
 
+@pytest.mark.parametrize("fault", ["freeze", "stop"])
+def test_metrics_are_told_in_time_as_far_as_they_can_be_had(gateway, fault):
+    for server in (gateway.postgres, gateway.redis):
+        getattr(server, fault)()
+
+    answers = [gateway.get("/metrics") for _ in range(TRIES)]
+
+    assert {answer[0] for answer in answers} == {200}
+    for _, body, _ in answers:
+        assert {"lead_gateway_database_up 0.0", "lead_gateway_queue_up 0.0"} <= set(body.splitlines())
+        assert "lead_gateway_webhook_seconds_count" in body
+        assert "lead_gateway_leads_accepted" not in body  # none, rather than a wrong one
+    assert sorted(answer[2] for answer in answers)[TRIES // 2] < 2 * LONGEST_S, answers
+
+
 def test_statistics_do_not_need_the_queue(gateway):
     gateway.redis.freeze()
 

@@ -5,7 +5,7 @@ from django.contrib.auth.models import Group, Permission, User
 
 from tests import make
 
-URLS = ["/stats/leads/counts", "/stats/leads/recent", "/stats/leads/1/history"]
+URLS = ["/stats/leads/counts", "/stats/leads/recent", "/stats/leads/1/history", "/metrics"]
 
 TOKEN = "läse-token"
 

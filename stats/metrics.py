@@ -1,0 +1,189 @@
+"""The figures for Prometheus, the same whichever process is asked: from the database, the queue, and the web server.
+
+No label holds what a sender or a person wrote: statuses, reasons, HTTP codes and the names of our processes.
+"""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime, timedelta
+
+from django.db import connection
+from django.db.models import Count, Min, Q
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from delivery.retry import Verdict, verdict
+from leadgateway import __version__, database, queue
+from leadgateway import metrics as web_server
+from leadgateway.logging import get_logger
+from leads.models import NEEDS_ATTENTION, OPEN_STATUSES, InboundLead, LeadStatus
+from leads.rules import RejectionReason
+from stats import totals
+from stats.models import Heartbeat
+
+log = get_logger(__name__)
+
+_OUTCOMES = {Verdict.DELIVERED: "delivered", Verdict.RETRY: "failed", Verdict.PERMANENT: "refused"}
+
+#: Series that are there from the start: Prometheus sees no increase in one that begins at 1.
+_USUAL_CODES = ("200", "400", "401", "403", "404", "422", "429", "500", "502", "503", "504", "none")
+
+#: How many processes are told of, the latest seen first.
+_MOST_PROCESSES = 100
+
+#: How long the queue may take to say how deep it is, beside the database; it is bounded by itself.
+_QUEUE_PATIENCE_S = 1.0
+
+# Beside, so that two frozen neighbours cost no more than one.
+_beside = ThreadPoolExecutor(max_workers=2, thread_name_prefix="metrics")
+
+
+def figures(*, at: datetime, reach: timedelta, read: timedelta) -> CollectorRegistry:
+    """Return all figures that can be had. With the database away, that is said, and what came from it is not there.
+
+    :param reach: how long to wait for the database to be there.
+    :param read: how long it may then take.
+    """
+    depth = _beside.submit(queue.depth)
+    stored = _stored(at=at, reach=reach, read=read)
+    registry = CollectorRegistry()
+    registry.register(
+        _Fixed(
+            [
+                InfoMetricFamily("lead_gateway", "What runs here.", value={"version": __version__}),
+                _gauge("database_up", "Whether the database answers: 1 or 0.", stored is not None),
+                *(stored or []),
+                *_queue(depth),
+                *web_server.measured().collect(),
+            ]
+        )
+    )
+    return registry
+
+
+class _Fixed(Collector):
+    """Hands out what has been found already."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = list(metrics)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+def _gauge(name: str, what: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"lead_gateway_{name}", what, value=value)
+
+
+def _queue(depth: Future[int]) -> Iterator[Metric]:
+    waiting: int | None
+    try:
+        waiting = depth.result(_QUEUE_PATIENCE_S)
+    except (queue.QueueUnavailable, TimeoutError):
+        waiting = None
+    yield _gauge("queue_up", "Whether the queue answers: 1 or 0.", waiting is not None)
+    if waiting is not None:
+        yield _gauge("queue_depth", "Doorbells that wait for a worker; without those that ring later.", waiting)
+
+
+# --- from the database -----------------------------------------------------------------------------------------------
+
+
+def _stored(*, at: datetime, reach: timedelta, read: timedelta) -> list[Metric] | None:
+    """Return what the database tells; None when it is away."""
+    try:
+        with database.deadline(reach):
+            connection.ensure_connection()
+        with database.deadline(read):
+            tally = totals.kept()
+            return [*_counters(totals.read(tally)), *_leads(tally.closed, at=at), _heartbeats()]
+    except database.AWAY as error:
+        log.error("database_error", exc_info=error)
+        return None
+
+
+def _leads(closed: dict[str, int], *, at: datetime) -> Iterator[Metric]:
+    """Count what is under way now, of which there is little; what is done with was counted within the last minute."""
+    under_way = InboundLead.objects.filter(status__in=OPEN_STATUSES)
+    goes_on = Q(next_attempt_at__isnull=False)
+    found = under_way.values_list("status").annotate(n=Count("*"), oldest=Min("received_at", filter=goes_on))
+    rows = list(found.order_by())
+    leads = GaugeMetricFamily("lead_gateway_leads", "Leads by status.", labels=["status"])
+    now = closed | {status: number for status, number, _ in rows}
+    for status in LeadStatus.values:
+        leads.add_metric([status], now.get(status, 0))
+    yield leads
+    yield _age("oldest_undelivered", "Since the oldest lead came that is still to go out", [row[2] for row in rows], at)
+    due = InboundLead.objects.due(at).aggregate(number=Count("*"), since=Min("next_attempt_at"))
+    yield _gauge("leads_due", "Leads that somebody should work on, and nobody does.", due["number"])
+    yield _age("oldest_due", "Since the first of these leads has been due", [due["since"]], at)
+    attention = InboundLead.objects.filter(NEEDS_ATTENTION).count()
+    yield _gauge("leads_needing_attention", "Leads that only an operator can bring further.", attention)
+
+
+def _age(name: str, what: str, moments: list[datetime | None], at: datetime) -> Metric:
+    seconds = [(at - moment).total_seconds() for moment in moments if moment is not None]
+    return _gauge(f"{name}_seconds", f"{what}; 0: there is none.", max(0.0, *seconds) if seconds else 0)
+
+
+def _heartbeats() -> Metric:
+    seen = GaugeMetricFamily(
+        "lead_gateway_heartbeat_timestamp_seconds",
+        "When a worker or beat last said that it lives.",
+        labels=["kind", "name"],
+    )
+    for process in Heartbeat.objects.order_by("-seen_at")[:_MOST_PROCESSES]:
+        seen.add_metric([process.kind, process.name], process.seen_at.timestamp())
+    return seen
+
+
+# --- counters --------------------------------------------------------------------------------------------------------
+
+
+def _counters(counted: totals.Totals) -> Iterator[Metric]:
+    yield _counter("leads_accepted", "Leads that were stored.", counted["received"])
+    yield _counter("duplicates", "Posts that were recognised as a lead we had.", counted["duplicate"])
+    yield _labelled("leads_entered", "Leads that came into a status.", "status", counted, "entered", LeadStatus.values)
+    reasons = [*RejectionReason, "other"]
+    yield _labelled("leads_rejected", "Leads not to be delivered, by reason.", "reason", counted, "stopped", reasons)
+    yield _attempts(counted)
+    yield _delivery_times(counted)
+
+
+def _counter(name: str, what: str, value: int) -> CounterMetricFamily:
+    return CounterMetricFamily(f"lead_gateway_{name}", what, value=value)
+
+
+def _labelled(
+    name: str, what: str, label: str, counted: totals.Totals, series: str, values: Iterable[str]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"lead_gateway_{name}", what, labels=[label])
+    for value in values:
+        family.add_metric([value], counted[f"{series}|{value}"])
+    return family
+
+
+def _attempts(counted: totals.Totals) -> CounterMetricFamily:
+    """Count attempts by outcome and HTTP status; the database holds none but 100 to 599."""
+    family = CounterMetricFamily(
+        "lead_gateway_delivery_attempts",
+        "Attempts to deliver, by outcome and HTTP status (none: there was no answer).",
+        labels=["outcome", "code"],
+    )
+    seen = {name.partition("|")[2] for name in counted if name.startswith("attempts|")}
+    for code in sorted(seen.union(_USUAL_CODES)):
+        outcome = _OUTCOMES[verdict(int(code) if code != "none" else None)]
+        family.add_metric([outcome, code], counted[f"attempts|{code}"])
+    return family
+
+
+def _delivery_times(counted: totals.Totals) -> HistogramMetricFamily:
+    buckets = [(floatToGoString(bound), counted[f"delivered|{bound:g}"]) for bound in totals.BOUNDS]
+    return HistogramMetricFamily(
+        "lead_gateway_accepted_to_delivered_seconds",
+        "How long after its acceptance a lead was delivered; without redelivered ones.",
+        buckets=[*buckets, ("+Inf", counted["delivered"])],
+        sum_value=counted["delivered_ms"] / 1000,
+    )

@@ -1,0 +1,168 @@
+"""The metrics of a gateway with several processes, scraped by a real Prometheus."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from delivery.demo_customer import PHONE_PREFIX, DemoCustomer
+from tests.e2e.gateway import Gateway
+from tests.environment import ROOT
+from tests.make import payload
+from tests.processes import wait_until
+from tests.prometheus import Prometheus
+from tests.servers import PostgresServer, RedisServer
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+TOKEN = "the-readers-token"
+SECRET = "the-senders-secret"
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+#: What moves by itself.
+CLOCKS = re.compile(r"lead_gateway_(oldest_.*_seconds|heartbeat_timestamp_seconds)")
+
+
+@pytest.fixture(scope="module")
+def gateway(running_customer: DemoCustomer, postgres: PostgresServer, redis: RedisServer) -> Iterator[Gateway]:
+    env = {"ENABLE_AUTH": "true", "SHARED_SECRET": SECRET, "STATS_TOKEN": TOKEN, "WEB_PROCESSES": "3"}
+    servers = {"postgres": postgres, "redis": redis, "redis_database": 7}
+    running = Gateway(customer_url=running_customer.url, MAX_RETRY_ATTEMPTS="2", **servers, **env)
+    running.start(web=1, worker=2, beat=1)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="module")
+def prometheus(gateway: Gateway) -> Iterator[Prometheus]:
+    with Prometheus(f"127.0.0.1:{gateway.port}", token=TOKEN) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def traffic(gateway: Gateway, prometheus: Prometheus) -> None:
+    """Let happen a few of everything, with a scrape before it."""
+    wait_until(lambda: prometheus.query("lead_gateway_leads_accepted_total"), 30, "the first scrape")
+    delivered = [post(gateway, payload()) for _ in range(6)]
+    rejected = post(gateway, payload(zipcode="10115"))
+    given_up = post(gateway, payload(phone=f"{PHONE_PREFIX}503"))
+    refused = post(gateway, payload(phone=f"{PHONE_PREFIX}422"))
+    twice = payload()
+    delivered += [post(gateway, twice)]
+    post(gateway, twice)
+    gateway.post(b"no JSON", X_Shared_Secret=SECRET)
+    gateway.post(payload())
+    gateway.wait_for_all("DELIVERED", delivered)
+    gateway.wait_for("REJECTED", rejected)
+    gateway.wait_for_all("PERMANENTLY_FAILED", [given_up, refused])
+
+
+def post(gateway: Gateway, lead: dict[str, object]) -> int:
+    return int(gateway.post(lead, X_Shared_Secret=SECRET).json()["lead_id"])
+
+
+def scrape(gateway: Gateway) -> Samples:
+    """Ask for the figures, of whichever process answers a new connection."""
+    answer = gateway.get("/metrics", Authorization=f"Bearer {TOKEN}", Connection="close")
+    assert answer.status_code == 200
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def value(samples: Samples, name: str, **labels: str) -> float:
+    return samples[(f"lead_gateway_{name}", frozenset(labels.items()))]
+
+
+def test_every_process_tells_the_same_and_it_is_what_happened(gateway: Gateway, traffic: None) -> None:
+    scrapes = [
+        {series: value for series, value in scrape(gateway).items() if not CLOCKS.fullmatch(series[0])}
+        for _ in range(20)
+    ]
+
+    assert scrapes == [scrapes[0]] * 20
+    found = scrapes[0]
+    assert value(found, "leads_accepted_total") == 10
+    assert value(found, "duplicates_total") == 1
+    assert value(found, "leads_rejected_total", reason="ZIP_NOT_66XXX") == 1
+    assert value(found, "leads_entered_total", status="DELIVERED") == 7
+    assert value(found, "leads_entered_total", status="PERMANENTLY_FAILED") == 2
+    assert value(found, "delivery_attempts_total", outcome="delivered", code="200") == 7
+    assert value(found, "delivery_attempts_total", outcome="failed", code="503") == 2
+    assert value(found, "delivery_attempts_total", outcome="refused", code="422") == 1
+    assert value(found, "accepted_to_delivered_seconds_count") == 7
+    assert value(found, "accepted_to_delivered_seconds_bucket", le="10.0") == 7
+    assert value(found, "webhook_seconds_count", status="200") == 11  # wherever each was answered
+    assert value(found, "webhook_seconds_count", status="400") == 1
+    assert value(found, "webhook_seconds_count", status="401") == 1
+    assert (value(found, "database_up"), value(found, "queue_up"), value(found, "queue_depth")) == (1, 1, 0)
+
+
+def test_nothing_of_a_person_is_told(gateway: Gateway, traffic: None) -> None:
+    answer = gateway.get("/metrics", Authorization=f"Bearer {TOKEN}").text
+
+    for personal in ("@example.com", "+49", "66123", "10115"):
+        assert personal not in answer
+
+
+def test_only_readers_get_in(gateway: Gateway) -> None:
+    assert gateway.get("/metrics").status_code == 401
+    assert gateway.get("/metrics", Authorization=f"Bearer {SECRET}").status_code == 401
+
+
+def test_prometheus_takes_every_series(gateway: Gateway, prometheus: Prometheus, traffic: None) -> None:
+    wait_until(lambda: accepted(prometheus) == 10, 15, "a scrape after the traffic")
+
+    told = {name for name, _ in scrape(gateway)}
+    taken = set(prometheus.ask("label/__name__/values"))
+    assert told - taken == set()
+    [up] = prometheus.query("up")
+    assert up["value"][1] == "1"
+
+
+def accepted(prometheus: Prometheus) -> float:
+    [series] = prometheus.query("lead_gateway_leads_accepted_total")
+    return float(series["value"][1])
+
+
+def test_the_rules_are_evaluated_and_what_is_wrong_fires(prometheus: Prometheus, traffic: None) -> None:
+    """Leads were given up in the traffic; the other alerts that wait for nothing stay quiet."""
+
+    def firing() -> set[str]:
+        return {
+            alert["labels"]["alertname"] for alert in prometheus.ask("alerts")["alerts"] if alert["state"] == "firing"
+        }
+
+    wait_until(lambda: "LeadsGivenUp" in firing(), 20, "an alert")
+    rules = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
+    assert {rule["health"] for rule in rules} == {"ok"}
+    assert firing() == {"LeadsGivenUp"}
+
+
+def expressions() -> list[tuple[str, str]]:
+    """Return the title and the query of every curve of the dashboard."""
+    dashboard = json.loads((ROOT / "config" / "grafana" / "lead-gateway.json").read_text())
+    panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    return [(panel["title"], target["expr"]) for panel in panels for target in panel["targets"]]
+
+
+def test_every_panel_of_the_dashboard_shows_something(gateway: Gateway, prometheus: Prometheus, traffic: None) -> None:
+    worker_or_beat = "INSERT INTO heartbeat (name, kind, started_at, seen_at) VALUES ('{0}', '{0}', now(), now())"
+    for kind in ("worker", "beat"):
+        gateway.execute(worker_or_beat.format(kind))
+    wait_until(lambda: prometheus.query("lead_gateway_heartbeat_timestamp_seconds"), 15, "a heartbeat")
+    time.sleep(3)  # a few more scrapes
+
+    empty = []
+    for title, expression in expressions():
+        if not prometheus.query(expression.replace("$__rate_interval", "2m")):
+            empty.append((title, expression))
+    assert empty == []

@@ -1,0 +1,53 @@
+"""Without a collector there is nothing of tracing, not even the library."""
+
+import subprocess
+import sys
+
+import pytest
+
+from leadgateway import tracing
+from tests import environment
+
+_LOOK = """
+import sys
+import django
+django.setup()
+from django.test import Client
+from leadgateway import tracing
+import delivery.tasks, leadgateway.celery
+tracing.start()
+assert Client(SERVER_NAME="localhost").post("/webhooks/leads", b"?", content_type="text/plain").status_code == 400
+assert tracing.headers() == {}
+print([name for name in sys.modules if name.startswith("opentelemetry")])
+"""
+
+
+def run(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    given = environment.of_a_process(**env) | {"DJANGO_SETTINGS_MODULE": "leadgateway.settings"}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=given, cwd=environment.ROOT, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_off_it_costs_no_import(tmp_path):
+    looked = run(_LOOK, VAR_DIR=str(tmp_path))
+
+    assert looked.stdout.strip().endswith("[]"), looked.stdout + looked.stderr
+
+
+def test_off_a_span_is_a_plain_block():
+    def work():
+        with tracing.span("x", "CLIENT", {}):
+            tracing.note({tracing.LEAD_ID: 1})
+            tracing.failed("KeyError")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        work()
+
+
+def test_a_collector_at_no_address_stops_the_start(tmp_path):
+    refused = run("import leadgateway", VAR_DIR=str(tmp_path), OTEL_EXPORTER_OTLP_ENDPOINT="collector:4318")
+
+    assert refused.returncode == 78
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT: not understood" in refused.stderr

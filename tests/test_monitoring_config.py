@@ -1,0 +1,40 @@
+"""The alert rules and what belongs to them, by promtool."""
+
+import re
+
+import yaml
+
+from tests.environment import ROOT
+from tests.prometheus import RULES, promtool
+
+
+def alerts() -> list[dict[str, str]]:
+    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+def test_promtool_takes_the_rules_and_the_configuration() -> None:
+    for what, file in (("rules", "alerts.yml"), ("config", "prometheus.yml")):
+        checked = promtool("check", what, f"config/prometheus/{file}")
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_every_alert_fires_when_it_should_and_not_before() -> None:
+    tested = promtool("test", "rules", "config/prometheus/alerts_test.yml")
+
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_every_alert_has_a_test_that_sees_it_fire() -> None:
+    situations = yaml.safe_load((ROOT / "config" / "prometheus" / "alerts_test.yml").read_text())["tests"]
+    checks = [check for situation in situations for check in situation.get("alert_rule_test", [])]
+
+    fires = {check["alertname"] for check in checks if check.get("exp_alerts")}
+    stays_quiet = {check["alertname"] for check in checks if not check.get("exp_alerts")}
+    assert fires == stays_quiet == {rule["alert"] for rule in alerts()}
+
+
+def test_every_alert_leads_to_a_chapter_for_operators() -> None:
+    chapters = "".join(file.read_text() for file in (ROOT / "docs").glob("operations*.md"))
+    for rule in alerts():
+        assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"
+        assert re.search(rf"^#+ {rule['alert']}$", chapters, re.MULTILINE), rule["alert"]
