@@ -170,12 +170,20 @@ if CIRCUIT_BACKOFF_MAX < CIRCUIT_BACKOFF_BASE:
 
 ENABLE_AUTH = env.boolean("ENABLE_AUTH", False)
 SHARED_SECRETS = env.words("SHARED_SECRET")
+#: Whose each of them is; two secrets of one source, as while one is changed, have the same name.
+SHARED_SECRET_NAMES = env.words("SHARED_SECRET_NAMES") or [f"source-{n + 1}" for n in range(len(SHARED_SECRETS))]
 STATS_TOKEN = env.text("STATS_TOKEN")
 DEDUP_WINDOW = env.duration("DEDUP_WINDOW", "24h")
 MAX_PAYLOAD_BYTES = env.integer("MAX_PAYLOAD_BYTES", 262_144, low=1, high=64 * 1024 * 1024)
 
 if ENABLE_AUTH and not SHARED_SECRETS:
     env.problem("SHARED_SECRET", "empty, but ENABLE_AUTH is true: nobody could post a lead")
+if len(SHARED_SECRET_NAMES) != len(SHARED_SECRETS):
+    env.problem(
+        "SHARED_SECRET_NAMES", f"{len(SHARED_SECRET_NAMES)} names for {len(SHARED_SECRETS)} secrets: one each, in order"
+    )
+if any(len(name) > 100 for name in SHARED_SECRET_NAMES):
+    env.problem("SHARED_SECRET_NAMES", "a name is longer than 100 characters")
 if STATS_TOKEN and STATS_TOKEN in SHARED_SECRETS:
     env.problem("STATS_TOKEN", "also a SHARED_SECRET: every sender could read the statistics")
 

@@ -25,7 +25,13 @@ class Receipt:
 
 
 def receive(
-    parsed: ParsedObject, *, headers: dict[str, str], correlation_id: str, at: datetime, dedup_window: timedelta
+    parsed: ParsedObject,
+    *,
+    headers: dict[str, str],
+    source: str | None = None,
+    correlation_id: str,
+    at: datetime,
+    dedup_window: timedelta,
 ) -> Receipt:
     """Store a lead, or recognise it as one that was received within `dedup_window` (zero: every post is a new lead).
 
@@ -44,6 +50,7 @@ def receive(
         rung_at=at,
         raw_payload=parsed.payload,
         source_headers=headers,
+        source=source,
         payload_hash=digest,
         correlation_id=uuid.UUID(correlation_id),
         idempotency_key=uuid.uuid4(),

@@ -114,6 +114,9 @@ class InboundLead(models.Model):
     #: Which mapping file made customer_payload.
     mapping_sha256 = models.CharField(max_length=64, null=True, blank=True)
 
+    #: Who posted it, by the name that SHARED_SECRET_NAMES gives the secret; NULL: nobody had to say.
+    source = models.CharField(max_length=100, null=True, blank=True)
+
     #: When the customer took it, and the last answer: an HTTP status, or in words what came instead of one.
     delivered_at = models.DateTimeField(null=True, blank=True)
     last_answer = models.CharField(max_length=100, null=True, blank=True)

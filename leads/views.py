@@ -14,7 +14,7 @@ from leadgateway import database, queue, tracing
 from leadgateway.breaker import Breaker
 from leadgateway.errors import ServiceUnavailable, error_response
 from leadgateway.logging import get_logger
-from leads.authentication import SharedSecretAuthentication
+from leads.authentication import SharedSecretAuthentication, source_of
 from leads.body import BodyTooLarge, BodyTruncated, read_body
 from leads.headers import stored_headers
 from leads.intake import Receipt, receive
@@ -72,6 +72,7 @@ def _store(request: HttpRequest, parsed: ParsedObject) -> Receipt:
             receipt = receive(
                 parsed,
                 headers=stored_headers(request.headers),
+                source=source_of(request) if settings.ENABLE_AUTH else None,
                 correlation_id=request.correlation_id,  # type: ignore[attr-defined]
                 at=timezone.now(),
                 dedup_window=settings.DEDUP_WINDOW,

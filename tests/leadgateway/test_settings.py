@@ -66,6 +66,8 @@ def test_bad_values_stop_the_start_all_of_them_by_name(tmp_path):
         ({"DATABASE_URL": "postgres"}, "DATABASE_URL: not understood"),
         ({"REDIS_URL": "localhost:6379"}, "REDIS_URL: not understood"),
         ({"SHARED_SECRET": "a, b", "STATS_TOKEN": "b"}, "STATS_TOKEN: also a SHARED_SECRET"),
+        ({"SHARED_SECRET": "a,b", "SHARED_SECRET_NAMES": "x"}, "SHARED_SECRET_NAMES: 1 names for 2 secrets"),
+        ({"SHARED_SECRET": "a", "SHARED_SECRET_NAMES": "x" * 101}, "SHARED_SECRET_NAMES: a name is longer"),
         ({"CIRCUIT_BACKOFF_BASE": "10m"}, "CIRCUIT_BACKOFF_MAX: shorter than CIRCUIT_BACKOFF_BASE"),
         ({"SECRET_KEY": "short"}, "SECRET_KEY: too short"),
     ],

@@ -167,6 +167,7 @@ def test_a_bug_of_ours_is_a_500_in_the_one_shape(monkeypatch):
 def auth(settings):
     settings.ENABLE_AUTH = True
     settings.SHARED_SECRETS = ["new secret", "alt-schlüssel"]
+    settings.SHARED_SECRET_NAMES = ["portal-a", "portal-b"]
 
 
 @pytest.mark.django_db
@@ -193,6 +194,23 @@ def test_a_wrong_secret_is_refused_before_the_body_is_looked_at(client, rung, se
     assert response.json() == {"error": "unauthorized", "correlation_id": response["X-Correlation-ID"]}
     assert not InboundLead.objects.exists()
     assert rung == []
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("auth")
+def test_the_secret_says_who_posted_the_lead(client):
+    secret = "alt-schlüssel".encode().decode("latin-1")
+    client.post(URL, make.payload(), content_type="application/json", HTTP_X_SHARED_SECRET=secret)
+
+    assert InboundLead.objects.get().source == "portal-b"
+
+
+@pytest.mark.django_db
+def test_without_authentication_nobody_is_taken_for_the_source(client, settings):
+    settings.SHARED_SECRETS, settings.SHARED_SECRET_NAMES = ["new secret"], ["portal-a"]
+    client.post(URL, make.payload(), content_type="application/json", HTTP_X_SHARED_SECRET="new secret")
+
+    assert InboundLead.objects.get().source is None
 
 
 @pytest.mark.django_db

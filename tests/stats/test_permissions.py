@@ -14,7 +14,7 @@ TOKEN = "läse-token"
 def _authentication_is_on(settings):
     settings.ENABLE_AUTH = True
     settings.STATS_TOKEN = TOKEN
-    settings.SHARED_SECRETS = ["the-senders-secret"]
+    settings.SHARED_SECRETS, settings.SHARED_SECRET_NAMES = ["the-senders-secret"], ["portal"]
 
 
 def on_the_wire(text):
