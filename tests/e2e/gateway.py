@@ -235,12 +235,6 @@ class Gateway:
         finally:
             connection.close()
 
-    def execute(self, statement: str) -> None:
-        """Change the database behind the gateway's back; on PostgreSQL only."""
-        assert self._postgres is not None
-        with psycopg.connect(self._postgres.url_of(self._database), autocommit=True) as connection:
-            connection.execute(statement.encode())
-
     def wait_for(self, status: str, lead_id: int, timeout: float = 15) -> Row:
         """Wait until a lead has a status, and return its row."""
         try:
