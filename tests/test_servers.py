@@ -101,18 +101,18 @@ def test_a_missing_server_is_named_with_its_package(no_servers: Path) -> None:
         servers.redis_binary()
     with pytest.raises(ServerMissing, match="`postgresql`"):
         servers.postgres_binary("initdb")
-    assert install_servers.missing_packages() == ["postgresql", "redis-server", "chromium", "gettext"]
+    assert install_servers.missing_packages() == ["postgresql", "redis-server", "chromium", "gettext", "prometheus"]
 
 
 def test_without_apt_the_missing_servers_fail_the_run(no_servers: Path) -> None:
-    with pytest.raises(SystemExit, match="need postgresql and redis-server and chromium and gettext"):
+    with pytest.raises(SystemExit, match="need postgresql and redis-server and chromium and gettext and prometheus"):
         install_servers.main()
 
 
 def test_without_root_the_command_to_install_them_is_told(no_servers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(no_servers / "apt-get", "exit 0")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(SystemExit, match="sudo apt-get install postgresql redis-server chromium gettext"):
+    with pytest.raises(SystemExit, match="sudo apt-get install postgresql redis-server chromium gettext prometheus"):
         install_servers.main()
 
 
@@ -127,7 +127,7 @@ def test_the_services_of_installed_packages_are_kept_from_starting(
     program(
         tmp_path / "apt-get", f'{policy}; echo "$1 $?" >> {told}; touch {tmp_path}/postgres {tmp_path}/redis-server'
     )
-    for name in ("redis-server", "chromium", "xgettext"):
+    for name in ("redis-server", "chromium", "xgettext", "promtool"):
         program(tmp_path / name, "exit 0")
 
     install_servers.main()

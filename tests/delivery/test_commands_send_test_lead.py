@@ -112,7 +112,7 @@ def test_without_a_worker_time_runs_out(live_server: Any) -> None:
 
 @pytest.mark.usefixtures("worker", "doorbells")
 def test_the_secret_is_sent_and_never_shown(live_server: Any, settings: Any) -> None:
-    settings.ENABLE_AUTH, settings.SHARED_SECRETS = True, ["s3cret-word"]
+    settings.ENABLE_AUTH, settings.SHARED_SECRETS, settings.SHARED_SECRET_NAMES = True, ["s3cret-word"], ["a"]
 
     output, error = send(live_server.url)
     assert error is None
