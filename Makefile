@@ -12,6 +12,9 @@ FIND_PYTHON := for python in $(PYTHON) python3.11 python3.12 python3.13 python3;
 # Runs a command apart from the developer's environment and .env, on the embedded default.
 APART := $(BIN)/python -m tests.environment
 
+# Half of the time tests wait for something, so four processes, with servers of their own, keep two cores busy.
+SHARED := -n 4 --dist worksteal
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint messages pictures bench build up down logs test-webhook health stats clean
 
@@ -29,9 +32,9 @@ test: $(VENV)/everything ## run the whole suite on PostgreSQL and Redis, then th
 	@echo "== servers"
 	@$(BIN)/python -m tests.install_servers
 	@echo "== tests on PostgreSQL and Redis"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(SHARED)
 	@echo "== database tests on SQLite"
-	@$(BIN)/python -m pytest --sqlite -m "not e2e"
+	@$(BIN)/python -m pytest --sqlite -m "not e2e" $(SHARED)
 
 lint: $(VENV)/everything ## check style, types, the direction of imports, Django's own checks and the migrations
 	@echo "== ruff check"

@@ -28,7 +28,14 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     )
     config: Any = pluginmanager.get_plugin("pytestconfig")
     given = [*config.invocation_params.args, *os.environ.get("PYTEST_ADDOPTS", "").split()]
+    if _only_hands_out_tests(given):
+        return  # its environment would be that of the processes which run them
     _set_django_up(on_sqlite="--sqlite" in given)
+
+
+def _only_hands_out_tests(given: list[str]) -> bool:
+    """Tell whether this process leaves the tests to others, each of which has servers of its own (pytest-xdist)."""
+    return "PYTEST_XDIST_WORKER" not in os.environ and any(argument.startswith("-n") for argument in given)
 
 
 def _set_django_up(*, on_sqlite: bool) -> None:
@@ -126,15 +133,16 @@ def doorbells() -> Callable[[], list[int]]:
 
 
 def _empty_the_queue() -> None:
-    """Throw away what is in the queue, also what an earlier test has put there that is no doorbell."""
+    """Throw away what is in the queues, also what an earlier test has put there that is no doorbell."""
     from django.conf import settings
 
     from leadgateway.celery import app
 
     channel: Any
     with app.connection_for_read() as connection, connection.channel() as channel:
-        while channel.basic_get(settings.PROCESS_QUEUE, no_ack=True):
-            pass
+        for name in (settings.PROCESS_QUEUE, settings.AGAIN_QUEUE):
+            while channel.basic_get(name, no_ack=True):
+                pass
 
 
 def _take_doorbells() -> list[int]:

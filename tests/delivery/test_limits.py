@@ -197,11 +197,11 @@ def test_many_workers_do_not_take_more_places_than_there_are(config, customer, m
     config, exchange = replace(config, limits=TWO_AT_A_TIME), pipeline._exchange
     now_out, most, lock = set(), [0], threading.Lock()
 
-    def counted(lead, **kwargs):
+    def counted(lead, attempt, **kwargs):
         with lock:
             now_out.add(lead.pk)
             most[0] = max(most[0], len(now_out))
-        answer = exchange(lead, **kwargs)
+        answer = exchange(lead, attempt, **kwargs)
         with lock:
             now_out.discard(lead.pk)
         return answer

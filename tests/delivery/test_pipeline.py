@@ -317,8 +317,8 @@ def test_who_was_frozen_beyond_the_lease_writes_nothing(config, customer, monkey
     lead = make.lead()
     deliver = pipeline._exchange
 
-    def freeze(lead_, **kwargs):
-        answer = deliver(lead_, **kwargs)
+    def freeze(lead_, attempt, **kwargs):
+        answer = deliver(lead_, attempt, **kwargs)
         with monkeypatch.context() as patch:
             patch.setattr(pipeline, "_exchange", deliver)
             let_lease_run_out(lead)

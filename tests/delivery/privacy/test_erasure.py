@@ -325,7 +325,7 @@ def test_a_worker_that_lost_its_lead_to_an_erasure_writes_nothing(config, custom
     lead = make.lead(raw_payload=payload())
     claim = pipeline._claim(lead.pk, lease=timedelta(seconds=-1))
     attempt = pipeline._prepare(claim, config=config)
-    answer = pipeline._exchange(claim.lead, config=config)
+    answer = pipeline._exchange(claim.lead, attempt, config=config)
     assert erase_anna()[0] == 0
 
     with pytest.raises(pipeline.ClaimLost):
