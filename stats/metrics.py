@@ -14,11 +14,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from delivery.models import DeliveryGate
 from delivery.retry import Verdict, verdict
 from leadgateway import __version__, database, queue
 from leadgateway import metrics as web_server
 from leadgateway.logging import get_logger
-from leads.models import NEEDS_ATTENTION, OPEN_STATUSES, InboundLead, LeadStatus
+from leads.models import NEEDS_ATTENTION, OPEN_STATUSES, EventKind, InboundLead, LeadStatus
 from leads.rules import RejectionReason
 from stats import totals
 from stats.models import Heartbeat
@@ -98,7 +99,7 @@ def _stored(*, at: datetime, reach: timedelta, read: timedelta) -> list[Metric] 
             connection.ensure_connection()
         with database.deadline(read):
             tally = totals.kept()
-            return [*_counters(totals.read(tally)), *_leads(tally.closed, at=at), _heartbeats()]
+            return [*_counters(totals.read(tally)), *_leads(tally.closed, at=at), *_gate(), _heartbeats()]
     except database.AWAY as error:
         log.error("database_error", exc_info=error)
         return None
@@ -128,6 +129,14 @@ def _age(name: str, what: str, moments: list[datetime | None], at: datetime) -> 
     return _gauge(f"{name}_seconds", f"{what}; 0: there is none.", max(0.0, *seconds) if seconds else 0)
 
 
+def _gate() -> Iterator[Metric]:
+    gate = DeliveryGate.objects.current()
+    what = "Since when the customer is taken for down, and leads wait; 0: it is not."
+    yield _gauge("circuit_open_since_timestamp_seconds", what, gate.opened_at.timestamp() if gate.opened_at else 0)
+    what = "Since when somebody holds delivery, and leads wait; 0: nobody does."
+    yield _gauge("delivery_held_since_timestamp_seconds", what, gate.held_at.timestamp() if gate.held_at else 0)
+
+
 def _heartbeats() -> Metric:
     seen = GaugeMetricFamily(
         "lead_gateway_heartbeat_timestamp_seconds",
@@ -145,6 +154,7 @@ def _heartbeats() -> Metric:
 def _counters(counted: totals.Totals) -> Iterator[Metric]:
     yield _counter("leads_accepted", "Leads that were stored.", counted["received"])
     yield _counter("duplicates", "Posts that were recognised as a lead we had.", counted["duplicate"])
+    yield _counter("circuit_openings", "How often the customer was taken for down.", counted[EventKind.CIRCUIT_OPENED])
     yield _labelled("leads_entered", "Leads that came into a status.", "status", counted, "entered", LeadStatus.values)
     reasons = [*RejectionReason, "other"]
     yield _labelled("leads_rejected", "Leads not to be delivered, by reason.", "reason", counted, "stopped", reasons)

@@ -30,7 +30,13 @@ BATCH = 100_000
 #: 210, 450), and what waits for a customer that is back. What is kept was counted by them: new ones begin at 0.
 BOUNDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 86400)
 
-_COUNTED = (EventKind.RECEIVED, EventKind.DUPLICATE, EventKind.STATUS, EventKind.ATTEMPT_FINISHED)
+_COUNTED = (
+    EventKind.RECEIVED,
+    EventKind.DUPLICATE,
+    EventKind.STATUS,
+    EventKind.ATTEMPT_FINISHED,
+    EventKind.CIRCUIT_OPENED,
+)
 
 _REASONS = frozenset(RejectionReason)
 

@@ -7,6 +7,9 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
+from delivery import circuit, holding
+from delivery.client import Answer
+from delivery.models import DeliveryGate
 from leads.models import LeadStatus
 from stats.models import Heartbeat
 from stats.tasks import keep_tally
@@ -66,6 +69,24 @@ def test_the_oldest_lead_that_still_goes_out_tells_its_age(client):
     assert found["oldest_due_seconds",] == pytest.approx(300, abs=5)
     assert found["leads_due",] == 1
     assert found["leads_needing_attention",] == 1
+
+
+def test_a_breaker_that_is_open_and_a_hold_tell_since_when(client):
+    at = ago(minutes=3)
+    found = scrape(client)
+    assert found["circuit_open_since_timestamp_seconds",] == found["delivery_held_since_timestamp_seconds",] == 0
+    assert found["circuit_openings_total",] == 0
+
+    down, policy = Answer(503, "", "HTTP 503", None, 1), circuit.CircuitPolicy(failures=2, leads=2)
+    for lead_id in (1, 2):
+        circuit.take_in(lead_id, down, policy=policy, at=at)
+    holding.hold(actor="alice", reason="maintenance", at=at)
+
+    found = scrape(client)
+    assert DeliveryGate.objects.get().is_shut
+    assert found["circuit_open_since_timestamp_seconds",] == pytest.approx(at.timestamp())
+    assert found["delivery_held_since_timestamp_seconds",] == pytest.approx(at.timestamp())
+    assert found["circuit_openings_total",] == 1
 
 
 def test_a_heartbeat_is_told_by_process(client):
