@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
+from django.db.models import BooleanField, ExpressionWrapper
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -18,10 +19,10 @@ from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from delivery.batches import applies
 from delivery.configuration import retry_policy
 from delivery.models import DeliveryAttempt, OrderKind
 from delivery.standing import Attempts, is_under_way, standing
-from leads.lifecycle import BY_ORDER
 from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
 from stats import comparison, curl, presentation, queries
 from stats.admin.personal_data import may_reveal, revealed_until
@@ -144,19 +145,17 @@ def _actions(look: Look) -> list[dict[str, str]]:
         return []
     return [
         {"label": str(kind.label), "url": f"{reverse('admin:leads_order', args=[kind.value])}?ids={look.lead.pk}"}
-        for kind in OrderKind
-        if _applies(kind, look.lead)
+        for kind in _orders_that_apply(look.lead)
     ]
 
 
-def _applies(kind: OrderKind, lead: InboundLead) -> bool:
-    ways = BY_ORDER.get(lead.status, frozenset())
-    if kind == OrderKind.REDELIVER:
-        return LeadStatus.READY in ways and bool(lead.customer_payload) and not lead.rejection_reason
-    if kind == OrderKind.REPROCESS:
-        return LeadStatus.RECEIVED in ways
-    is_stopped = lead.status == LeadStatus.FAILED and lead.next_attempt_at is None
-    return lead.resolved_at is None and (is_stopped or lead.status == LeadStatus.PERMANENTLY_FAILED)
+def _orders_that_apply(lead: InboundLead) -> list[OrderKind]:
+    """Ask the database, so that the rule is the one by which orders choose their leads."""
+    conditions: dict[str, Any] = {
+        kind.value: ExpressionWrapper(applies(kind, even_delivered=True), BooleanField()) for kind in OrderKind
+    }
+    row: Any = InboundLead.objects.filter(pk=lead.pk).values_list(*conditions.values()).get()
+    return [kind for kind, holds in zip(OrderKind, row, strict=True) if holds]
 
 
 # --- what happened ---------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@ from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import transaction
 from django.utils import timezone
 
 from delivery import orders
@@ -38,14 +37,10 @@ class Command(OrderCommand):
         return list(leads.order_by("pk").values_list("pk", flat=True))
 
     def order(self, lead_id: int, options: dict[str, Any], *, at: datetime) -> None:
-        with transaction.atomic():
-            if not options["even_delivered"]:
-                _refuse_delivered(lead_id)
-            orders.redeliver(lead_id, actor=actor(), reason=options["reason"], at=at)
-
-
-def _refuse_delivered(lead_id: int) -> None:
-    """Hold the lead as it is until the order is given, and refuse one that the customer has."""
-    status = InboundLead.objects.select_for_update().filter(pk=lead_id).values_list("status", flat=True).first()
-    if status == LeadStatus.DELIVERED:
-        raise orders.OrderRefused(f"lead {lead_id} was delivered; --even-delivered sends it again")
+        even_delivered = options["even_delivered"]
+        try:
+            orders.redeliver(lead_id, actor=actor(), reason=options["reason"], at=at, even_delivered=even_delivered)
+        except orders.DoesNotFit as refused:
+            if refused.why != orders.Refusal.DELIVERED:
+                raise
+            raise orders.OrderRefused(f"{refused}; --even-delivered sends it again") from refused
