@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db import connection
@@ -93,6 +94,17 @@ class StatusFilter(QuestionFilter):
     title = _("status")
     parameter_name = "status"
     answers = {status.value: (status.label, Q(status=status)) for status in LeadStatus}
+
+
+class SourceFilter(QuestionFilter):
+    """Who posted it, by the names that are in the settings now; with none of them there is nothing to choose."""
+
+    title = _("source")
+    parameter_name = "source"
+
+    @property
+    def answers(self) -> dict[str, tuple[Any, Condition]]:  # type: ignore[override]
+        return {name: (name, Q(source=name)) for name in dict.fromkeys(settings.SHARED_SECRET_NAMES)}
 
 
 class ReasonFilter(QuestionFilter):

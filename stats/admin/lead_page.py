@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 
 from delivery.batches import applies
 from delivery.configuration import retry_policy
-from delivery.models import DeliveryAttempt, OrderKind
+from delivery.models import DeliveryAttempt, DeliveryGate, OrderKind
 from delivery.standing import Attempts, is_under_way, standing
 from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
 from stats import comparison, curl, presentation, queries
@@ -94,13 +94,15 @@ def _find(object_id: str) -> InboundLead:
 
 def _page(look: Look) -> dict[str, Any]:
     lead, attempts, policy = look.lead, queries.attempts_of(look.lead.pk), retry_policy()
-    sentence = standing(lead, attempts, now=look.now, policy=policy, show_time=presentation.exact)
+    gate = DeliveryGate.objects.current()
+    sentence = standing(lead, attempts, now=look.now, policy=policy, show_time=presentation.exact, gate=gate)
     under_way = is_under_way(lead, now=look.now)
     seen = {name: look.cover.json(payload) for name, payload in queries.payloads(lead).items()}
     return {
         "lead": lead,
         "badge": presentation.status_badge(lead.status),
         "sentence": presentation.visible(look.cover.text(sentence)),
+        "erased_at": presentation.moment(lead.erased_at, now=look.now) if lead.erased_at else None,
         "facts": _facts(lead, look.now),
         "actions": _actions(look),
         "is_masked": look.cover.is_on,
@@ -111,7 +113,7 @@ def _page(look: Look) -> dict[str, Any]:
         "refresh_payloads": REFRESH_S if under_way and lead.status == LeadStatus.RECEIVED else "",
         **_payloads(look, seen),
         "headers": _headers(look),
-        "commands": _commands(look, seen),
+        "commands": [] if lead.erased_at else _commands(look, seen),
     }
 
 
@@ -125,6 +127,7 @@ def _facts(lead: InboundLead, now: datetime) -> list[tuple[str, str, str]]:
         (_("Received"), presentation.moment(lead.received_at, now=now), ""),
         (_("Delivered"), presentation.moment(lead.delivered_at, now=now), ""),
         (_("Received again"), _times(duplicates), ""),
+        *([(_("Source"), lead.source, "")] if lead.source else []),
         (_("Correlation id"), str(lead.correlation_id), "correlation-id"),
         (_("Idempotency key"), str(lead.idempotency_key), "idempotency-key"),
         (_("Mapping file (SHA-256)"), _short(lead.mapping_sha256), ""),

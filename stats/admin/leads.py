@@ -24,12 +24,14 @@ from stats.admin.filters import (
     ReasonFilter,
     ReceivedFilter,
     SituationFilter,
+    SourceFilter,
     StatusFilter,
 )
 from stats.admin.ordering import ACTIONS, may_act, order_urls
 from stats.admin.personal_data import urls as reveal_urls
 from stats.admin.records import RecordAdmin, RecordChangeList, column
 from stats.admin.sidebar import urls as count_urls
+from stats.admin.way_out import urls as way_out_urls
 from stats.masking import mask_email, mask_phone, mask_text
 from stats.permissions import sees_personal_data
 from stats.presentation import NOTHING, short_id, stacked, status_badge, time_of, visible
@@ -77,6 +79,7 @@ class LeadAdmin(RecordAdmin):
         SituationFilter,
         StatusFilter,
         ReasonFilter,
+        SourceFilter,
         LastAnswerFilter,
         ReceivedFilter,
     )
@@ -122,7 +125,8 @@ class LeadAdmin(RecordAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         """Return the addresses of leads, with those of ordering, exporting and counting them and of uncovering one."""
-        return [*order_urls(self), *reveal_urls(self), *export_urls(self), *count_urls(self), *super().get_urls()]
+        ours = (order_urls, reveal_urls, export_urls, count_urls, way_out_urls)
+        return [*(url for urls in ours for url in urls(self)), *super().get_urls()]
 
     def has_act_permission(self, request: HttpRequest) -> bool:
         """Tell whether the user is offered the actions."""

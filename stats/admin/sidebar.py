@@ -128,6 +128,7 @@ GROUPS: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
         _("Work and trail"),
         (
             Entry(_("Orders"), "playlist_add_check", "delivery_batchorder_changelist", "delivery.view_batchorder"),
+            Entry(_("Way out"), "output", "leads_way_out", _VIEW_LEADS),
             Entry(_("Attempts"), "send", "delivery_deliveryattempt_changelist", "delivery.view_deliveryattempt"),
             Entry(_("Events"), "history", "leads_leadevent_changelist", "leads.view_leadevent"),
         ),
@@ -185,7 +186,8 @@ def _item(entry: Entry, is_active: bool, counts: dict[str, str]) -> dict[str, An
 def _active(request: HttpRequest, entries: Iterable[Entry]) -> Entry | None:
     """Return the entry of the list that was asked for, or from which the page was opened; else of the page's kind."""
     asked = _asked(request)
-    same_page = [entry for entry in entries if _is_below(request.path, entry)]
+    around = [entry for entry in entries if _is_below(request.path, entry)]
+    same_page = [entry for entry in around if entry.path == max((each.path for each in around), key=len)]
     exactly = [entry for entry in same_page if entry.query == asked]
     return next(iter([*exactly, *(entry for entry in same_page if not entry.query)]), None)
 

@@ -38,6 +38,7 @@ def pages(gateway: Gateway, running_customer: DemoCustomer) -> dict[str, str]:
         "a hostile lead": f"{LEADS}{hostile}/change/",
         "an order": f"{LEADS}order/redeliver/?ids={hostile}",
         "orders": "/admin/delivery/batchorder/",
+        "the way out": f"{LEADS}way-out/",
         "attempts": "/admin/delivery/deliveryattempt/",
         "an attempt": f"/admin/delivery/deliveryattempt/{attempt}/change/",
         "events": "/admin/leads/leadevent/",

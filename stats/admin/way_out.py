@@ -1,0 +1,148 @@
+"""The page of the way out: whether leads may go to the customer, what keeps them, and the switch that holds them."""
+
+from datetime import datetime
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.formats import number_format
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from delivery import gate, holding
+from delivery.configuration import circuit_policy, limits
+from delivery.models import DeliveryGate
+from leads.models import EventKind, LeadEvent
+from leads.moments import span
+from stats import presentation, trail
+from stats.admin.ordering import may_act
+from stats.masking import Cover
+from stats.permissions import sees_personal_data
+
+#: What has happened to the way out, as far as the trail tells it.
+KINDS = (
+    EventKind.CIRCUIT_OPENED,
+    EventKind.CIRCUIT_CLOSED,
+    EventKind.DELIVERY_HELD,
+    EventKind.DELIVERY_RESUMED,
+)
+
+_LATEST = 20
+
+
+class ReasonForm(forms.Form):
+    """Why delivery is held or resumed."""
+
+    reason = forms.CharField(
+        label=gettext_lazy("Reason"),
+        max_length=500,
+        widget=forms.Textarea(attrs={"rows": 3, "class": "gateway-field", "aria-describedby": "reason-help"}),
+        help_text=gettext_lazy("It stays in the trail. No names, addresses or phone numbers."),
+    )
+
+
+def urls(model_admin: Any) -> list[URLPattern]:
+    """Return the page's address, which goes before those of the leads."""
+
+    def view(request: HttpRequest) -> HttpResponse:
+        if not model_admin.has_view_permission(request):
+            raise PermissionDenied
+        return _answer(model_admin, request)
+
+    return [path("way-out/", model_admin.admin_site.admin_view(view), name="leads_way_out")]
+
+
+def _answer(model_admin: Any, request: HttpRequest) -> HttpResponse:
+    """Show the page; or hold or resume delivery, for a reason."""
+    if request.method != "POST":
+        return _page(model_admin, request, ReasonForm())
+    if not may_act(request):
+        raise PermissionDenied
+    form = ReasonForm(request.POST)
+    if not form.is_valid():
+        return _page(model_admin, request, form)
+    _switch(request, form.cleaned_data["reason"])
+    return redirect("admin:leads_way_out")
+
+
+def _switch(request: HttpRequest, reason: str) -> None:
+    """Do what the button said, not the opposite of how things stand by now: somebody else may have been faster."""
+    how: dict[str, Any] = {"actor": request.user.get_username(), "reason": reason, "at": timezone.now()}
+    if request.POST.get("switch") == "resume":
+        if holding.resume(**how):
+            messages.success(request, _("Delivery goes on. What waited goes out by itself."))
+        else:
+            messages.info(request, _("Delivery was not held. Nothing was changed."))
+    elif holding.hold(**how):
+        messages.success(request, _("Delivery is held: nothing is sent until somebody resumes it."))
+    else:
+        messages.info(request, _("Delivery is held already. Nothing was changed."))
+
+
+def _page(model_admin: Any, request: HttpRequest, form: ReasonForm) -> TemplateResponse:
+    now, way_out = timezone.now(), DeliveryGate.objects.current()
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "opts": model_admin.opts,
+        "title": _("Way out"),
+        "badge": _badge(way_out),
+        "sentence": sentence(way_out, at=now),
+        "facts": _facts(way_out, at=now),
+        "events": [_event(event, request, now) for event in _events()],
+        "is_held": way_out.held_at is not None,
+        "may_act": may_act(request),
+        "form": form,
+    }
+    return TemplateResponse(request, "stats/admin/way_out.html", context)
+
+
+def _badge(way_out: DeliveryGate) -> str:
+    if way_out.held_at is not None:
+        return presentation.badge(_("held"), "failed")
+    if way_out.opened_at is not None:
+        return presentation.badge(_("customer down"), "permanently_failed")
+    return presentation.badge(_("open"), "delivered")
+
+
+def sentence(way_out: DeliveryGate, *, at: datetime) -> str:
+    """Return whether leads go out, and otherwise why not and how many wait."""
+    why = gate.obstacle(way_out, at=at, show_time=presentation.exact)
+    if why is None:
+        return _("Leads go out to the customer.")
+    number = gate.waiting(at)
+    waiting = ngettext("{number} lead waits.", "{number} leads wait.", number)
+    return f"{why} {waiting.format(number=number_format(number, force_grouping=True))}"
+
+
+def _facts(way_out: DeliveryGate, *, at: datetime) -> list[tuple[str, str]]:
+    """Return what was set and how things stand, each with its name."""
+    policy, most = circuit_policy(), limits()
+    taken_for_down = _("after {failures} failures in a row, of {leads} leads or more").format(
+        failures=policy.failures, leads=policy.leads
+    )
+    return [
+        (_("Failures since the customer's last answer"), number_format(way_out.failures, force_grouping=True)),
+        (_("The customer is taken for down"), taken_for_down if policy.failures else _("never")),
+        (_("Next try whether it is back"), presentation.moment(way_out.probe_at, now=at)),
+        (_("Shortest time between two requests"), span(most.interval) if most.interval else _("no limit")),
+        (_("Requests at a time"), str(most.concurrency) if most.concurrency else _("no limit")),
+    ]
+
+
+def _events() -> list[LeadEvent]:
+    return list(LeadEvent.objects.filter(lead=None, kind__in=KINDS).order_by("-pk")[:_LATEST])
+
+
+def _event(event: LeadEvent, request: HttpRequest, now: datetime) -> dict[str, str]:
+    return {
+        "at": presentation.moment(event.at, now=now),
+        "what": trail.what_happened(event),
+        "who": event.actor,
+        "detail": presentation.visible(trail.detail_in_words(event, Cover(is_on=not sees_personal_data(request.user)))),
+    }

@@ -1,0 +1,132 @@
+"""The page of the way out: what it says, who may hold and resume delivery, and what that leaves in the trail."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.test import Client
+from django.utils import timezone
+
+from delivery import holding
+from delivery.models import DeliveryGate
+from leads.models import EventKind, LeadEvent
+from tests import make
+
+pytestmark = pytest.mark.django_db
+
+PAGE = "/admin/leads/inboundlead/way-out/"
+
+
+def signed_in(role: str) -> Client:
+    user = User.objects.create_user(role.lower(), is_staff=True)
+    user.groups.add(Group.objects.get(name=role))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def press(client: Client, switch: str, reason: str = "their maintenance") -> Any:
+    return client.post(PAGE, {"switch": switch, "reason": reason}, follow=True)
+
+
+def happenings() -> list[tuple[str, str, Any]]:
+    return list(LeadEvent.objects.filter(lead=None).order_by("pk").values_list("kind", "actor", "detail__reason"))
+
+
+def test_delivery_is_held_and_resumed_for_a_reason() -> None:
+    client = signed_in("Operator")
+    make.lead(status="READY")
+
+    assert "Delivery is held: nothing is sent" in press(client, "hold").text
+    page = client.get(PAGE).text
+    assert "by operator: their maintenance. 1 lead waits." in page
+    assert DeliveryGate.objects.get().held_by == "operator"
+
+    assert "Delivery goes on." in press(client, "resume", "done").text
+    assert "Leads go out to the customer." in client.get(PAGE).text
+    assert happenings() == [
+        (EventKind.DELIVERY_HELD, "operator", "their maintenance"),
+        (EventKind.DELIVERY_RESUMED, "operator", "done"),
+    ]
+
+
+@pytest.mark.parametrize(("switch", "says"), [("hold", "held already"), ("resume", "was not held")])
+def test_a_page_that_is_out_of_date_changes_nothing(switch: str, says: str) -> None:
+    if switch == "hold":
+        holding.hold(actor="bob", reason="before", at=timezone.now())
+    before = happenings()
+
+    assert says in press(signed_in("Operator"), switch).text
+
+    assert happenings() == before
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 501])
+def test_without_a_reason_nothing_happens(reason: str) -> None:
+    answer = press(signed_in("Operator"), "hold", reason)
+
+    assert 'role="alert"' in answer.text
+    assert happenings() == []
+
+
+@pytest.mark.parametrize("role", ["Support", "Auditor"])
+def test_others_see_how_it_stands_and_have_no_switch(role: str) -> None:
+    client = signed_in(role)
+
+    assert "Hold delivery" not in client.get(PAGE).text
+    assert client.post(PAGE, {"switch": "hold", "reason": "no"}).status_code == 403
+    assert happenings() == []
+
+
+def test_who_may_see_no_leads_sees_nothing() -> None:
+    User.objects.create_user("nobody", is_staff=True)
+    client = Client()
+    client.force_login(User.objects.get())
+
+    assert client.get(PAGE).status_code == 403
+    assert Client().get(PAGE).status_code == 302
+
+
+def test_a_customer_that_is_down_is_told_with_its_next_probe() -> None:
+    now = timezone.now()
+    DeliveryGate.objects.create(
+        pk=1, failures=12, opened_at=now - timedelta(minutes=5), probe_at=now + timedelta(minutes=2)
+    )
+    LeadEvent.objects.create(kind=EventKind.CIRCUIT_OPENED, actor="worker", at=now, detail={"failures": 10})
+
+    page = signed_in("Support").get(PAGE).text
+
+    assert "The customer is down since" in page
+    assert "0 leads wait." in page
+    assert "Customer taken for down" in page
+    assert "failures in a row: 10" in page
+
+
+def test_a_leads_page_says_what_keeps_it() -> None:
+    lead = make.lead(status="READY")
+    holding.hold(actor="bob", reason="their maintenance", at=timezone.now())
+
+    assert "by bob: their maintenance." in signed_in("Support").get(f"/admin/leads/inboundlead/{lead.pk}/change/").text
+
+
+def test_a_lead_can_be_found_by_its_source(settings: Any) -> None:
+    settings.SHARED_SECRETS, settings.SHARED_SECRET_NAMES = ["a", "b"], ["portal-a", "portal-b"]
+    mine, other = make.lead(source="portal-a"), make.lead(source="portal-b")
+    client = signed_in("Support")
+
+    page = client.get("/admin/leads/inboundlead/?source=portal-a").text
+
+    assert f"/{mine.pk}/change/" in page
+    assert f"/{other.pk}/change/" not in page
+    assert "portal-a" in client.get(f"/admin/leads/inboundlead/{mine.pk}/change/").text
+
+
+def test_an_erased_lead_says_so_and_offers_nothing_to_send() -> None:
+    lead = make.lead(status="PERMANENTLY_FAILED", erased_at=timezone.now(), raw_payload={}, customer_payload=None)
+
+    page = signed_in("Operator").get(f"/admin/leads/inboundlead/{lead.pk}/change/").text
+
+    assert "The person was erased" in page
+    assert "As commands for a terminal" not in page
+    assert "order/redeliver/" not in page
