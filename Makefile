@@ -51,6 +51,9 @@ lint: $(VENV)/everything ## check style, types, the direction of imports, Django
 	@$(APART) python manage.py check --deploy --fail-level WARNING
 	@echo "== migrations are complete"
 	@$(APART) python manage.py makemigrations --check --dry-run
+	@echo "== migrations are safe on a live database"
+	@$(BIN)/python -m tests.install_servers > /dev/null
+	@$(BIN)/python -m tests.migration_safety
 
 messages: $(VENV)/everything ## collect the texts of the admin into the German catalogue, and compile it
 	@$(APART) python manage.py makemessages --locale=de --no-location --no-wrap --ignore='.venv/*' --ignore='tests/*'

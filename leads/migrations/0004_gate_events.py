@@ -1,6 +1,7 @@
 from django.db import migrations, models
 
 from leads import append_only
+from leads.live_migrations import AddCheck
 
 KINDS = [
     ("received", "Received"),
@@ -35,7 +36,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name="leadevent", name="kind", field=models.CharField(choices=KINDS, max_length=32)
         ),
-        migrations.AddConstraint(
+        AddCheck(
             model_name="leadevent",
             constraint=models.CheckConstraint(
                 condition=models.Q(("kind__in", [kind for kind, _ in KINDS])), name="check_event_kind"

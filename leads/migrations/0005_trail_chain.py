@@ -3,6 +3,7 @@
 from django.db import migrations, models
 
 from leads import append_only
+from leads.live_migrations import AddCheck
 
 _events_go_with_their_lead = append_only.delete_with_lead("lead_event", fk="lead_event_lead_id_fkey")
 
@@ -98,7 +99,7 @@ class Migration(migrations.Migration):
                 max_length=32,
             ),
         ),
-        migrations.AddConstraint(
+        AddCheck(
             model_name="leadevent",
             constraint=models.CheckConstraint(
                 condition=models.Q(

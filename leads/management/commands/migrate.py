@@ -1,0 +1,34 @@
+import time
+from typing import Any
+
+from django.core.management.commands import migrate
+from django.db import OperationalError, connections
+from psycopg.errors import LockNotAvailable
+
+#: A migration that waits for its lock makes everybody wait who comes after it, senders first; so it does not wait
+#: longer than they do.
+PATIENCE_MS = 300
+
+TRIES = 30
+PAUSE_S = 1.0
+
+
+class Command(migrate.Command):
+    """Django's own, which on PostgreSQL gives way: a table that is busy is tried again a second later."""
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        connection = connections[options["database"]]
+        if connection.vendor != "postgresql":
+            super().handle(*args, **options)
+            return
+        for tries_left in reversed(range(TRIES)):
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET lock_timeout = {PATIENCE_MS}")
+            try:
+                super().handle(*args, **options)
+                return
+            except OperationalError as error:
+                if not tries_left or not isinstance(error.__cause__, LockNotAvailable):
+                    raise
+            self.stdout.write(self.style.WARNING("\nA table is busy; trying again in a moment."))
+            time.sleep(PAUSE_S)

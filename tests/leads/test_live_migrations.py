@@ -1,0 +1,71 @@
+"""Migrations on a database that is in use: they give way to others, and a linter finds those that would not."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from django.core.management import call_command
+from django.db import OperationalError, connection
+
+from leads.management.commands import migrate
+from tests import migration_safety
+from tests.servers import PostgresServer
+
+BEFORE_THE_SOURCE = ("leads", "0006")
+
+
+@pytest.fixture
+def busy(transactional_db: None, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Somebody who reads leads in a transaction that they do not end."""
+    monkeypatch.setattr(migrate, "TRIES", 3)
+    monkeypatch.setattr(migrate, "PAUSE_S", 0.01)
+    monkeypatch.setattr(migrate, "PATIENCE_MS", 50)
+    call_command("migrate", *BEFORE_THE_SOURCE, verbosity=0)
+    with psycopg.connect(postgres.url_of(connection.settings_dict["NAME"])) as other:
+        other.execute("SELECT count(*) FROM inbound_lead")
+        yield other
+        other.rollback()
+    call_command("migrate", verbosity=0)
+    with connection.cursor() as cursor:
+        cursor.execute("RESET lock_timeout")
+
+
+@pytest.mark.needs_postgres
+def test_a_migration_does_not_queue_up_before_senders(busy: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(OperationalError, match="lock timeout"):
+        call_command("migrate", verbosity=0)
+
+    assert capsys.readouterr().out.count("A table is busy; trying again") == 2
+
+
+@pytest.mark.needs_postgres
+def test_it_goes_on_when_the_table_is_free(busy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leads.management.commands.migrate.time.sleep", lambda _: busy.rollback())
+
+    call_command("migrate", verbosity=0)
+
+    assert "source" in {
+        column.name for column in connection.introspection.get_table_description(connection.cursor(), "inbound_lead")
+    }
+
+
+@pytest.mark.parametrize(
+    ("sql", "finds"),
+    [
+        ("ALTER TABLE lead_event ADD CONSTRAINT c CHECK (kind <> '');", "constraint-missing-not-valid"),
+        ("CREATE INDEX i ON inbound_lead (source);", "require-concurrent-index-creation"),
+        ("ALTER TABLE inbound_lead ADD COLUMN x integer NOT NULL;", "adding-required-field"),
+        ("ALTER TABLE inbound_lead ADD COLUMN x integer;", None),
+    ],
+)
+def test_the_linter_finds_what_would_keep_senders_waiting(
+    sql: str, finds: str | None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "leads.0099.sql").write_text(f"BEGIN;\n{sql}\nCOMMIT;\n")
+
+    assert (migration_safety.lint(tmp_path) != 0) == (finds is not None)
+
+    if finds:
+        assert finds in capfd.readouterr().out
