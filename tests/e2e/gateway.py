@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 
 from tests.environment import ROOT, of_a_process
 from tests.processes import Process, free_port, scratch_directory, wait_until
-from tests.servers import PostgresServer, RedisServer
+from tests.servers import PostgresServer, RedisServer, postgres_binary
 
 Row = dict[str, Any]
 
@@ -36,6 +36,7 @@ _DEFAULTS = {
 }
 
 _TEMPLATE = "migrated"
+_OWNER = "lead_owner"
 _numbers = itertools.count(1)
 
 
@@ -68,6 +69,7 @@ class Gateway:
         self.directory = scratch_directory("gateway")
         self.processes: dict[str, list[Process]] = {}
         self._postgres = postgres
+        self._backup: Path | None = None
         self._database = f"gateway_{next(_numbers)}"
         self.env = of_a_process(
             **_DEFAULTS
@@ -85,6 +87,13 @@ class Gateway:
     @property
     def _sqlite_file(self) -> Path:
         return self.directory / "lead_gateway.sqlite3"
+
+    def on(self, backup: Path) -> Self:
+        """Start on what `back_up` has written, as an owner of the database who is nothing more."""
+        self._backup = backup
+        if self._postgres is not None:
+            self.env["DB_USER"] = _OWNER
+        return self
 
     # --- processes ---
 
@@ -253,8 +262,30 @@ class Gateway:
         except TimeoutError:
             raise AssertionError(f"not {status} within {timeout} s: {self.rows(others)}") from None
 
-    def _make_database(self) -> None:
+    def back_up(self, to: Path) -> Path:
+        """Write the database into a file, as docs/operations.md says, while everything runs."""
         if self._postgres is None:
+            with closing(sqlite3.connect(self._sqlite_file, timeout=20)) as sqlite:
+                sqlite.execute("VACUUM INTO ?", [str(to)])
+        else:
+            url = self._postgres.url_of(self._database)
+            subprocess.run([postgres_binary("pg_dump"), "-Fc", "-f", to, url], check=True)
+        return to
+
+    def _restore(self, backup: Path) -> None:
+        if self._postgres is None:
+            shutil.copy(backup, self._sqlite_file)
+            return
+        self._postgres.execute(f"DROP ROLE IF EXISTS {_OWNER}")
+        self._postgres.execute(f"CREATE ROLE {_OWNER} LOGIN NOSUPERUSER")
+        self._postgres.execute(f'CREATE DATABASE "{self._database}" OWNER {_OWNER}')
+        into = ["--no-owner", f"--role={_OWNER}", "--exit-on-error", "-d", self._postgres.url_of(self._database)]
+        subprocess.run([postgres_binary("pg_restore"), *into, backup], check=True)
+
+    def _make_database(self) -> None:
+        if self._backup is not None:
+            self._restore(self._backup)
+        elif self._postgres is None:
             shutil.copy(_migrated_sqlite(), self._sqlite_file)
         else:
             _migrate_template(self._postgres)

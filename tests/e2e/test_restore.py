@@ -1,0 +1,81 @@
+"""The restore drill: a backup of a gateway at work is restored into an empty server, and work goes on from there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from delivery.demo_customer import DemoCustomer
+from tests.e2e.gateway import Gateway
+from tests.make import payload
+from tests.processes import wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
+
+
+@pytest.fixture
+def customer() -> Iterator[DemoCustomer]:
+    """A customer of the test's own, with an empty ledger, who survives the gateway."""
+    with DemoCustomer() as customer:
+        yield customer
+
+
+@pytest.fixture(params=["PostgreSQL and Redis", pytest.param("embedded", marks=pytest.mark.embedded)])
+def servers(request: pytest.FixtureRequest) -> dict[str, Any]:
+    if request.param == "embedded":
+        return {}
+    request.getfixturevalue("redis").flush()
+    return {name: request.getfixturevalue(name) for name in ("postgres", "redis")} | {"redis_database": 3}
+
+
+def keys(customer: DemoCustomer) -> list[str]:
+    return [request["idempotency_key"] for request in customer.requests]
+
+
+def test_a_backup_of_a_gateway_at_work_goes_on_where_it_was(
+    customer: DemoCustomer, servers: dict[str, Any], tmp_path: Path
+) -> None:
+    with Gateway(customer_url=customer.url, CUSTOMER_API_TIMEOUT="3s", **servers) as before:
+        delivered, rejected = before.accept(payload()), before.accept(payload(zipcode="12345"))
+        before.wait_for("DELIVERED", delivered)
+        before.wait_for("REJECTED", rejected)
+        customer.set_mode("status=503")
+        waiting = before.accept(payload())
+        before.wait_for("FAILED", waiting)
+        customer.set_mode("hang=1")
+        under_way = before.accept(payload())
+        wait_until(lambda: before.attempts(under_way), 15, "an attempt to be under way")
+
+        backup = before.back_up(tmp_path / "backup")
+
+        rows = {lead["id"]: lead for lead in before.leads()}
+        too_late = payload()
+        before.accept(too_late)
+        before.kill("worker")
+
+    customer.set_mode("")
+    with Gateway(customer_url=customer.url, **servers).on(backup) as after:
+        after.manage("migrate", "--check")
+        after.manage("verify_trail")
+        assert after.lead(delivered) == rows[delivered]
+        assert after.lead(rejected) == rows[rejected]
+
+        # What was open goes out, and what was under way is recognised by the customer.
+        after.wait_for_all("DELIVERED", [waiting, under_way], timeout=60)
+        first, *others = after.attempts(under_way)
+        assert (first["finished_at"], first["response_status"]) == (None, None)
+        assert [attempt["success"] for attempt in others][-1]
+        assert keys(customer).count(rows[under_way]["idempotency_key"]) >= 2
+        assert keys(customer).count(rows[delivered]["idempotency_key"]) == 1
+        assert rows[rejected]["idempotency_key"] not in keys(customer)
+
+        # What came after the backup is known to its sender alone, and is taken like any other.
+        answer = after.post(too_late).json()
+        assert "duplicate" not in answer
+        after.wait_for("DELIVERED", answer["lead_id"])
+
+        # The trail is kept as before.
+        with pytest.raises(Exception, match="append-only"):
+            after.execute("DELETE FROM lead_event")
+        after.manage("verify_trail")
