@@ -102,7 +102,7 @@ def _page(look: Look) -> dict[str, Any]:
         "lead": lead,
         "badge": presentation.status_badge(lead.status),
         "sentence": presentation.visible(look.cover.text(sentence)),
-        "erased_at": presentation.moment(lead.erased_at, now=look.now) if lead.erased_at else None,
+        "erased_at": presentation.exact(lead.erased_at) if lead.erased_at else None,
         "facts": _facts(lead, look.now),
         "actions": _actions(look),
         "is_masked": look.cover.is_on,
