@@ -1,0 +1,1 @@
+"""Watches the pipeline: figures in, incidents and alerts out."""
