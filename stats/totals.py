@@ -12,6 +12,7 @@ from typing import Any
 from django.db.models import Case, Count, QuerySet, When
 from django.db.models.fields.json import KeyTextTransform
 
+from delivery.retry import Verdict, verdict
 from leads.models import OPEN_STATUSES, EventKind, InboundLead, LeadEvent, LeadStatus
 from leads.rules import RejectionReason
 from stats.models import Tally
@@ -40,11 +41,13 @@ _COUNTED = (
 
 _REASONS = frozenset(RejectionReason)
 
+_OUTCOMES = {Verdict.DELIVERED: "delivered", Verdict.RETRY: "failed", Verdict.PERMANENT: "refused"}
+
 
 def read(tally: Tally) -> Totals:
     """Return the number of every series that is not 0. No series ever goes down."""
     totals = Counter(tally.counted)
-    totals.update(_count(LeadEvent.objects.filter(pk__gt=tally.until)))
+    totals.update(count(LeadEvent.objects.filter(pk__gt=tally.until)))
     return totals
 
 
@@ -63,7 +66,7 @@ def fold(*, at: datetime) -> None:
         return
     until = min(tally.newest, tally.until + BATCH)
     counted = Counter(tally.counted)
-    counted.update(_count(LeadEvent.objects.filter(pk__gt=tally.until, pk__lte=until)))
+    counted.update(count(LeadEvent.objects.filter(pk__gt=tally.until, pk__lte=until)))
     columns: dict[str, Any] = {"until": until, "counted": counted}
     if until == tally.newest:
         columns |= {"newest": _newest_event(), "looked_at": at}
@@ -83,7 +86,13 @@ def _newest_event() -> int:
 # --- counting --------------------------------------------------------------------------------------------------------
 
 
-def _count(events: QuerySet[LeadEvent]) -> Totals:
+def outcome(code: str) -> str:
+    """Name what became of an attempt with such an answer, an HTTP status or `none`."""
+    return _OUTCOMES[verdict(int(code) if code != "none" else None)]
+
+
+def count(events: QuerySet[LeadEvent]) -> Totals:
+    """Return the number of every series in these events that is not 0."""
     totals = _by_kind(events)
     totals.update(_delivery_times(events))
     return totals

@@ -137,15 +137,15 @@ def test_who_was_slower_does_not_turn_the_row_back(monkeypatch):
     make.event()
     fold(1)
     make.event()
-    count = totals._count
+    count = totals.count
 
     def count_while_another_is_faster(events):
-        monkeypatch.setattr(totals, "_count", count)
+        monkeypatch.setattr(totals, "count", count)
         counted = count(events)
         fold(2)
         return counted
 
-    monkeypatch.setattr(totals, "_count", count_while_another_is_faster)
+    monkeypatch.setattr(totals, "count", count_while_another_is_faster)
     fold(1)
 
     assert Tally.objects.get().counted["received"] == 2

@@ -44,6 +44,7 @@ def lead() -> InboundLead:
 
 def test_the_migration_makes_the_groups_with_their_permissions() -> None:
     view = {"view_inboundlead", "view_leadevent", "view_deliveryattempt", "view_batchorder"}
+    view |= {"view_incident", "view_hourlystatistics"}
     found = {group.name: {p.codename for p in group.permissions.all()} for group in Group.objects.all()}
 
     assert found == {

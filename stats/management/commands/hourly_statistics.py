@@ -1,0 +1,42 @@
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.utils import timezone
+
+from stats import hourly, terminal
+from stats.models import HourlyStatistics
+
+_HEAD = ("hour (UTC)", "accepted", "duplicates", "rejected", "delivered", "failed", "given up", "p50", "p95", "source")
+
+
+class Command(BaseCommand):
+    help = "Show what happened hour by hour, the latest first, also to leads that retention has deleted since."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--hours",
+            type=int,
+            default=24,
+            choices=range(1, 10_001),
+            metavar="N",
+            help="how many, up to the last one counted",
+        )
+        parser.add_argument("--json", action="store_true", help="print a JSON list, with reasons and outcomes")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        hourly.count_hours(at=timezone.now())
+        rows = list(hourly.recent(hours=options["hours"]))
+        if options["json"]:
+            self.stdout.write(json.dumps([hourly.shown(row) for row in rows]))
+        elif rows:
+            lines = [_HEAD, *map(_line, rows)]
+            self.stdout.write(terminal.table(lines, columns=terminal.width(), right=range(1, len(_HEAD) - 1)))
+        else:
+            self.stdout.write("Nothing happened in these hours, or none is over yet.")
+
+
+def _line(row: HourlyStatistics) -> tuple[str, ...]:
+    numbers = (row.accepted, row.duplicates, sum(row.rejected.values()), row.delivered, row.failed)
+    times = ("-" if seconds is None else f"{seconds:.1f} s" for seconds in (row.p50_s, row.p95_s))
+    return (f"{row.hour:%Y-%m-%d %H:%M}", *map(str, (*numbers, row.permanently_failed)), *times, row.source or "-")
