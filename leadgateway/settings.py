@@ -201,6 +201,36 @@ if ADMIN_TIME_ZONE not in available_timezones():
 #: By the status that a lead ended in; one that is not named is kept for ever.
 RETENTION_DAYS = env.days("RETENTION_DAYS", ("delivered", "rejected", "failed", "permanently_failed"))
 
+# --- who is told when something is wrong -----------------------------------------------------------------------------
+
+WATCH_INTERVAL = env.duration("WATCH_INTERVAL", "1m", low=timedelta(milliseconds=100))
+ALERT_EMAIL = env.words("ALERT_EMAIL")
+ALERT_EMAIL_FROM = env.text("ALERT_EMAIL_FROM", "lead-gateway@localhost")
+ALERT_WEBHOOK_URL = env.text("ALERT_WEBHOOK_URL")
+EMAIL_URL = env.text("EMAIL_URL")
+
+
+def _mail_server() -> dict[str, Any]:
+    """Read EMAIL_URL into Django's own settings; what is not said has Django's default."""
+    try:
+        parsed: dict[str, Any] = dict(environ.Env.email_url_config(EMAIL_URL)) if EMAIL_URL else {}
+    except Exception:  # noqa: BLE001 (whatever the library stumbles over, the URL is wrong)
+        parsed = {}
+    if EMAIL_URL and not (parsed.get("EMAIL_HOST") and EMAIL_URL.startswith("smtp")):
+        env.problem("EMAIL_URL", "not understood; expected smtp://user:password@host:587, smtp+tls:// or smtp+ssl://")
+    return {name: value for name, value in parsed.items() if value is not None}
+
+
+vars().update(_mail_server())
+EMAIL_TIMEOUT = 10
+
+if ALERT_EMAIL and not EMAIL_URL:
+    env.problem("ALERT_EMAIL", "set, but EMAIL_URL is not: nobody would get a mail")
+if any("@" not in address for address in [*ALERT_EMAIL, ALERT_EMAIL_FROM]):
+    env.problem("ALERT_EMAIL", "or ALERT_EMAIL_FROM is no e-mail address; several are separated by commas")
+if ALERT_WEBHOOK_URL and not ALERT_WEBHOOK_URL.startswith(("http://", "https://")):
+    env.problem("ALERT_WEBHOOK_URL", "not understood; expected https://...")
+
 # --- logs ----------------------------------------------------------------------------------------------------------
 
 LOG_LEVEL = env.choice("LOG_LEVEL", "info", ("debug", "info", "warn", "error"))
@@ -412,6 +442,15 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": WORKER_POLL_INTERVAL,
         "options": {"expires": max(WORKER_POLL_INTERVAL.total_seconds(), 5)},
     },
+    # What nobody took in time has a successor; see stats/watch/watchman.py for when no worker lives.
+    "check_pipeline": {
+        "task": "check_pipeline",
+        "schedule": WATCH_INTERVAL,
+        "options": {"expires": max(WATCH_INTERVAL.total_seconds(), 1)},
+    },
+    # More often than hours end, so that missed ones are soon there.
+    "count_hours": {"task": "count_hours", "schedule": timedelta(minutes=10), "options": {"expires": 600}},
+    "clear_sessions": {"task": "clear_sessions", "schedule": timedelta(days=1), "options": {"expires": 3600}},
     "apply_retention": {
         "task": "apply_retention",
         "schedule": timedelta(hours=1),

@@ -31,6 +31,7 @@ BAD_VALUES = {
     "CUSTOMER_API_TIMEOUT": ("0s", "at least"),
     "CUSTOMER_API_RATE_LIMIT": ("20", "20/s or 90/m"),
     "CUSTOMER_API_MAX_CONCURRENCY": ("-1", "from 0 to 10000"),
+    "WATCH_INTERVAL": ("1ms", "at least 0.1s"),
     "CIRCUIT_FAILURES": ("many", "from 0 to 10000"),
     "CIRCUIT_LEADS": ("0", "from 1 to 100"),
     "WORKER_CONCURRENCY": ("0", "from 1 to 500"),
@@ -70,6 +71,11 @@ def test_bad_values_stop_the_start_all_of_them_by_name(tmp_path):
         ({"SHARED_SECRET": "a", "SHARED_SECRET_NAMES": "x" * 101}, "SHARED_SECRET_NAMES: a name is longer"),
         ({"CIRCUIT_BACKOFF_BASE": "10m"}, "CIRCUIT_BACKOFF_MAX: shorter than CIRCUIT_BACKOFF_BASE"),
         ({"SECRET_KEY": "short"}, "SECRET_KEY: too short"),
+        ({"ALERT_EMAIL": "ops@example.com"}, "ALERT_EMAIL: set, but EMAIL_URL is not"),
+        ({"ALERT_EMAIL": "ops", "EMAIL_URL": "smtp://mail"}, "ALERT_EMAIL: or ALERT_EMAIL_FROM is no e-mail address"),
+        ({"EMAIL_URL": "mail.example.com"}, "EMAIL_URL: not understood"),
+        ({"EMAIL_URL": "filemail:///tmp"}, "EMAIL_URL: not understood"),
+        ({"ALERT_WEBHOOK_URL": "hooks.example.com/secret"}, "ALERT_WEBHOOK_URL: not understood"),
     ],
 )
 def test_settings_that_contradict_each_other_stop_the_start(tmp_path, env, message):
@@ -183,3 +189,12 @@ def test_the_example_file_has_every_variable_and_no_other():
     example = (ROOT / "config" / "env.example").read_text()
 
     assert names_in(example, r"^#? ?([A-Z_]+)=") == declared_names()
+
+
+def test_the_mail_server_is_read_from_its_url(tmp_path):
+    env = {"EMAIL_URL": "smtp+tls://user:p%40ss@mail.example.com:587", "ALERT_EMAIL": "a@example.com, b@example.com"}
+
+    found = [setting(f"EMAIL_{name}", tmp_path, **env) for name in ("PORT", "HOST_PASSWORD")]
+
+    assert found == ["587", "'p@ss'"]
+    assert setting("ALERT_EMAIL", tmp_path, **env) == "['a@example.com', 'b@example.com']"

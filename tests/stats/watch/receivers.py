@@ -1,0 +1,85 @@
+"""Who gets the alerts in tests: a real mail server and a real web server, which may refuse."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+from aiosmtpd.controller import Controller
+
+from tests.processes import free_port
+
+logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd writes every line that is spoken
+
+
+@dataclass
+class Mailbox:
+    """A mail server and what it got; with `refuses` it takes nothing."""
+
+    url: str
+    refuses: bool = False
+    mails: list[EmailMessage] = field(default_factory=list)
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 (aiosmtpd's name)
+        if self.refuses:
+            return "451 try again later"
+        mail = message_from_bytes(envelope.content, policy=policy.default)
+        assert isinstance(mail, EmailMessage)
+        self.mails.append(mail)
+        return "250 OK"
+
+
+@dataclass
+class Hook:
+    """A webhook and the JSON that it got; it answers `status`."""
+
+    url: str = ""
+    status: int = 200
+    posts: list[dict[str, Any]] = field(default_factory=list)
+
+
+@contextmanager
+def mailbox() -> Iterator[Mailbox]:
+    """Run a mail server."""
+    port = free_port()
+    box = Mailbox(f"smtp://127.0.0.1:{port}")
+    controller = Controller(box, hostname="127.0.0.1", port=port)
+    controller.start()
+    try:
+        yield box
+    finally:
+        controller.stop()
+
+
+@contextmanager
+def hook() -> Iterator[Hook]:
+    """Run a web server that takes JSON."""
+    found = Hook()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if found.status < 300:
+                found.posts.append(json.loads(body))
+            self.send_response(found.status)
+            self.send_header("Location", f"{found.url}elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    found.url = f"http://127.0.0.1:{server.server_port}/services/T0/secret-of-the-hook"
+    Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
+    try:
+        yield found
+    finally:
+        server.shutdown()
+        server.server_close()
