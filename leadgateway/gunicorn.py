@@ -78,11 +78,15 @@ def _lives(pid: int) -> bool:
 
 
 def post_worker_init(_worker: Any) -> None:
-    """Do before the first request what would make it a slow one: imports, connections to database and queue."""
+    """Do before the first request what would make it a slow one: imports, connections to database and queue.
+
+    And have this process watch, too: it may be the last that lives.
+    """
     from contextlib import suppress
 
     from django.db import connection
     from django.urls import resolve
+    from django.utils.module_loading import import_string
 
     from leadgateway import queue, tracing
 
@@ -93,6 +97,7 @@ def post_worker_init(_worker: Any) -> None:
     resolve("/webhooks/leads")
     with suppress(queue.QueueUnavailable):
         queue.depth()
+    import_string("stats.watch.watchman.start")()  # by name, as the wiring knows none of the rooms
 
 
 def _write_error(sock: socket.socket, status: int, reason: str, _message: str) -> None:

@@ -7,5 +7,6 @@ class StatsConfig(AppConfig):
     verbose_name = _("Statistics")
 
     def ready(self) -> None:
-        """Have workers and beat say that they live; the signals come in their processes only."""
+        """Have workers and beat say that they live, and watch; the signals come in their processes only."""
         from stats import heartbeat  # noqa: F401 (connects)
+        from stats.watch import watchman  # noqa: F401 (connects)
