@@ -1,6 +1,5 @@
 import json
 import sys
-import textwrap
 from dataclasses import asdict
 from typing import Any
 
@@ -8,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from delivery.doctor import customer, database, flow, installation
 from delivery.doctor.finding import Check, Finding, Verdict, examine
+from delivery.doctor.report import show, summary
 
 #: What is examined, in this order; the name is used when a check finds nothing because it breaks down or hangs.
 CHECKS: tuple[tuple[str, Check], ...] = (
@@ -29,9 +29,6 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("CUSTOMER_API_TOKEN", customer.token),
 )
 
-_WIDTH = 100
-_INDENT = " " * 26
-
 
 class Command(BaseCommand):
     help = "Examine everything the gateway needs, and say what to do about what is not right. Exit code 1 on a FAIL."
@@ -47,25 +44,10 @@ class Command(BaseCommand):
                 found = examine(subject, check)
                 findings += found
                 if not options["json"]:
-                    self._show(found)
+                    show(self, found)
         if options["json"]:
             self.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
         else:
-            self.stdout.write(_summary(findings))
+            self.stdout.write(summary(findings))
         if any(finding.verdict is Verdict.FAIL for finding in findings):
             sys.exit(1)
-
-    def _show(self, findings: list[Finding]) -> None:
-        for finding in findings:
-            self.stdout.write(_wrapped(f"{finding.verdict:<6}{finding.subject:<20}", finding.found))
-            if finding.advice:
-                self.stdout.write(_wrapped(_INDENT, f"-> {finding.advice}"))
-
-
-def _wrapped(head: str, text: str) -> str:
-    return textwrap.fill(text, _WIDTH, initial_indent=head, subsequent_indent=_INDENT, break_long_words=False)
-
-
-def _summary(findings: list[Finding]) -> str:
-    counts = {verdict: sum(finding.verdict is verdict for finding in findings) for verdict in Verdict}
-    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
