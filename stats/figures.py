@@ -22,7 +22,7 @@ from delivery.models import OUTCOME_UNKNOWN, DeliveryAttempt
 from leadgateway import queue
 from leads.models import NEEDS_ATTENTION, OPEN_STATUSES, InboundLead, LeadStatus
 from stats import heartbeat
-from stats.models import Heartbeat
+from stats.models import Heartbeat, Incident
 
 #: How many rejection reasons are told of: the lead's own column may hold anything that others write.
 TOP = 8
@@ -236,6 +236,8 @@ class State:
     #: Doorbells in the queue; None: it is away.
     queued: int | None
     has_leads: bool
+    #: Those that are not over, the oldest first.
+    incidents: list[Incident] = field(default_factory=list)
 
     @property
     def need_attention(self) -> int:
@@ -261,6 +263,7 @@ def _state(at: datetime) -> State:
         processes=heartbeat.known(at=at),
         queued=_queued(),
         has_leads=InboundLead.objects.exists(),
+        incidents=list(Incident.objects.filter(closed_at=None).order_by("pk")),
     )
 
 

@@ -1,7 +1,9 @@
 """What is wrong, or wants a look, in words that say what to do; made from how things stand."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
@@ -14,6 +16,11 @@ from delivery.retry import MAX_RETRY_AFTER, RetryPolicy
 from leads.moments import span
 from stats.figures import State
 from stats.models import Heartbeat
+from stats.watch.rules import Kind
+from stats.watch.wording import tell
+
+#: Which incidents the figures of the dashboard do not show by themselves.
+_ONLY_CHECKED = {Kind.DELIVERIES_FAIL, Kind.QUEUE_DEEP, Kind.SOURCE_SILENT, Kind.CUSTOMER_DOWN, Kind.DELIVERY_HELD}
 
 
 @dataclass(frozen=True)
@@ -29,8 +36,13 @@ class Alarm:
 
 def alarms(state: State) -> list[Alarm]:
     """Return what there is to say, the problems first; nothing when all is well."""
-    looks = (_queue, _workers, _beat, _late, _too_old, _silent_workers, _several_beats, _attention)
-    return [alarm for look in looks if (alarm := look(state))]
+    problems = (_queue, _workers, _beat, _late, _too_old)
+    others = (_silent_workers, _several_beats, _attention)
+    return [
+        *(alarm for look in problems if (alarm := look(state))),
+        *_incidents(state),
+        *(alarm for look in others if (alarm := look(state))),
+    ]
 
 
 def list_url(**filters: str) -> str:
@@ -42,61 +54,33 @@ def list_url(**filters: str) -> str:
 
 
 def _queue(state: State) -> Alarm | None:
-    if state.queued is not None:
-        return None
-    if settings.QUEUE_TYPE == "redis":
-        advice = _("See whether Redis runs at REDIS_URL. Leads are kept all the same, and delivered once it is back.")
-    else:
-        advice = _("See whether VAR_DIR can be read. Leads are kept all the same, and delivered once it can.")
-    return Alarm(_("The queue cannot be reached"), advice)
+    return _told(Kind.QUEUE_AWAY, state) if state.queued is None else None
 
 
 def _workers(state: State) -> Alarm | None:
-    if state.of_kind(Heartbeat.Kind.WORKER, alive=True):
-        return None
-    advice = _("Leads are taken, but not delivered. Start one: {command}, or the line “worker” of the Procfile.")
-    return Alarm(
-        _last_seen(state, Heartbeat.Kind.WORKER) or _("No worker is running"),
-        advice.format(command="docker-compose up -d worker"),
-    )
+    return _nobody(Heartbeat.Kind.WORKER, Kind.NO_WORKER, state)
 
 
 def _beat(state: State) -> Alarm | None:
-    if state.of_kind(Heartbeat.Kind.BEAT, alive=True):
-        return None
-    advice = _(
-        "What waits for its next attempt, and what the queue has lost, is not looked for. "
-        "Start it: {command}, or the line “beat” of the Procfile. If it runs, it cannot reach queue or database."
-    )
-    return Alarm(
-        _last_seen(state, Heartbeat.Kind.BEAT) or _("Beat is not running"),
-        advice.format(command="docker-compose up -d beat"),
-    )
+    return _nobody(Heartbeat.Kind.BEAT, Kind.NO_BEAT, state)
 
 
-def _last_seen(state: State, kind: Heartbeat.Kind) -> str | None:
-    silent = state.of_kind(kind, alive=False)
-    if not silent:
+def _nobody(process: Heartbeat.Kind, kind: Kind, state: State) -> Alarm | None:
+    if state.of_kind(process, alive=True):
         return None
-    since = span(state.at - max(each.seen_at for each in silent))
-    if kind == Heartbeat.Kind.BEAT:
-        return _("Beat has been silent for {span}").format(span=since)
-    return _("No worker is alive; the last one has been silent for {span}").format(span=since)
+    silent = state.of_kind(process, alive=False)
+    since = {"since": max(each.seen_at for each in silent).isoformat()} if silent else {}
+    return _told(kind, state, **since)
 
 
 def _late(state: State) -> Alarm | None:
-    late = state.under_way.late
-    if not late or state.under_way.late_since is None:
-        return None
-    what = ngettext(
-        "{number} lead is late: it has been due for {span}, and nobody works on it",
-        "{number} leads are late: the first has been due for {span}, and nobody works on it",
-        late,
-    )
-    return Alarm(
-        what.format(number=number_format(late, force_grouping=True), span=span(state.at - state.under_way.late_since)),
-        _("The workers cannot keep up, or stand still. Look at their logs; start more, or raise WORKER_CONCURRENCY."),
-    )
+    late, since = state.under_way.late, state.under_way.late_since
+    return _told(Kind.LEADS_STUCK, state, leads=late, since=since.isoformat()) if late and since else None
+
+
+def _told(kind: Kind, state: State, **facts: Any) -> Alarm:
+    told = tell(kind, facts, at=state.at)
+    return Alarm(told.what, told.advice)
 
 
 def _too_old(state: State) -> Alarm | None:
@@ -109,6 +93,19 @@ def _too_old(state: State) -> Alarm | None:
         url=reverse("admin:leads_inboundlead_change", args=[lead_id]),
         link=_("Lead {id}").format(id=lead_id),
     )
+
+
+def _incidents(state: State) -> Iterator[Alarm]:
+    """Return what only the check of the pipeline finds; everything else is told fresher above."""
+    for incident in state.incidents:
+        if (kind := Kind(incident.kind)) in _ONLY_CHECKED:
+            told = tell(kind, incident.detail, at=state.at, subject=incident.subject)
+            yield Alarm(
+                told.what,
+                told.advice,
+                url=reverse("admin:stats_incident_change", args=[incident.pk]),
+                link=_("Incident {id}").format(id=incident.pk),
+            )
 
 
 def _longest_way() -> timedelta:

@@ -134,6 +134,18 @@ GROUPS: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
         ),
     ),
     (
+        _("Monitoring"),
+        (
+            Entry(_("Incidents"), "warning", "stats_incident_changelist", "stats.view_incident"),
+            Entry(
+                _("Hourly statistics"),
+                "bar_chart",
+                "stats_hourlystatistics_changelist",
+                "stats.view_hourlystatistics",
+            ),
+        ),
+    ),
+    (
         _("Staff"),
         (
             Entry(_("Users"), "person", "auth_user_changelist", "auth.view_user"),

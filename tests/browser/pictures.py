@@ -48,6 +48,8 @@ def pages(gateway: Gateway) -> dict[str, str]:
         "attempts": "/admin/delivery/deliveryattempt/",
         "events": "/admin/leads/leadevent/",
         "event": f"/admin/leads/leadevent/{one('true', 'lead_event')}/change/",
+        "incidents": "/admin/stats/incident/",
+        "hours": "/admin/stats/hourlystatistics/",
         "users": "/admin/auth/user/",
     }
 
@@ -63,6 +65,7 @@ def sample_gateway(leads: int) -> Iterator[Gateway]:
     ):
         gateway.manage("shell", "-v0", "-c", _MAKE_STAFF.format(staff=json.dumps(STAFF), password=PASSWORD))
         gateway.manage("seed_leads", str(leads), "--yes")
+        gateway.manage("hourly_statistics")
         yield gateway
 
 

@@ -52,7 +52,7 @@ def counts(client: Client) -> dict[str, str]:
 
 FOR_ALL = ["Dashboard", "All leads", "Needs attention", "Waiting for retry", "Outcome unknown"]
 FOR_ALL += ["Received more than once", "All of today", "Delivered", "Rejected", "Orders", "Way out"]
-FOR_ALL += ["Attempts", "Events"]
+FOR_ALL += ["Attempts", "Events", "Incidents", "Hourly statistics"]
 
 
 def test_a_superuser_sees_everything(admin_client: Client) -> None:

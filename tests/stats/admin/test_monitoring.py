@@ -1,0 +1,129 @@
+"""Incidents and hourly statistics in the admin: seen by every role, changed by nobody."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.core.cache import cache
+from django.test import Client
+from django.utils import timezone
+
+from leads.moments import span
+from stats.models import Alert, Heartbeat, HourlyStatistics, Incident
+from tests.make import NOON
+from tests.stats.admin.test_german import text_of
+
+pytestmark = pytest.mark.django_db
+
+INCIDENTS, HOURS = "/admin/stats/incident/", "/admin/stats/hourlystatistics/"
+
+
+def client_of(role: str, language: str = "en") -> Client:
+    user = User.objects.create_user(role.lower(), is_staff=True)
+    user.groups.add(Group.objects.get(name=role))
+    client = Client(headers={"Accept-Language": language})
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def incident() -> Incident:
+    facts = {"since": "2026-01-21T09:00:00+00:00", "a_week_ago": 24}
+    return Incident.objects.create(
+        kind="source_silent", subject="portal-a", opened_at=NOON, last_seen_at=NOON, detail=facts
+    )
+
+
+@pytest.fixture
+def hour() -> HourlyStatistics:
+    return HourlyStatistics.objects.create(
+        hour=NOON,
+        source="portal-a",
+        accepted=1200,
+        rejected={"ZIP_NOT_66XXX": 7},
+        delivered=1100,
+        attempts={"delivered": 1100, "failed": 5},
+        p50_s=0.4,
+        p95_s=75,
+    )
+
+
+@pytest.mark.parametrize("role", ["Support", "Operator", "Auditor"])
+def test_every_role_sees_and_nobody_changes(role: str, incident: Incident, hour: HourlyStatistics) -> None:
+    client = client_of(role)
+    links = {item["link"] for group in client.get("/admin/").context["sidebar_navigation"] for item in group["items"]}
+    assert {INCIDENTS, HOURS} <= links
+
+    for url, row in ((INCIDENTS, incident), (HOURS, hour)):
+        assert client.get(url).status_code == 200
+        assert client.get(f"{url}{row.pk}/change/").status_code == 200
+        assert client.get(f"{url}add/").status_code == 403
+        assert client.post(f"{url}{row.pk}/change/", {}).status_code == 403
+        assert client.post(f"{url}{row.pk}/delete/", {"post": "yes"}).status_code == 403
+
+
+def test_an_incident_tells_what_is_wrong_and_who_was_told(incident: Incident) -> None:
+    Alert.objects.create(incident=incident, channel="email", is_over=False, sent_at=NOON)
+    Alert.objects.create(incident=incident, channel="webhook", is_over=False)
+    client = client_of("Operator")
+
+    assert "“portal-a” has sent no lead for 3 h" in text_of(client, INCIDENTS)
+    page = text_of(client, f"{INCIDENTS}{incident.pk}/change/")
+    assert "A week ago 24 came in this time." in page
+    assert "that it began, by e-mail: 21 Jan 2026 13:00:00 CET" in page
+    assert "that it began, by webhook: not sent yet" in page
+
+
+def test_incidents_are_filtered_and_found_by_source(incident: Incident) -> None:
+    Incident.objects.create(kind="no_beat", opened_at=NOON, last_seen_at=NOON, closed_at=NOON)
+    client = client_of("Operator")
+
+    def shown(query: str) -> list[str]:
+        return [each.kind for each in client.get(f"{INCIDENTS}?{query}").context["cl"].result_list]
+
+    assert shown("") == ["no_beat", "source_silent"]
+    assert shown("state=open") == ["source_silent"]
+    assert shown("kind=no_beat") == ["no_beat"]
+    assert shown("q=PORTAL") == ["source_silent"]
+
+
+def test_an_hour_is_shown_with_its_parts(hour: HourlyStatistics) -> None:
+    HourlyStatistics.objects.create(hour=NOON, accepted=1)
+    client = client_of("Support")
+
+    text = text_of(client, f"{HOURS}?source=portal-a")
+    assert "21 Jan 2026 13:00 portal-a 1,200 – 7 1,100 – – 1,105 0.4 s 1 min 15 s" in text
+    page = text_of(client, f"{HOURS}{hour.pk}/change/")
+    assert "Rejected 7 ZIP_NOT_66XXX" in page
+    assert "Attempts 1,100 delivered, 5 failed" in page
+    others = text_of(client, f"{HOURS}?source=-")
+    assert "21 Jan 2026 13:00 – 1 – – – – – – – –" in others
+    assert "1,200" not in others
+
+
+def test_both_are_told_in_german(incident: Incident, hour: HourlyStatistics) -> None:
+    client = client_of("Support", "de")
+
+    incidents = text_of(client, INCIDENTS)
+    assert "„portal-a“ hat seit 3 h keinen Lead geschickt" in incidents
+    assert "Störungen" in incidents
+    assert "Stundenzahlen" in text_of(client, HOURS)
+
+
+# --- the first page --------------------------------------------------------------------------------------------------
+
+
+def test_the_first_page_tells_of_what_only_the_check_finds(incident: Incident) -> None:
+    now = timezone.now()
+    Incident.objects.create(kind="no_worker", opened_at=NOON, last_seen_at=NOON)
+    for kind in ("worker", "beat"):
+        Heartbeat.objects.create(name=kind, kind=kind, started_at=now, seen_at=now)
+    cache.clear()
+    client = client_of("Operator")
+
+    alarms = client.get("/admin/").context["alarms"]
+
+    assert [alarm.what for alarm in alarms] == [
+        f"“portal-a” has sent no lead for {span(now - NOON + timedelta(hours=3))}"
+    ]
+    assert alarms[0].url == f"{INCIDENTS}{incident.pk}/change/"
