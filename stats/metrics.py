@@ -3,6 +3,7 @@
 No label holds what a sender or a person wrote: statuses, reasons, HTTP codes and the names of our processes.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -15,18 +16,16 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from delivery.models import DeliveryGate
-from delivery.retry import Verdict, verdict
 from leadgateway import __version__, database, queue
 from leadgateway import metrics as web_server
 from leadgateway.logging import get_logger
 from leads.models import NEEDS_ATTENTION, OPEN_STATUSES, EventKind, InboundLead, LeadStatus
 from leads.rules import RejectionReason
 from stats import totals
-from stats.models import Heartbeat
+from stats.models import Heartbeat, Incident, Watch
+from stats.watch.rules import Kind
 
 log = get_logger(__name__)
-
-_OUTCOMES = {Verdict.DELIVERED: "delivered", Verdict.RETRY: "failed", Verdict.PERMANENT: "refused"}
 
 #: Series that are there from the start: Prometheus sees no increase in one that begins at 1.
 _USUAL_CODES = ("200", "400", "401", "403", "404", "422", "429", "500", "502", "503", "504", "none")
@@ -99,7 +98,8 @@ def _stored(*, at: datetime, reach: timedelta, read: timedelta) -> list[Metric] 
             connection.ensure_connection()
         with database.deadline(read):
             tally = totals.kept()
-            return [*_counters(totals.read(tally)), *_leads(tally.closed, at=at), *_gate(), _heartbeats()]
+            rows = [*_counters(totals.read(tally)), *_leads(tally.closed, at=at)]
+            return [*rows, *_gate(), _heartbeats(), *_watch()]
     except database.AWAY as error:
         log.error("database_error", exc_info=error)
         return None
@@ -148,6 +148,19 @@ def _heartbeats() -> Metric:
     return seen
 
 
+def _watch() -> Iterator[Metric]:
+    open_now = Counter(Incident.objects.filter(closed_at=None).values_list("kind", flat=True))
+    incidents = GaugeMetricFamily(
+        "lead_gateway_incident_open", "Incidents that are not over, by what is wrong.", labels=["kind"]
+    )
+    for kind in Kind:
+        incidents.add_metric([kind], open_now[kind])
+    yield incidents
+    watch = Watch.objects.filter(pk=1).first()
+    if watch is not None and watch.checked_at is not None:
+        yield _gauge("watch_timestamp_seconds", "When the pipeline was last checked.", watch.checked_at.timestamp())
+
+
 # --- counters --------------------------------------------------------------------------------------------------------
 
 
@@ -184,8 +197,7 @@ def _attempts(counted: totals.Totals) -> CounterMetricFamily:
     )
     seen = {name.partition("|")[2] for name in counted if name.startswith("attempts|")}
     for code in sorted(seen.union(_USUAL_CODES)):
-        outcome = _OUTCOMES[verdict(int(code) if code != "none" else None)]
-        family.add_metric([outcome, code], counted[f"attempts|{code}"])
+        family.add_metric([totals.outcome(code), code], counted[f"attempts|{code}"])
     return family
 
 

@@ -24,7 +24,7 @@ SECRET = "the-senders-secret"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 #: What moves by itself.
-CLOCKS = re.compile(r"lead_gateway_(oldest_.*_seconds|heartbeat_timestamp_seconds)")
+CLOCKS = re.compile(r"lead_gateway_(oldest_.*_seconds|(heartbeat|watch)_timestamp_seconds)")
 
 
 @pytest.fixture(scope="module")
