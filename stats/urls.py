@@ -1,6 +1,6 @@
 from django.urls import re_path
 
-from stats.views import Counts, Health, History, Metrics, Ready, Recent
+from stats.views import Contract, Counts, Health, History, Metrics, Ready, Recent
 
 # With and without the slash: nobody is redirected.
 urlpatterns = [
@@ -10,4 +10,5 @@ urlpatterns = [
     re_path(r"^metrics/?\Z", Metrics.as_view(), name="metrics"),
     re_path(r"^health/?\Z", Health.as_view(), name="health"),
     re_path(r"^health/ready/?\Z", Ready.as_view(), name="health-ready"),
+    re_path(r"^openapi\.yaml/?\Z", Contract.as_view(), name="openapi"),
 ]

@@ -2,9 +2,11 @@
 
 import json
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import structlog
+from django.conf import settings
 from django.db import connection
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
@@ -126,6 +128,20 @@ class Ready(APIView):
         status = readiness.status(checks)
         body = {"status": status, "checks": {name: check.shown(detailed=detailed) for name, check in checks.items()}}
         return _json(body, status=503 if status == "not ready" else 200)
+
+
+class Contract(APIView):
+    """GET /openapi.yaml: the HTTP interface in OpenAPI, open to all: there is no more in it than in the README."""
+
+    http_method_names = ["get", "head"]
+
+    def get(self, request: Request) -> HttpResponse:
+        return HttpResponse(_contract(), content_type="application/yaml")
+
+
+@cache
+def _contract() -> bytes:
+    return (settings.BASE_DIR / "config" / "openapi.yaml").read_bytes()
 
 
 def _may_see_reasons(request: HttpRequest, *, database_is_there: bool) -> bool:
