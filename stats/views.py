@@ -1,6 +1,7 @@
 """The statistics and the health of the gateway, over HTTP."""
 
 import json
+import re
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -31,6 +32,9 @@ READ_DEADLINE = timedelta(seconds=5)
 
 #: Longer than any id, and shorter than what `int` refuses to read.
 _LONGEST_ID = 1000
+
+#: A version in an Accept header that is none: the library would stumble over it, or repeat it in its answer.
+_NO_VERSION = re.compile(r"version=(?!\d{1,9}(?:\.\d{1,9}){0,2}\s*(?:[;,]|\Z))[^;,]*", re.ASCII)
 
 
 class StatsView(APIView):
@@ -100,7 +104,7 @@ class Metrics(StatsView):
 
     def get(self, request: Request, **kwargs: str) -> HttpResponse:
         """Answer 200 in the format that is asked for."""
-        encode, content_type = choose_encoder(request.META.get("HTTP_ACCEPT", ""))
+        encode, content_type = choose_encoder(_NO_VERSION.sub("", request.META.get("HTTP_ACCEPT", "")))
         figures = metrics.figures(at=timezone.now(), reach=REACH_DEADLINE, read=READ_DEADLINE)
         return HttpResponse(encode(figures), content_type=content_type, headers={"Cache-Control": "no-store"})
 

@@ -131,3 +131,23 @@ def test_openmetrics_is_spoken_to_whoever_asks_for_it(client):
 
 def test_only_reading_is_allowed(client):
     assert client.post("/metrics").status_code == 405
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "text/plain; version=abc",
+        "text/plain; version=1..0",
+        "application/openmetrics-text; version=2.x",
+        "application/openmetrics-text; version=1.0.1.\x01",
+        "application/openmetrics-text; version=" + "1" * 5000,
+    ],
+)
+def test_a_version_that_is_none_is_not_looked_at(client, accept):
+    answer = client.get("/metrics", HTTP_ACCEPT=accept)
+
+    assert answer.status_code == 200
+    assert answer["Content-Type"].partition("; escaping")[0] in (
+        "text/plain; version=0.0.4; charset=utf-8",
+        "application/openmetrics-text; version=1.0.0; charset=utf-8",
+    )
