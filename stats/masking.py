@@ -28,10 +28,14 @@ _LOCAL = r"[^\s@＠\"<>(),;:\[\]{}|%\\/&=?]"
 _DOMAIN = r"[^\s@＠\"'<>(),;:\[\]{}|%\\/&=?]"
 _SEPARATOR = r"[ \t\u00a0\u2007\u2009\u202f/().\-\u2010-\u2015·_|*]"
 
+#: Of several that are joined, "a@b@c", the last part is taken for the host.
+_EMAIL = rf"(?:(?<!{_LOCAL}){_LOCAL}++|\"[^\"\n]{{1,64}}\")(?P<at>{_AT})(?:{_LOCAL}++{_AT})*(?P<domain>{_DOMAIN}++)"
+_ADDRESS = re.compile(_EMAIL, re.IGNORECASE)
+
 #: Everything of interest in a text; of what looks alike, that which comes first here. Nothing in it goes back far:
 #: a payload may be a single word of 200 KB.
 _TOKEN = re.compile(
-    rf"(?P<email>(?:(?<!{_LOCAL}){_LOCAL}++|\"[^\"\n]{{1,64}}\")(?P<at>{_AT})(?P<domain>{_DOMAIN}++))"
+    rf"(?P<email>{_EMAIL})"
     r"|(?P<kept>"
     r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b"  # a UUID
     r"|\b(?=[0-9]*[a-f])[0-9a-f]{32,}\b"  # a hash
@@ -73,9 +77,12 @@ def mask_phone(text: str) -> str:
 
 def mask_text(text: str) -> str:
     """Return a text of any length in which every address and number is masked; ids, times and hashes stay."""
-    if len(_DIGIT.findall(text)) < _FEWEST_DIGITS and not _AT_SIGN.search(text):
+    has_address = _AT_SIGN.search(text)
+    if len(_DIGIT.findall(text)) < _FEWEST_DIGITS and not has_address:
         return text
-    return _TOKEN.sub(_masked_token, text)
+    masked = _TOKEN.sub(_masked_token, text)
+    # Once more, for the addresses that begin in the middle of a number or time: "0151 1234567anna@example.com".
+    return _ADDRESS.sub(_masked_address, masked) if has_address else masked
 
 
 def mask_json(value: Any, *, under: Iterable[str] = ()) -> Any:
@@ -91,7 +98,12 @@ def _masked_token(match: re.Match[str]) -> str:
         return match[0]
     if match["phone"]:
         return mask_phone(match[0])
-    return f"{match[0].lstrip(chr(34))[:1]}{HIDDEN}{match['at']}{match['domain']}"
+    return _masked_address(match)
+
+
+def _masked_address(match: re.Match[str]) -> str:
+    host = _TOKEN.sub(_masked_token, match["domain"])  # a host is shown, but a number that stands in its place is not
+    return f"{match[0].lstrip(chr(34))[:1]}{HIDDEN}{match['at']}{host}"
 
 
 def _masked(value: Any, kind: _Kind | None) -> Any:

@@ -4,8 +4,11 @@ import json
 import time
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from stats.masking import Cover, mask_email, mask_json, mask_phone, mask_text
+from tests.json_strategies import ANY_TEXT, JSON_VALUES
 
 TEXTS = [
     ("john@example.com", "j•••@example.com"),
@@ -184,3 +187,46 @@ def test_a_deep_value_is_masked():
         value = {"a": [value]}
 
     assert "e•••@x.de" in json.dumps(mask_json(value), ensure_ascii=False)
+
+
+# --- whatever surrounds them -----------------------------------------------------------------------------------------
+
+PIECES = st.lists(
+    st.sampled_from(
+        ["Tel. ", "0151 123", "2026-01-21 10:30", "203.0.113.9", "@", ".", "-", " ", '"', "/", "<", ">", "1"]
+    )
+    | st.text(st.characters(exclude_categories=("Cs",)), max_size=3),
+    max_size=5,
+).map("".join)
+ADDRESS = "erika.mustermann@example.com"
+NUMBER = "+4915112345678"
+
+
+@given(PIECES, PIECES)
+@example("2026-01-21 10:30", "")
+@example("0151 1234567.", "")
+@example("203.0.113.9", "")
+def test_an_address_is_masked_whatever_surrounds_it(before, after):
+    assert "mustermann@" not in mask_text(f"{before}{ADDRESS}{after}")
+
+
+@given(PIECES, PIECES)
+@example("x@", "")
+def test_a_number_is_masked_whatever_surrounds_it(before, after):
+    masked = mask_text(f"{before}{NUMBER}{after}")
+
+    assert "15112345678" not in masked
+
+
+@given(ANY_TEXT)
+def test_a_masked_text_is_not_masked_any_further(text):
+    assert mask_text(mask_text(text)) == mask_text(text)
+
+
+@given(JSON_VALUES, st.sampled_from(["email", "phone", "note", "x"]), st.booleans())
+def test_neither_survives_anywhere_in_json(value, name, beside):
+    holder = [value, {name: [ADDRESS, NUMBER, int(NUMBER), {ADDRESS: NUMBER}]}]
+    shown = json.dumps(mask_json({name: holder} if beside else holder))
+
+    assert "mustermann" not in shown
+    assert "15112345678" not in shown
