@@ -63,7 +63,7 @@ class Person:
         if isinstance(value, list):
             return any(map(self.is_in, value))
         text = _as_text(value)
-        return text is not None and (bool(self._pattern.search(text)) or self._is_the_number(text))
+        return text is not None and (self._is_written_in(text) or self._is_the_number(text))
 
     def sent(self, payload: dict[str, Any]) -> bool:
         """Tell whether a lead that names the person is theirs, and not somebody else's."""
@@ -110,6 +110,10 @@ class Person:
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         return re.compile("|".join([*_address(self.email), *_number(self.phone)]), re.IGNORECASE)
+
+    def _is_written_in(self, text: str) -> bool:
+        # In lower case too: the small form of "İ" is two characters, which no pattern takes for the one.
+        return bool(self._pattern.search(text) or (not text.isascii() and self._pattern.search(text.lower())))
 
     def _is_the_number(self, text: str) -> bool:
         """Compare as a whole: other scripts' digits, and signs between the digits that nobody thinks of."""

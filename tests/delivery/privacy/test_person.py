@@ -1,8 +1,14 @@
 """Who counts as the person, however they are written. Nothing here needs a database."""
 
+import re
+
 import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
 
 from delivery.privacy.person import ERASED, NotAPerson, Person
+from leads.normalization import normalize, search_keys
+from tests.json_strategies import JSON_VALUES, PHONE_LIKE, TEXTS, objects_with
 
 ANNA = Person.known_by(email=" Anna.Groß+solar@Example.com", phone="0151 / 123 456 78")
 
@@ -143,3 +149,46 @@ def test_a_text_of_any_length_is_read_in_no_time(text):
     began = time.perf_counter()
     ANNA.is_in(text)
     assert time.perf_counter() - began < 2
+
+
+# --- whoever support finds, erasure finds ----------------------------------------------------------------------------
+
+LOCAL_PARTS = st.from_regex(r"[A-Za-zİßΣK0-9.!#$%&*+/=?^_`{|}~\\-]{1,12}", fullmatch=True)
+ADDRESSES = st.builds("{}@{}".format, LOCAL_PARTS | st.text(min_size=1, max_size=5), st.sampled_from(["a.de", "Ä.DE"]))
+
+
+@given(objects_with("note"), ADDRESSES | TEXTS, st.sampled_from(["", " ", "\n\u2003"]))
+@example({}, "İpek@a.de", "")
+def test_whoever_is_found_by_address_can_be_erased_by_it(others, address, padding):
+    payload = others | {"email": f"{padding}{address}{padding}"}
+    key = search_keys(payload).email
+    assume(key is not None and re.fullmatch(r"[^\s@]+@[^\s@]+", key))
+
+    anna = Person.known_by(email=key, phone=None)
+
+    assert anna.is_in(payload)
+    assert anna.is_in(normalize(payload))
+    assert anna.sent(payload)
+    assert not anna.is_in(anna.taken_out_of(payload))
+
+
+@given(objects_with("note"), PHONE_LIKE | st.integers(10**5, 10**15))
+def test_whoever_is_found_by_number_can_be_erased_by_it(others, number):
+    payload = others | {"phone": number}
+    # Zeros in front may be a prefix; a number that is hardly more than zeros is nobody's.
+    assume(int(re.sub(r"\D", "", str(number)) or 0) >= 100_000)
+
+    anna = Person.known_by(email=None, phone=search_keys(payload).phone)
+
+    assert anna.is_in(payload)
+    assert anna.is_in(normalize(payload))
+    assert anna.sent(payload)
+    assert not anna.is_in(anna.taken_out_of(payload))
+
+
+@given(JSON_VALUES)
+def test_of_any_json_nothing_of_the_person_is_left(value):
+    payload = {"a": [value, {"b": "anna.groß+solar@example.com", "c": value}], "d": "0151 12345678", "e": value}
+
+    assert not ANNA.is_in(ANNA.taken_out_of(payload))
+    assert ANNA.parts_about(payload)
