@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 URL ?= http://localhost:$(or $(API_PORT),8080)
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+EXAMPLES ?= 1000
+SEED := $(or $(SEED),$(shell awk 'BEGIN { srand(); print int(rand() * 1000000) }'))
 # A shell word that is the first Python found which is new enough and can make an environment with pip in it.
 FIND_PYTHON := for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
@@ -16,7 +18,7 @@ APART := $(BIN)/python -m tests.environment
 SHARED := -n 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint messages pictures bench build up down logs test-webhook health stats clean
+.PHONY: help setup run test lint messages pictures bench fuzz build up down logs test-webhook health stats clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +66,11 @@ pictures: $(VENV)/everything ## take the pictures of the README anew
 
 bench: $(VENV)/everything ## measure what a request and a delivery cost
 	@$(BIN)/python -m benchmarks
+
+fuzz: $(VENV)/everything ## try the property tests with EXAMPLES=1000 random inputs each, from a SEED that is printed
+	@echo "== SEED=$(SEED) EXAMPLES=$(EXAMPLES); what fails says how to see it again"
+	@EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -m hypothesis -o timeout=0 --show-capture=no \
+		--hypothesis-profile=fuzz --hypothesis-seed=$(SEED) $(FUZZ)
 
 $(BIN)/python:
 	@$(FIND_PYTHON); \

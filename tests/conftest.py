@@ -9,11 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import environment, processes
 from tests.servers import PostgresServer, RedisServer
 
 _servers: dict[str, Any] = {}
+
+# The suite tries the same examples every time; `make fuzz` tries others, and many more. What it finds becomes an
+# `@example`. Fixtures are for a test and not for an example: the database of the first is what the later ones meet.
+settings.register_profile(
+    "suite",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.register_profile(
+    "fuzz",
+    settings.get_profile("suite"),
+    derandomize=False,
+    max_examples=int(os.environ.get("EXAMPLES") or 1000),
+    print_blob=True,
+)
+settings.load_profile("suite")
 
 
 # --- before Django reads its settings --------------------------------------------------------------------------------

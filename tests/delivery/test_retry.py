@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from delivery.retry import RetryPolicy, Verdict, next_delay, retry_after, verdict
@@ -55,7 +55,6 @@ def test_after_the_last_attempt_the_policy_is_exhausted(attempts, over):
     assert POLICY.exhausted(attempts) is over
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.integers(1, 200), st.timedeltas(timedelta(0), DAY), st.lists(st.none() | st.integers(500, 599)))
 def test_failing_for_ever_always_exhausts_the_attempts(max_attempts, base, answers):
     policy = RetryPolicy(max_attempts, base)
@@ -177,7 +176,6 @@ def test_what_cannot_be_read_counts_as_absent(header):
     assert retry_after(header, now=NOW) is None
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.none() | st.text() | st.integers().map(str) | st.text("0123456789 :,-GMTJan", max_size=40))
 def test_any_header_gives_none_or_a_wait_of_at_most_an_hour(header):
     delay = retry_after(header, now=NOW)

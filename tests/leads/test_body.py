@@ -13,7 +13,7 @@ from django.test import RequestFactory
 from gunicorn.config import Config
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.wsgi import create
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leads.body import BodyTooLarge, BodyTruncated, read_body
@@ -166,7 +166,6 @@ def test_a_length_wins_over_a_transfer_encoding():
     assert read_body(request, limit=LIMIT) == b"hello"
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=6))
 def test_any_chunks_are_the_body_or_too_large(pieces):
     connection = Connection()

@@ -2,7 +2,7 @@ import copy
 
 import phonenumbers
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from leads.normalization import SearchKeys, normalize, normalize_phone, search_keys
@@ -83,7 +83,6 @@ def test_a_plan_that_rewrites_its_own_numbers_leaves_the_digits(monkeypatch):
     assert normalize_phone("+49 123 456 789") == "+49123456789"
 
 
-@settings(max_examples=500, deadline=None)
 @given(PHONE_LIKE | TEXTS)
 @example("+49 0 0 151 1234567")
 @example("+39 0 0 6 1234567")
@@ -94,7 +93,6 @@ def test_a_phone_normalized_twice_is_normalized_once(typed):
     assert normalize_phone(once) == once
 
 
-@settings(max_examples=500, deadline=None)
 @given(st.text("0123456789", min_size=1, max_size=16), st.sampled_from(["", "0", "00", "+", "+49", "0049", "+390"]))
 def test_digits_in_any_order_are_normalized_once(digits, prefix):
     once = normalize_phone(prefix + digits)
@@ -191,7 +189,6 @@ def test_a_form_tools_export_is_normalized():
     }
 
 
-@settings(max_examples=200, deadline=None)
 @given(objects_with("email", "phone", "zipcode", "house"))
 @example({"email": " TRUE ", "phone": "false"})
 @example({"email": "İΑΣ", "phone": -15112345678})
@@ -204,7 +201,6 @@ def test_a_payload_normalized_twice_is_normalized_once(raw):
     assert raw == before
 
 
-@settings(max_examples=200, deadline=None)
 @given(JSON_VALUES)
 def test_no_string_is_left_untrimmed_or_boolean_like(value):
     def strings(item):
@@ -284,7 +280,6 @@ def test_a_cut_is_made_after_lower_casing_which_can_lengthen():
     assert len(search_keys({"name": "İ" * 200}).name or "") == 200
 
 
-@settings(max_examples=200, deadline=None)
 @given(objects_with("email", "phone", "zipcode", "address", "name", "first_name", "last_name"))
 def test_search_keys_of_any_json_are_none_or_fit_their_columns(raw):
     keys = search_keys(raw)
@@ -293,7 +288,6 @@ def test_search_keys_of_any_json_are_none_or_fit_their_columns(raw):
         assert key is None or 0 < len(key) <= width
 
 
-@settings(max_examples=200, deadline=None)
 @given(objects_with("phone"))
 def test_a_phone_is_searched_as_it_is_delivered(raw):
     delivered = normalize(raw).get("phone")

@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leads.rules import RejectionReason, rejection_reason
@@ -81,7 +81,6 @@ ZIPCODES = st.from_regex(r"66\d{3}\n?", fullmatch=True) | JSON_VALUES
 OWNERS = st.sampled_from([True, 1, "true", 1.0]) | JSON_VALUES
 
 
-@settings(max_examples=200, deadline=None)
 @given(ZIPCODES, objects_with("phone"))
 def test_the_zipcode_rule_is_consistent(zipcode, other):
     served = isinstance(zipcode, str) and re.match(r"66[0-9][0-9][0-9]\Z", zipcode) is not None
@@ -91,7 +90,6 @@ def test_the_zipcode_rule_is_consistent(zipcode, other):
     assert reason is (None if served else ZIP)
 
 
-@settings(max_examples=200, deadline=None)
 @given(OWNERS, objects_with("email"))
 def test_the_owner_rule_is_consistent(answer, other):
     reason = rejection_reason(other | {"zipcode": "66123", "house": {"is_owner": answer}})
@@ -99,7 +97,6 @@ def test_the_owner_rule_is_consistent(answer, other):
     assert reason is (None if answer is True else OWNER)
 
 
-@settings(max_examples=200, deadline=None)
 @given(objects_with("zipcode", "house"))
 def test_any_json_object_gets_a_verdict(lead):
     assert rejection_reason(lead) in (None, ZIP, OWNER)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leads.models import InboundLead
@@ -134,7 +134,6 @@ def test_a_lead_without_a_name_is_no_obstacle() -> None:
 
 
 @given(text=st.text(max_size=60))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_text_breaks_the_search(text: str) -> None:
     assert found(text) == []
 

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from leads import strict_json
@@ -563,7 +563,6 @@ def assert_storable(payload: dict[str, Any]) -> None:
     assert json.loads(text.encode("utf-8")) == payload
 
 
-@settings(deadline=None)
 @given(st.binary() | fragments | fragments.map(lambda body: b'{"a":' + body + b"}"))
 @example(b"\xef\xbb\xbf")
 @example(b'{"a":"\\')
@@ -601,7 +600,6 @@ def test_a_shuffled_lead_never_breaks_the_parser():
         parsed_or_refused(bytes(body))
 
 
-@settings(deadline=None)
 @given(storable_objects, st.booleans())
 def test_any_storable_object_comes_back_equal(payload, ascii_only):
     parsed = parse_object(json.dumps(payload, ensure_ascii=ascii_only).encode())
@@ -610,7 +608,6 @@ def test_any_storable_object_comes_back_equal(payload, ascii_only):
     assert parsed.notes == ()
 
 
-@settings(deadline=None)
 @given(st.dictionaries(any_texts, any_texts | st.lists(any_texts)))
 def test_any_text_is_made_storable(payload):
     assert_storable(parse_object(json.dumps(payload).encode()).payload)
@@ -629,7 +626,6 @@ def shuffled(value: Any, order: random.Random) -> Any:
     return value
 
 
-@settings(deadline=None)
 @given(storable_objects, st.randoms(use_true_random=False), st.sampled_from([None, 0, 3, "\t"]), st.booleans())
 def test_the_hash_knows_neither_key_order_nor_white_space_nor_escapes(payload, order, indent, ascii_only):
     body = json.dumps(shuffled(payload, order), indent=indent, ensure_ascii=ascii_only).encode()
@@ -678,7 +674,6 @@ def test_texts_are_cleaned_of_what_postgresql_cannot_hold(text, cleaned):
     assert clean_text(text) == cleaned
 
 
-@settings(deadline=None)
 @given(any_texts)
 def test_a_cleaned_text_is_storable_and_clean(text):
     cleaned = clean_text(text)

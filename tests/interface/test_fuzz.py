@@ -1,0 +1,168 @@
+"""The interface, fuzzed from its contract: whatever is sent gets an answer that the contract knows."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from schemathesis.generation.case import Case
+
+from leadgateway import queue
+from leads import views
+from leads.headers import REDACTED
+from leads.models import InboundLead
+from stats import views as stats_views
+from tests.interface.contract import CONTRACT, FORM, HISTORY, WEBHOOK, ask, assert_kept
+from tests.json_strategies import JSON_VALUES, TEXTS
+
+# No transaction around a test: the application closes its connection when it has answered.
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SECRET = "a-secret-that-nobody-else-has"
+
+#: A request costs a hundred times what a function does.
+fewer = settings(max_examples=max(settings.default.max_examples // 4, 1))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_away(monkeypatch):
+    """Keep a machine under load from answering 503: that neighbours may be away is tested elsewhere."""
+    monkeypatch.setattr(queue, "ring", lambda *_, **__: None)
+    monkeypatch.setattr(views, "DATABASE_DEADLINE", timedelta(seconds=10))
+    monkeypatch.setattr(stats_views, "REACH_DEADLINE", timedelta(seconds=10))
+
+
+# --- from the contract -----------------------------------------------------------------------------------------------
+
+
+@CONTRACT.parametrize()
+@fewer
+def test_every_answer_is_in_the_contract(case: Case) -> None:
+    response = case.call_and_validate()
+
+    if case.operation.path == WEBHOOK and response.status_code == 200:
+        assert_stored(response.json(), response.request.body)
+
+
+@CONTRACT.include(path_regex="^/(webhooks|stats|metrics)").parametrize()
+@fewer
+def test_nobody_gets_in_without_the_secret(settings, case: Case) -> None:
+    settings.ENABLE_AUTH = True
+    settings.SHARED_SECRETS, settings.SHARED_SECRET_NAMES, settings.STATS_TOKEN = [SECRET], ["portal"], SECRET
+
+    response = case.call()
+
+    assert response.status_code in (401, 404, 405)
+    assert response.json()["error"] in ("unauthorized", "not found", "method not allowed")
+    case.validate_response(response, checks=FORM)
+    assert not InboundLead.objects.exists()
+
+
+def assert_stored(receipt: dict[str, Any], body: bytes) -> None:
+    """Fail when the database does not have what was sent, or the lead cannot be read."""
+    lead = InboundLead.objects.get(pk=receipt["lead_id"])
+    assert as_read(lead.raw_payload) == as_read(cleaned(json.loads(body)))
+    assert_kept(ask(HISTORY.format(lead_id=lead.pk)), HISTORY)
+
+
+def cleaned(value: Any) -> Any:
+    """Return JSON as a database can hold it: told anew, one character at a time."""
+    if isinstance(value, str):
+        return "".join("\ufffd" if sign == "\0" or 0xD800 <= ord(sign) < 0xE000 else sign for sign in value)
+    if isinstance(value, dict):
+        return {cleaned(name): cleaned(member) for name, member in value.items()}
+    return [cleaned(item) for item in value] if isinstance(value, list) else value
+
+
+def as_read(value: Any) -> Any:
+    """Return JSON with its numbers as most readers take them: PostgreSQL writes 1e300 with all its digits."""
+    if isinstance(value, dict):
+        return {name: as_read(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [as_read(item) for item in value]
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+# --- what the contract does not think of -----------------------------------------------------------------------------
+
+FRAGMENTS = st.lists(
+    st.sampled_from(
+        [b"{", b"}", b"[", b"]", b'"', b"\\u0000", b"\\ud800", b":", b",", b"1e999", b"\xef\xbb\xbf", b"\xff"]
+    )
+    | st.binary(max_size=4)
+    | JSON_VALUES.map(lambda value: json.dumps(value).encode()),
+    max_size=8,
+).map(b"".join)
+
+#: WSGI has headers in Latin-1, and no server lets line breaks in.
+HEADER_VALUES = st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=60).map(str.strip)
+HEADER_NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9-]{0,20}", fullmatch=True).filter(
+    lambda name: name.lower() not in ("content-length", "content-type", "host", "transfer-encoding", "x-shared-secret")
+)
+
+
+@given(st.dictionaries(TEXTS, JSON_VALUES, max_size=4), st.booleans())
+@fewer
+def test_what_was_accepted_is_stored_as_it_was_sent(payload, ascii_only):
+    body = json.dumps(payload, ensure_ascii=ascii_only).encode(errors="surrogatepass")
+    response = ask(WEBHOOK, "POST", data=body)
+
+    assert response.status_code in (200, 400)
+    assert_kept(response, WEBHOOK, "POST")
+    if response.status_code == 200:
+        assert_stored(response.json, body)
+
+
+@given(FRAGMENTS | FRAGMENTS.map(lambda body: b'{"a":' + body + b"}"))
+@fewer
+def test_any_bytes_are_a_lead_or_refused(body):
+    leads = InboundLead.objects.count()
+    response = ask(WEBHOOK, "POST", data=body)
+
+    assert response.status_code in (200, 400)
+    assert_kept(response, WEBHOOK, "POST")
+    is_new = response.status_code == 200 and "duplicate" not in response.json
+    assert InboundLead.objects.count() == leads + is_new
+
+
+@given(st.dictionaries(HEADER_NAMES, HEADER_VALUES, max_size=5), HEADER_VALUES)
+@fewer
+def test_any_headers_may_come_with_a_lead_and_its_secret_is_never_kept(headers, correlation_id):
+    sent = headers | {
+        "X-Shared-Secret": SECRET,
+        "Authorization": f"Bearer {SECRET}",
+        "X-Correlation-ID": correlation_id,
+    }
+    response = ask(WEBHOOK, "POST", data=json.dumps(headers), headers=sent)
+
+    assert response.status_code == 200
+    assert_kept(response, WEBHOOK, "POST")
+    kept = InboundLead.objects.get(pk=response.json["lead_id"]).source_headers
+    assert kept["X-Shared-Secret"] == kept["Authorization"] == REDACTED
+    assert SECRET not in json.dumps(kept)
+
+
+@given(
+    st.lists(
+        st.builds(
+            "{};version={}{}".format,
+            st.sampled_from(["text/plain", "application/openmetrics-text", "*/*"]),
+            st.sampled_from(["1.0.0", "0.0.4", "2.0.0"]) | HEADER_VALUES,
+            st.sampled_from(["", ";q=0.5", ";escaping=allow-utf-8"]) | HEADER_VALUES,
+        )
+        | HEADER_VALUES,
+        max_size=3,
+    ).map(",".join)
+)
+@example("text/plain;version=abc")
+@example("application/openmetrics-text;version=1.0.1.\x01")
+@fewer
+def test_whatever_a_scraper_accepts_it_gets_the_figures(accept):
+    response = ask("/metrics", headers={"Accept": accept})
+
+    assert response.status_code == 200
+    assert_kept(response, "/metrics")
+    assert response.headers["Content-Type"].isascii()
+    assert response.headers["Content-Type"].isprintable()
