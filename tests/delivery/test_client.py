@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 import requests
 import urllib3
+from hypothesis import given
+from hypothesis import strategies as st
 
 from delivery import client
 from delivery.client import MAX_ANSWER_BYTES, Answer, CustomerAPI, check_url
@@ -70,6 +72,47 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, look_up: Callable[[str, int], li
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in look_up(host, port)]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+# Whatever the customer sends
+
+
+PIECES_OF_AN_ANSWER = [
+    *(b"HTTP/1.1 ", b"HTTP/1.0 ", b"HTTP/2 ", b"ICY ", b"200 OK", b"503", b"100 Continue"),
+    *(b"\r\n", b"\n", b"\r\n\r\n", b" folded\r\n", b"\xff\x00: \xfe\r\n", b"x" * 300),
+    *(b"Content-Length: 5\r\n", b"Content-Length: -1\r\n", b"Content-Length: x\r\n"),
+    *(b"Transfer-Encoding: chunked\r\n", b"5\r\nhello\r\n0\r\n\r\n", b"ffffffffff\r\n"),
+    *(b"Content-Encoding: gzip\r\n", b"Retry-After: 3\r\n", b"Connection: keep-alive\r\n"),
+]
+ANSWERS = st.lists(st.sampled_from(PIECES_OF_AN_ANSWER) | st.binary(max_size=8), max_size=10).map(b"".join)
+BODIES = st.binary(max_size=200) | st.binary(max_size=200).map(gzip.compress) | st.just(b"\xc3\xa4" * 40_000)
+
+
+@given(ANSWERS)
+def test_whatever_comes_back_is_an_answer(sent: bytes) -> None:
+    answer = deliver_to(answering(sent))
+
+    assert (answer.error is None) is (answer.status is not None and 200 <= answer.status < 300)
+    assert_storable(answer)
+    assert TOKEN not in f"{answer.error}{answer.body}"
+
+
+@given(st.sampled_from([b"identity", b"gzip", b"deflate", b"br"]), BODIES)
+def test_any_body_is_kept_as_text_of_bounded_length(encoding: bytes, body: bytes) -> None:
+    head = b"HTTP/1.1 422 X\r\nContent-Encoding: %b\r\nContent-Length: %d\r\n\r\n" % (encoding, len(body))
+
+    answer = deliver_to(answering(head + body))
+
+    assert (answer.status, answer.error) == (422, "HTTP 422")
+    assert_storable(answer)
+
+
+def assert_storable(answer: Answer) -> None:
+    text = f"{answer.body}{answer.error}{answer.retry_after}"
+    assert "\0" not in text
+    assert text.encode()  # no lone surrogates
+    # Each byte that is no UTF-8 becomes a sign of three.
+    assert len(answer.body) <= MAX_ANSWER_BYTES + 100
 
 
 # What is sent

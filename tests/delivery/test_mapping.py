@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from delivery.mapping import AttributeMapping, AttributeRule, MappingError, load_mapping, map_lead, parse_mapping
@@ -216,7 +216,6 @@ NEARLY_RIGHT = st.dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=40) | (NEARLY_RIGHT | JSON_VALUES).map(lambda document: json.dumps(document).encode()))
 def test_any_bytes_give_a_mapping_or_the_one_error(data):
     try:
@@ -464,7 +463,6 @@ NO_PHONE = (
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(objects_with("a"), NO_PHONE, st.booleans(), st.sampled_from(["", " ", PRODUCT]))
 def test_missing_required_fields_are_always_reported(lead, phone, present, product_name):
     lead = normalize(
@@ -496,7 +494,6 @@ INVALID = {
 }
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.fixed_dictionaries({}, optional=VALID), st.fixed_dictionaries({}, optional=INVALID), JSON_VALUES)
 @example({"range": 2**53 + 1}, {}, None)  # more digits than a double keeps
 def test_invalid_attributes_are_always_left_out_and_valid_ones_always_kept(valid, invalid, stranger):
@@ -513,7 +510,6 @@ def test_invalid_attributes_are_always_left_out_and_valid_ones_always_kept(valid
         assert sent[name] == (float(value) if is_written_number else value)
 
 
-@settings(max_examples=200, deadline=None)
 @given(objects_with("phone", *RULES))
 @example({"phone": "x", "range": HUGE, "bounded": -HUGE, "numeric": HUGE})
 def test_any_lead_can_be_mapped_and_what_goes_out_is_plain_json(lead):
@@ -522,6 +518,30 @@ def test_any_lead_can_be_mapped_and_what_goes_out_is_plain_json(lead):
     json.dumps(result.payload, allow_nan=False)
     sent = [attribute["name"] for attribute in result.payload["attributes"]]
     assert sorted([*sent, *result.omitted]) == sorted(set(RULES) & set(lead))
+
+
+BOUNDS = st.tuples(st.integers(-100, 100) | st.floats(-100, 100), st.integers(-100, 100) | st.floats(-100, 100))
+
+
+@given(BOUNDS, st.integers(-200, 200) | st.floats(-200, 200), st.booleans())
+def test_a_range_lets_through_what_is_inside_and_nothing_else(bounds, number, is_written):
+    low, high = sorted(bounds)
+    result = mapped(RANGE | {"values": [low, high]}, str(number) if is_written else number)
+
+    if low <= number <= high:
+        assert result.payload["attributes"] == [{"name": "a", "value": number}]
+    else:
+        assert (result.payload["attributes"], set(result.omitted)) == ([], {"a"})
+
+
+@given(JSON_VALUES, JSON_VALUES)
+def test_nothing_leaves_the_house_but_phone_product_and_what_the_mapping_names(value, stranger):
+    lead = normalize({"phone": PHONE, "a": value, "b": stranger, "c": {"a": stranger}})
+
+    result = map_lead(lead, mapping=mapping(a=TEXT), product_name=PRODUCT)
+
+    attributes = [{"name": "a", "value": lead["a"]}] if "a" not in result.omitted else []
+    assert result.payload == {"phone": PHONE, "product": {"name": PRODUCT}, "attributes": attributes}
 
 
 def test_a_mapping_can_be_made_by_hand():

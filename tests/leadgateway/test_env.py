@@ -41,6 +41,45 @@ def test_what_go_would_not_read_is_refused(text):
         parse_duration(text)
 
 
+LIKE_A_DURATION = st.lists(st.sampled_from([*"0123456789.", "ms", "s", "m", "h", "ns", "µs", "٣", "1e9"])).map("".join)
+
+
+@given(st.text(max_size=20) | LIKE_A_DURATION)
+def test_any_text_is_a_duration_within_a_year_or_refused(text):
+    try:
+        duration = parse_duration(text)
+    except ValueError:
+        return
+    assert timedelta() <= duration <= timedelta(days=366)
+
+
+READERS = st.sampled_from(
+    [
+        lambda env, name: env.rate(name),
+        lambda env, name: env.duration(name, "30s", low=timedelta(seconds=1)),
+        lambda env, name: env.integer(name, 5, low=1, high=100),
+        lambda env, name: env.boolean(name, True),
+        lambda env, name: env.days(name, ("delivered", "rejected")),
+        lambda env, name: env.choice(name, "info", ("info", "debug")),
+        lambda env, name: env.words(name, "a,b"),
+    ]
+)
+
+
+@given(
+    READERS,
+    st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=20)
+    | st.lists(st.sampled_from([*"0123456789,=/sm-", "delivered", "rejected"])).map("".join),
+)
+def test_any_value_is_read_or_noted_as_a_problem(read, text):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANY_VALUE", text)
+        env = Environment()
+        read(env, "ANY_VALUE")
+
+    assert all(problem.startswith("ANY_VALUE") for problem in env.problems)
+
+
 @given(st.integers(0, 8000), st.integers(0, 59), st.integers(0, 59), st.integers(0, 999))
 def test_every_duration_that_go_prints_is_read_back(hours, minutes, seconds, ms):
     expected = timedelta(hours=hours, minutes=minutes, seconds=seconds, milliseconds=ms)

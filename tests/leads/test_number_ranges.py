@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from leads.number_ranges import in_ranges, numbers_in
 
@@ -10,3 +12,8 @@ from leads.number_ranges import in_ranges, numbers_in
 def test_numbers_are_written_as_ranges_and_read_again(numbers, ranges):
     assert in_ranges(numbers) == ranges
     assert numbers_in(ranges) == set(numbers)
+
+
+@given(st.sets(st.integers(1, 60) | st.integers(1, 2**31)))
+def test_any_numbers_are_read_again(numbers):
+    assert numbers_in(in_ranges(numbers)) == numbers

@@ -11,6 +11,8 @@ from django.db import DatabaseError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from hypothesis import given
+from hypothesis import strategies as st
 
 from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
 from stats.admin import export
@@ -135,6 +137,24 @@ def test_no_cell_is_a_formula(auditor: Client, sign: str) -> None:
     assert row["search_name"] == row["rejection_reason"] == f"'{evil}"
     assert row["search_zipcode"] == f"'{sign}1"
     assert row["last_answer"] == "a=b"
+
+
+CELLS = st.text(st.sampled_from("=+-@\t\r\n＝＋－＠;,'\"1a ") | st.characters(exclude_categories=("Cs",)), max_size=8)
+
+
+@given(st.lists(st.fixed_dictionaries({"a": CELLS | st.none() | st.integers(), "b": CELLS}), max_size=3))
+def test_whatever_is_in_a_table_comes_back_and_is_no_formula(rows: list[dict[str, Any]]) -> None:
+    text = "".join(export._csv(rows)).removeprefix("\ufeff")
+    _head, *cells, _end = csv.reader(io.StringIO(text, newline=""))
+
+    assert not [cell for row in cells for cell in row if cell.startswith(export._FORMULA) and not _is_number(cell)]
+    assert [[cell.removeprefix("'") for cell in row] for row in cells] == [
+        ["" if value is None else str(value).removeprefix("'") for value in row.values()] for row in rows
+    ]
+
+
+def _is_number(cell: str) -> bool:
+    return cell.removeprefix("-").isascii() and cell.removeprefix("-").isdigit()
 
 
 def test_a_cell_may_hold_what_separates_cells(auditor: Client) -> None:
