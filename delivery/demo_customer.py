@@ -50,7 +50,7 @@ import struct
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -384,8 +384,8 @@ class DemoCustomer:
 
     port: 0 takes a free one; `port` and `url` tell which. token: the bearer every lead must carry, None for any.
     ledger: a file to keep the ledger in, read back at the start. fail_rate: the share of requests (0 to 1) that fail
-    at random; the same `seed` gives the n-th request the same fate. delay: seconds before every answer. announce:
-    called with one short line per request, without personal data.
+    at random, each in one of the modes `failures`; the same `seed` gives the n-th request the same fate. delay: seconds
+    before every answer. announce: called with one short line per request, without personal data.
 
     `stop` cuts open connections at once, like a customer going down; `start` after it takes the same port again.
     """
@@ -398,6 +398,7 @@ class DemoCustomer:
         token: str | None = None,
         ledger: str | Path | None = None,
         fail_rate: float = 0.0,
+        failures: Sequence[str] = RANDOM_MODES,
         seed: int | None = None,
         delay: float = 0.0,
         mode: str = "",
@@ -409,6 +410,9 @@ class DemoCustomer:
         self.stopping = threading.Event()
         self._token = token
         self._fail_rate = fail_rate
+        self._failures = tuple(failures)
+        for failure in self._failures:
+            parse_mode(failure)  # a mistake is to show now, not with the first lead
         self._random = random.Random(self.seed)  # noqa: S311 - chooses failures, not secrets
         self._delay = delay
         self._announce = announce
@@ -468,7 +472,7 @@ class DemoCustomer:
     def _choose_mode(self, query: str, phone: str | None) -> Mode:
         text = self._mode or query or phone_mode(phone)
         if not text and self._random.random() < self._fail_rate:
-            text = self._random.choice(RANDOM_MODES)
+            text = self._random.choice(self._failures)
         return parse_mode(text)
 
     def _refusal(self, incoming: Incoming, lead: Lead) -> Answer | None:

@@ -608,6 +608,14 @@ def test_random_failures_at_rate_one_spare_nobody_and_at_rate_zero_hit_nobody() 
         assert {send(never.url, str(key)).status_code for key in range(10)} == {200}
 
 
+def test_random_failures_are_of_the_kinds_that_are_named() -> None:
+    with DemoCustomer(fail_rate=1.0, failures=["status=500", "status=502"], seed=1) as customer:
+        assert {send(customer.url, str(key)).status_code for key in range(20)} == {500, 502}
+
+    with pytest.raises(ValueError, match="unknown mode"):
+        DemoCustomer(failures=["status=500", "explode=1"])
+
+
 # --- Ledger -------------------------------------------------------------------------------------------------------
 
 
