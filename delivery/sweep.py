@@ -52,14 +52,18 @@ def ring_next(*, at: datetime) -> None:
     if DeliveryGate.objects.current().is_shut:
         return
     due = InboundLead.objects.due(at)
-    for lead_id in _never_rung(due, _CANDIDATES):
+    for lead_id in _by_turns(*_never_rung(due, _CANDIDATES))[:_CANDIDATES]:
         if due.filter(pk=lead_id, rung_at=None).update(rung_at=at):
             _ring([lead_id], [timedelta()], at=at)
             return
 
 
 def _choose(leads: LeadQuerySet, *, at: datetime, most: int) -> list[int]:
-    return _never_rung(leads, most) or _rung_in_vain(leads, at=at, most=most)
+    """Return leads to ring for, the longest due of each kind by turns.
+
+    A lead whose doorbell was lost takes its turn too: on a busy day there is always one that was never rung for.
+    """
+    return _by_turns(*_never_rung(leads, most), _rung_in_vain(leads, at=at, most=most))[:most]
 
 
 def _probes(gate: DeliveryGate, due: LeadQuerySet, *, at: datetime) -> list[int]:
@@ -68,12 +72,15 @@ def _probes(gate: DeliveryGate, due: LeadQuerySet, *, at: datetime) -> list[int]
     return _choose(due, at=at, most=1) if may_try else []
 
 
-def _never_rung(leads: LeadQuerySet, most: int) -> list[int]:
-    """Return the longest due of those that wait: by turns one that was never sent, and one that was."""
+def _never_rung(leads: LeadQuerySet, most: int) -> tuple[list[int], list[int]]:
+    """Return the longest due of those that wait: of those that were never sent, and of those that were."""
     waiting = leads.filter(rung_at=None).order_by("next_attempt_at").values_list("pk", flat=True)
     new, again = waiting.exclude(status=LeadStatus.FAILED), waiting.filter(status=LeadStatus.FAILED)
-    in_turns = chain.from_iterable(zip_longest(new[:most], again[:most]))
-    return [lead_id for lead_id in in_turns if lead_id is not None][:most]
+    return list(new[:most]), list(again[:most])
+
+
+def _by_turns(*kinds: list[int]) -> list[int]:
+    return [lead_id for lead_id in chain.from_iterable(zip_longest(*kinds)) if lead_id is not None]
 
 
 def _rung_in_vain(leads: LeadQuerySet, *, at: datetime, most: int) -> list[int]:

@@ -94,6 +94,17 @@ def test_a_backlog_does_not_hide_a_lead_that_nobody_was_rung_for(rung, monkeypat
     assert rung == [lead.pk]
 
 
+def test_a_backlog_of_others_does_not_hide_a_lead_whose_doorbell_was_lost(rung):
+    lost = make.lead(status="FAILED", next_attempt_at=ago(minutes=1), rung_at=ago(minutes=1))
+    for number in range(20):
+        make.lead(status="READY", next_attempt_at=ago(minutes=60 - number))
+
+    sweep(at=NOW, limits=Limits(interval=timedelta(seconds=1)))
+
+    assert len(rung) == 5
+    assert lost.pk in rung
+
+
 def test_the_oldest_come_first_in_batches(rung, monkeypatch):
     monkeypatch.setattr(sweeping, "BATCH", 3)
     leads = [make.lead(next_attempt_at=ago(minutes=age)).pk for age in (1, 5, 3, 2, 4)]
