@@ -18,7 +18,7 @@ APART := $(BIN)/python -m tests.environment
 SHARED := -n 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint messages pictures bench fuzz build up down logs test-webhook health stats clean
+.PHONY: help setup run test lint messages pictures bench fuzz chaos build up down logs test-webhook health stats clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,11 @@ fuzz: $(VENV)/everything ## try the property tests with EXAMPLES=1000 random inp
 	@echo "== SEED=$(SEED) EXAMPLES=$(EXAMPLES); what fails says how to see it again"
 	@EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -m hypothesis -o timeout=0 --show-capture=no \
 		--hypothesis-profile=fuzz --hypothesis-seed=$(SEED) $(FUZZ)
+
+chaos: $(VENV)/everything ## kill everything at random under load, and count what is lost (SECONDS=120 RATE=600 EVERY=4 SEED=7 EMBEDDED=1)
+	@$(BIN)/python -m tests.install_servers
+	@$(BIN)/python -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE)) \
+		$(if $(EVERY),--every $(EVERY)) $(if $(SEED),--seed $(SEED)) $(if $(EMBEDDED),--embedded)
 
 $(BIN)/python:
 	@$(FIND_PYTHON); \

@@ -1,0 +1,222 @@
+"""The comparison finds whatever is done to the evidence of a run in which every promise was kept."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from delivery.demo_customer import LedgerRecord
+from tests.chaos.audit import Evidence, Row, compare
+from tests.chaos.load import Fate, Posted, Told
+
+NOON = datetime(2026, 1, 21, 12, 0, tzinfo=UTC)
+
+#: What the customer did with each request of a lead, and the status that the gateway heard; None: it heard nothing.
+WAYS: dict[Fate, list[tuple[str, int | None]]] = {
+    Fate.DELIVERABLE: [("status 503", 503), ("reset after booking", None), ("duplicate", 200)],
+    Fate.REFUSED: [("status 422", 422)],
+    Fate.REJECTED: [],
+    Fate.INCOMPLETE: [],
+}
+PATHS = {
+    Fate.DELIVERABLE: ["RECEIVED", "READY", "FAILED", "DELIVERED"],
+    Fate.REFUSED: ["RECEIVED", "READY", "PERMANENTLY_FAILED"],
+    Fate.REJECTED: ["RECEIVED", "REJECTED"],
+    Fate.INCOMPLETE: ["RECEIVED", "READY", "FAILED"],
+}
+#: The leads' ids.
+DELIVERED, REFUSED, REJECTED, INCOMPLETE = 1, 2, 3, 4
+
+
+def whole() -> Evidence:
+    """Return the evidence of four leads, one of each fate."""
+    evidence = Evidence(posted=[], ledger=[], leads=[], attempts=[], events=[], max_attempts=5)
+    for number, fate in enumerate(Fate, start=1):
+        _add(evidence, number, fate, path=PATHS[fate], ways=WAYS[fate])
+    return evidence
+
+
+def _add(evidence: Evidence, number: int, fate: Fate, *, path: list[str], ways: list[tuple[str, int | None]]) -> None:
+    payload = {"email": f"lead{number}@example.com"}
+    told = [Told(NOON.timestamp(), 503), Told(NOON.timestamp() + 1, 200, lead_id=number)]
+    evidence.posted.append(Posted(fate, payload, NOON.timestamp(), told))
+    evidence.leads.append(
+        {
+            "id": number,
+            "status": path[-1],
+            "raw_payload": payload,
+            "idempotency_key": f"key-{number}",
+            "delivered_at": NOON if path[-1] == "DELIVERED" else None,
+            "next_attempt_at": None,
+            "claim_token": None,
+            "attempts_forgiven": 0,
+        }
+    )
+    evidence.events.append(event(number, "received"))
+    for was, now in pairwise(path):
+        evidence.events.append(event(number, "status") | {"from_status": was, "to_status": now})
+    for attempt_no, (outcome, heard) in enumerate(ways, start=1):
+        at = NOON + timedelta(seconds=10 * attempt_no)
+        evidence.ledger.append(request(f"key-{number}", outcome, at=at))
+        evidence.attempts.append(attempt(number, attempt_no, heard, at=at - timedelta(milliseconds=5)))
+        evidence.events += [event(number, kind, attempt_no) for kind in ("attempt_started", "attempt_finished")]
+
+
+def event(lead_id: int, kind: str, attempt_no: int | None = None) -> Row:
+    return {"id": 7, "lead_id": lead_id, "kind": kind, "detail": {"attempt_no": attempt_no}}
+
+
+def attempt(lead_id: int, attempt_no: int, status: int | None, *, at: datetime) -> Row:
+    return {
+        "lead_id": lead_id,
+        "attempt_no": attempt_no,
+        "created_at": at,
+        "finished_at": at + timedelta(seconds=1),
+        "response_status": status,
+        "success": status == 200,
+    }
+
+
+def request(key: str, outcome: str, *, at: datetime) -> LedgerRecord:
+    return LedgerRecord(
+        time=at.isoformat(timespec="milliseconds"),
+        idempotency_key=key,
+        correlation_id=None,
+        phone=None,
+        product=None,
+        outcome=outcome,
+        booked=outcome in ("accepted", "reset after booking"),
+        duplicate=outcome == "duplicate",
+        id="1",
+        payload=None,
+    )
+
+
+def test_a_run_in_which_all_promises_were_kept() -> None:
+    audit = compare(whole())
+
+    assert audit.problems == []
+    assert audit.counts == {
+        "accepted": 4,
+        "delivered": 1,
+        "refused": 1,
+        "rejected": 1,
+        "incomplete": 1,
+        "given_up": 0,
+        "given_up_though_taken": 0,
+        "lost": 0,
+        "sent_again": 1,
+        "sent_again_unexplained": 0,
+        "died": 0,
+        "unanswered": 1,
+        "received_again": 0,
+        "attempts": 4,
+        "events": 20,
+    }
+    assert audit.statuses == {503: 4, 200: 4}
+    assert audit.longest_wait == 19  # told 200 at second 1, booked at second 20
+
+
+def test_a_lead_may_be_given_up_when_its_attempts_are_used_up_and_not_before() -> None:
+    evidence = whole()
+    path = ["RECEIVED", "READY", "FAILED", "PERMANENTLY_FAILED"]
+    _add(evidence, 5, Fate.DELIVERABLE, path=path, ways=[("status 503", 503)] * 5)
+
+    assert compare(evidence).problems == []
+    assert compare(evidence).counts["given_up"] == 1
+
+    _lead(evidence, 5)["attempts_forgiven"] = 1
+    assert compare(evidence).problems == ["lead 5: deliverable, but PERMANENTLY_FAILED after 5 attempts"]
+    assert compare(evidence).counts["lost"] == 1
+
+
+def _drop(rows: Any, **fields: Any) -> None:
+    rows[:] = [row for row in rows if any(row[name] != value for name, value in fields.items())]
+
+
+def _lead(evidence: Evidence, number: int) -> Row:
+    return evidence.leads[number - 1]
+
+
+def _receive_again(evidence: Evidence) -> None:
+    """Send the delivered lead once more, and write it down as it was."""
+    at = NOON + timedelta(minutes=5)
+    evidence.ledger.append(request("key-1", "duplicate", at=at))
+    evidence.attempts.append(attempt(DELIVERED, 4, 200, at=at))
+    evidence.events += [event(DELIVERED, kind, 4) for kind in ("attempt_started", "attempt_finished")]
+
+
+def _send_behind_the_back(evidence: Evidence) -> None:
+    evidence.ledger.append(request("key-1", "duplicate", at=NOON + timedelta(minutes=5)))
+
+
+DAMAGES: dict[str, tuple[Callable[[Evidence], Any], str]] = {
+    "the row is gone": (lambda e: _drop(e.leads, id=REJECTED), "was told 3, stored are []"),
+    "two rows of one lead": (lambda e: e.leads.append(_lead(e, REJECTED) | {"id": 9}), "stored are [3, 9]"),
+    "another payload": (
+        lambda e: _lead(e, REJECTED).update(raw_payload={"email": "lead3@example.com", "x": 1}),
+        "nobody posted this",
+    ),
+    "a sender told 500": (lambda e: e.posted[0].told.insert(0, Told(0, 500)), "its sender was told [500]"),
+    "a sender never told 200": (lambda e: e.posted[2].told.pop(), "was never told 200"),
+    "stuck in READY": (lambda e: _lead(e, REFUSED).update(status="READY"), "refused, but READY"),
+    "a lead that waits": (lambda e: _lead(e, INCOMPLETE).update(next_attempt_at=NOON), "incomplete, but FAILED"),
+    "still claimed": (lambda e: _lead(e, DELIVERED).update(claim_token="x"), "still claimed"),
+    "no time of delivery": (lambda e: _lead(e, DELIVERED).update(delivered_at=None), "delivered_at is None"),
+    "the customer does not have it": (lambda e: _drop(e.ledger, idempotency_key="key-1"), "does not have it"),
+    "a request without an attempt": (_send_behind_the_back, "ledger do not fit"),
+    "a request before its attempt was written": (
+        lambda e: e.attempts[0].update(created_at=NOON + timedelta(seconds=12)),
+        "ledger do not fit",
+    ),
+    "an attempt with another answer": (lambda e: e.attempts[0].update(response_status=500), "ledger do not fit"),
+    "an attempt that nobody received": (lambda e: _drop(e.ledger, outcome="status 422"), "ledger do not fit"),
+    "a lead of nobody": (lambda e: e.ledger.append(request("key-9", "accepted", at=NOON)), "is no lead's key"),
+    "sent again after a success": (_receive_again, "sent again though attempt 3 had succeeded"),
+    "sent again after an answer": (
+        lambda e: (
+            e.attempts[1].update(response_status=200),
+            e.ledger[1].update(outcome="accepted"),
+        ),
+        "sent again though attempt 2 was answered",
+    ),
+    "attempts that are not numbered": (lambda e: e.attempts[0].update(attempt_no=2), "are numbered [2, 2, 3]"),
+    "a receipt that is not in the trail": (lambda e: e.events.pop(0), "does not begin with its receipt"),
+    "a status that is not in the trail": (lambda e: e.events.pop(3), "its row says DELIVERED, its trail FAILED"),
+    "a step that is not allowed": (lambda e: e.events[1].update(to_status="DELIVERED"), "RECEIVED -> DELIVERED"),
+    "an attempt that is not in the trail": (
+        lambda e: _drop(e.events, kind="attempt_started"),
+        "attempt_started in its trail: []",
+    ),
+    "an outcome that is not in the trail": (
+        lambda e: e.attempts[0].update(finished_at=None),
+        "attempt_finished in its trail: [1, 2, 3], in its attempts: [2, 3]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "problem"), DAMAGES.values(), ids=DAMAGES)
+def test_a_broken_promise_is_found(damage: Callable[[Evidence], Any], problem: str) -> None:
+    evidence = whole()
+    damage(evidence)
+
+    problems = compare(evidence).problems
+
+    assert any(problem in found for found in problems), problems
+
+
+@pytest.mark.parametrize("damage", ["the row is gone", "stuck in READY", "the customer does not have it"])
+def test_what_is_lost_is_counted(damage: str) -> None:
+    evidence = whole()
+    DAMAGES[damage][0](evidence)
+
+    assert compare(evidence).counts["lost"] == 1
+
+
+def test_what_was_sent_twice_without_a_reason_is_counted() -> None:
+    evidence = whole()
+    _receive_again(evidence)
+
+    assert compare(evidence).counts["sent_again_unexplained"] == 1
