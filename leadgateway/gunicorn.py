@@ -18,11 +18,13 @@ from django.conf import settings  # noqa: E402
 
 bind = f"{settings.API_HOST}:{settings.API_PORT}"
 workers = settings.WEB_PROCESSES
-worker_class = "gthread"
+worker_class = "leadgateway.webworker.DeadlineWorker"
+worker_connections = 1000
 threads = settings.WEB_THREADS
 timeout = 30
 graceful_timeout = 25
 keepalive = 65  # longer than the idle time-out of the usual proxies (60 s), so that they close first
+limit_request_line = 4094
 limit_request_field_size = 8190
 limit_request_fields = 100
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 (a heartbeat file; must not wait for a disk)

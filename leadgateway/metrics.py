@@ -21,7 +21,7 @@ _webhook = Histogram(
     registry=_registry,
 )
 # From the start, since Prometheus sees no increase in a series that begins at 1.
-for _status in (200, 400, 401, 405, 413, 429, 500, 503):
+for _status in (200, 400, 401, 405, 408, 413, 429, 500, 503):
     _webhook.labels(_status)
 
 

@@ -25,6 +25,7 @@ API_HOST = env.text("API_HOST", "0.0.0.0")  # noqa: S104 (the seed's default: al
 API_PORT = env.integer("API_PORT", 8080, low=1, high=65535)
 WEB_PROCESSES = env.integer("WEB_PROCESSES", 2, low=1, high=64)
 WEB_THREADS = env.integer("WEB_THREADS", 16, low=1, high=256)
+WEB_READ_TIMEOUT = env.duration("WEB_READ_TIMEOUT", "10s", low=timedelta(milliseconds=100))
 
 #: What the gateway keeps for itself: the embedded database, its doorbells, beat's memory, the generated key.
 VAR_DIR = (BASE_DIR / env.text("VAR_DIR", "var")).resolve()

@@ -1,5 +1,6 @@
 """The bytes of a request, whole or not at all: what Django accepts cut short is refused, what it cannot see is read."""
 
+import time
 from typing import Protocol
 
 from django.http import HttpRequest
@@ -11,6 +12,23 @@ class BodyTooLarge(Exception):
 
 class BodyTruncated(Exception):
     """The body is not all there: it ended before its length or in the middle of a chunk, or could not be read."""
+
+
+class BodyTooFragmented(Exception):
+    """The body comes in so many small chunks that taking them apart costs more than the body is worth."""
+
+
+class BodyTooSlow(Exception):
+    """The sender did not send the body in the time that the server gives it."""
+
+
+#: Processor time for the chunks of a body, of `limit` bytes at most; a chunk costs 8 us. One-byte chunks would take 2 s
+#: for 256 KiB. Bodies in chunks of 1 KiB and more stay below a tenth of it.
+_CHUNKS_S = 0.2
+_CHUNKS_S_FOR_A_BYTE = 2e-8
+
+#: Chunks are read until there is so much, before the time is looked at.
+_PIECE = 8192
 
 
 class _Stream(Protocol):
@@ -25,6 +43,8 @@ def read_body(request: HttpRequest, *, limit: int) -> bytes:
 
     :raises BodyTooLarge: without reading when Content-Length is above `limit`, else as soon as more was read.
     :raises BodyTruncated: when less comes than Content-Length or the chunks announce, or reading fails.
+    :raises BodyTooFragmented: when the chunks cost too much time.
+    :raises BodyTooSlow: when the server's deadline for the request passes.
     """
     if request.META.get("HTTP_TRANSFER_ENCODING") and not request.META.get("CONTENT_LENGTH"):
         return _read_chunked(request, limit)
@@ -45,10 +65,15 @@ def _read_chunked(request: HttpRequest, limit: int) -> bytes:
     # A server that does not end the stream where the body ends would let us wait for bytes that never come.
     if not request.META.get("wsgi.input_terminated"):
         raise BodyTruncated("a chunked body that the server does not delimit")
-    body = _read(request.META["wsgi.input"], limit + 1)
-    if len(body) > limit:
-        raise BodyTooLarge(f"more than {limit} bytes in chunks")
-    return body
+    allowed_s = time.thread_time() + _CHUNKS_S + limit * _CHUNKS_S_FOR_A_BYTE
+    body = bytearray()
+    while piece := _read(request.META["wsgi.input"], min(_PIECE, limit + 1 - len(body))):
+        body += piece
+        if len(body) > limit:
+            raise BodyTooLarge(f"more than {limit} bytes in chunks")
+        if time.thread_time() > allowed_s:
+            raise BodyTooFragmented("too many small chunks")
+    return bytes(body)
 
 
 def _content_length(request: HttpRequest) -> int:
@@ -70,6 +95,8 @@ def _read(stream: _Stream, size: int) -> bytes:
         try:
             piece = stream.read(size - len(body))
         except Exception as error:  # noqa: BLE001
+            if isinstance(error.__cause__ or error, TimeoutError):  # Django wraps what it reads itself
+                raise BodyTooSlow("the body did not come in time") from None
             # Connection errors, and the server's own for broken chunks: no common base, and their texts quote the body.
             raise BodyTruncated(f"reading failed: {type(error).__name__}") from None
         if not piece:

@@ -15,7 +15,7 @@ from leadgateway.breaker import Breaker
 from leadgateway.errors import ServiceUnavailable, error_response
 from leadgateway.logging import get_logger
 from leads.authentication import SharedSecretAuthentication, source_of
-from leads.body import BodyTooLarge, BodyTruncated, read_body
+from leads.body import BodyTooFragmented, BodyTooLarge, BodyTooSlow, BodyTruncated, read_body
 from leads.headers import stored_headers
 from leads.intake import Receipt, receive
 from leads.models import InboundLead
@@ -44,6 +44,10 @@ class LeadWebhook(APIView):
             return _refuse(plain, 413, "payload too large", f"more than {settings.MAX_PAYLOAD_BYTES} bytes")
         except BodyTruncated:
             return _refuse(plain, 400, "malformed JSON payload", "the body is shorter than announced")
+        except BodyTooFragmented:
+            return _refuse(plain, 400, "malformed JSON payload", "the body comes in too many small chunks")
+        except BodyTooSlow:
+            return _refuse(plain, 408, "request timeout", f"not here within {_seconds(settings.WEB_READ_TIMEOUT)} s")
         except MalformedJSON as error:
             return _refuse(plain, 400, "malformed JSON payload", str(error))
         receipt = _store(plain, parsed)
@@ -55,6 +59,10 @@ class LeadWebhook(APIView):
             _ring(receipt)
             log.info("lead_received")
         return _answer(plain, receipt)
+
+
+def _seconds(time: timedelta) -> str:
+    return f"{time.total_seconds():g}"
 
 
 def _refuse(request: HttpRequest, status: int, error: str, detail: str) -> HttpResponse:

@@ -3,7 +3,9 @@
 import io
 import socket
 import struct
+import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from gunicorn.http.wsgi import create
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leads.body import BodyTooLarge, BodyTruncated, read_body
+from leads.body import BodyTooFragmented, BodyTooLarge, BodyTooSlow, BodyTruncated, read_body
 
 LIMIT = 1000
 CHUNKED = b"Transfer-Encoding: chunked"
@@ -311,3 +313,32 @@ def test_the_reason_never_quotes_the_body(connection):
     assert "geheim" not in str(refused.value)
     assert refused.value.__cause__ is None
     assert refused.value.__suppress_context__
+
+
+# Too slow, too many pieces
+
+
+@pytest.mark.parametrize(("header", "sent"), [(length(500), b"x" * 10), (CHUNKED, b"64\r\nhello"), (CHUNKED, b"6")])
+def test_a_body_that_the_server_gives_up_on_is_too_slow(connection, header, sent):
+    connection.server.settimeout(0.01)
+
+    with pytest.raises(BodyTooSlow) as refused:
+        read_body(connection.receive(header, sent), limit=LIMIT)
+    assert refused.value.__suppress_context__
+
+
+def in_chunks_of(size: int, body: bytes) -> bytes:
+    return b"".join(chunk(body[at : at + size]) for at in range(0, len(body), size)) + LAST_CHUNK
+
+
+@pytest.mark.parametrize(("size", "is_read"), [(1, False), (1024, True), (262_144, True)])
+def test_a_large_body_is_read_unless_it_comes_in_crumbs(size, is_read):
+    body = b"x" * 262_144
+    sent = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n" + in_chunks_of(size, body)
+    received = (sent[at : at + 8192] for at in range(0, len(sent), 8192))  # as a socket hands it over
+    _, environ = create(next(RequestParser(Config(), received, None)), None, "", "", Config())
+    started = time.thread_time()
+
+    with nullcontext() if is_read else pytest.raises(BodyTooFragmented):
+        assert read_body(WSGIRequest(environ), limit=262_144) == body
+    assert time.thread_time() - started < 1
