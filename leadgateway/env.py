@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -36,11 +36,18 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def _parse_rate(text: str) -> timedelta | None:
+class RateLimit(NamedTuple):
+    """So many events in a window of so long."""
+
+    events: int
+    window: timedelta
+
+
+def _parse_rate(text: str) -> RateLimit | None:
     match = re.fullmatch(r"([1-9]\d{0,3})/([sm])", text, re.ASCII)
     if match is None:
         raise ValueError("not a rate")
-    return timedelta(seconds=_DURATION_UNITS[match[2]]) / int(match[1])
+    return RateLimit(int(match[1]), timedelta(seconds=_DURATION_UNITS[match[2]]))
 
 
 class Environment:
@@ -104,6 +111,11 @@ class Environment:
 
     def rate(self, name: str) -> timedelta | None:
         """Return the time between two events of a rate such as `20/s` or `90/m`; None when it is not set."""
+        limit = self.limit(name)
+        return limit.window / limit.events if limit else None
+
+    def limit(self, name: str) -> RateLimit | None:
+        """Return how many events a rate such as `20/s` or `90/m` allows in a second or minute; None: not set."""
         return self._parse(name, None, _parse_rate, "a rate such as 20/s or 90/m")
 
     def choice(self, name: str, default: str, allowed: Iterable[str]) -> str:

@@ -34,7 +34,13 @@ class AlwaysJSON(BaseContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
-_WORDS = {401: "unauthorized", 403: "forbidden", 404: "not found", 405: "method not allowed"}
+_WORDS = {
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not found",
+    405: "method not allowed",
+    429: "too many requests",
+}
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse | None:

@@ -176,6 +176,9 @@ SHARED_SECRET_NAMES = env.words("SHARED_SECRET_NAMES") or [f"source-{n + 1}" for
 STATS_TOKEN = env.text("STATS_TOKEN")
 DEDUP_WINDOW = env.duration("DEDUP_WINDOW", "24h")
 MAX_PAYLOAD_BYTES = env.integer("MAX_PAYLOAD_BYTES", 262_144, low=1, high=64 * 1024 * 1024)
+#: How many posts of all senders, and of one, are taken; None: no limit.
+WEBHOOK_RATE_LIMIT = env.limit("WEBHOOK_RATE_LIMIT")
+WEBHOOK_RATE_LIMIT_PER_SOURCE = env.limit("WEBHOOK_RATE_LIMIT_PER_SOURCE")
 
 if ENABLE_AUTH and not SHARED_SECRETS:
     env.problem("SHARED_SECRET", "empty, but ENABLE_AUTH is true: nobody could post a lead")

@@ -20,6 +20,7 @@ from leads.headers import stored_headers
 from leads.intake import Receipt, receive
 from leads.models import InboundLead
 from leads.strict_json import MalformedJSON, ParsedObject, parse_object
+from leads.throttling import PostThrottle
 
 log = get_logger(__name__)
 
@@ -33,6 +34,7 @@ class LeadWebhook(APIView):
     """POST /webhooks/leads: store the lead, ring for a worker, answer."""
 
     authentication_classes = [SharedSecretAuthentication]
+    throttle_classes = [PostThrottle]
     http_method_names = ["post"]
 
     def post(self, request: Request) -> HttpResponse:

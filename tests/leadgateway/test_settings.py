@@ -30,6 +30,8 @@ BAD_VALUES = {
     "RETRY_BACKOFF_BASE": ("fast", "500ms, 30s, 1m30s or 2h"),
     "CUSTOMER_API_TIMEOUT": ("0s", "at least"),
     "CUSTOMER_API_RATE_LIMIT": ("20", "20/s or 90/m"),
+    "WEBHOOK_RATE_LIMIT": ("1000", "20/s or 90/m"),
+    "WEBHOOK_RATE_LIMIT_PER_SOURCE": ("5/h", "20/s or 90/m"),
     "WEB_READ_TIMEOUT": ("10ms", "at least 0.1s"),
     "CUSTOMER_API_MAX_CONCURRENCY": ("-1", "from 0 to 10000"),
     "WATCH_INTERVAL": ("1ms", "at least 0.1s"),
