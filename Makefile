@@ -38,7 +38,7 @@ test: $(VENV)/everything ## run the whole suite on PostgreSQL and Redis, then th
 	@echo "== database tests on SQLite"
 	@$(BIN)/python -m pytest --sqlite -m "not e2e" $(SHARED)
 
-lint: $(VENV)/everything ## check style, types, the direction of imports, Django's own checks and the migrations
+lint: $(VENV)/everything ## check style, types, the direction of imports, Django's own checks, the migrations, and the dependencies
 	@echo "== ruff check"
 	@$(BIN)/ruff check
 	@echo "== ruff format"
@@ -56,6 +56,8 @@ lint: $(VENV)/everything ## check style, types, the direction of imports, Django
 	@echo "== migrations are safe on a live database"
 	@$(BIN)/python -m tests.install_servers > /dev/null
 	@$(BIN)/python -m tests.migration_safety
+	@echo "== known vulnerabilities"
+	@$(BIN)/python -m tests.dependency_audit
 
 messages: $(VENV)/everything ## collect the texts of the admin into the German catalogue, and compile it
 	@$(APART) python manage.py makemessages --locale=de --no-location --no-wrap --ignore='.venv/*' --ignore='tests/*'

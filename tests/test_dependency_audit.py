@@ -1,0 +1,98 @@
+"""The audit against an OSV of our own: what it says of bad news, of good news, and of none."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.environment import ROOT
+from tests.processes import free_port
+
+#: As OSV writes them.
+KNOWN = {
+    ("urllib3", "1.24"): {
+        "id": "PYSEC-2019-132",
+        "schema_version": "1.6.0",
+        "summary": "CRLF injection",
+        "published": "2019-04-15T15:29:00Z",
+        "affected": [
+            {
+                "package": {"name": "urllib3", "ecosystem": "PyPI"},
+                "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "1.24.3"}]}],
+            }
+        ],
+    }
+}
+
+
+@pytest.fixture(scope="module")
+def osv() -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            found = KNOWN.get((query["package"]["name"], query["version"]))
+            body = json.dumps({"vulns": [found]} if found else {}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def installed(directory: Path, **versions: str) -> Path:
+    """Pretend that packages are installed in a directory: what is known of them is their metadata."""
+    for name, version in versions.items():
+        metadata = directory / f"{name}-{version}.dist-info"
+        metadata.mkdir(parents=True)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    return directory
+
+
+def audit(url: str, path: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "tests.dependency_audit", "--url", url, "--path", str(path)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_known_vulnerability_fails_the_audit_by_name_and_number(osv: str, tmp_path: Path) -> None:
+    result = audit(osv, installed(tmp_path, urllib3="1.24", idna="3.10"))
+
+    assert result.returncode == 1
+    assert result.stdout == ("urllib3 1.24: PYSEC-2019-132, mended in 1.24.3\n2 packages, 1 known vulnerabilities\n")
+
+
+def test_good_news_is_told_with_a_number(osv: str, tmp_path: Path) -> None:
+    result = audit(osv, installed(tmp_path, urllib3="1.24.3"))
+
+    assert result.returncode == 0
+    assert result.stdout == "1 packages, 0 known vulnerabilities\n"
+    assert "NOT AUDITED" not in result.stderr
+
+
+def test_without_an_answer_it_goes_on_and_says_so(tmp_path: Path) -> None:
+    result = audit(f"http://127.0.0.1:{free_port()}", installed(tmp_path, urllib3="1.24"))
+
+    assert result.returncode == 0
+    assert "known vulnerabilities" not in result.stdout
+    assert "!!! NOT AUDITED: http://127.0.0.1" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_it_is_part_of_the_checks() -> None:
+    recipe = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
+
+    assert "python -m tests.dependency_audit" in recipe
