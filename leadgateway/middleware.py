@@ -1,4 +1,4 @@
-"""What every request gets: ids on its log lines, one line for its answer, cookies that suit its transport."""
+"""What every request gets: ids on its log lines, a line for its answer, headers and cookies that suit who asked."""
 
 import time
 import uuid
@@ -22,6 +22,9 @@ GetResponse = Callable[[HttpRequest], HttpResponse]
 SLOW_MS = 500
 
 _WEBHOOK = "/webhooks/leads"
+
+_NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
+_NO_DEVICES = ", ".join(f"{name}=()" for name in ("camera", "geolocation", "microphone", "payment", "usb"))
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
@@ -67,6 +70,21 @@ class AdminLocale(LocaleMiddleware):
             return self.get_response(request)
         with timezone.override(settings.ADMIN_TIME_ZONE), translation.override(None):
             return super().__call__(request)
+
+
+class AnswerHeaders:
+    """Tell browsers to do nothing with what programs are answered, and to offer no page the machine's devices."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        response["Permissions-Policy"] = _NO_DEVICES
+        if not request.path_info.startswith(("/admin", "/static")):
+            response["Content-Security-Policy"] = _NO_PAGE
+            response["Cache-Control"] = "no-store"  # statistics tell of people
+        return response
 
 
 class LoopbackCookies:

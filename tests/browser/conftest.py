@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from delivery.demo_customer import DemoCustomer
 from tests.e2e.conftest import pytest_runtest_makereport, running_customer  # noqa: F401 (fixtures by import)
@@ -33,6 +33,16 @@ for name, role in json.loads({staff!r}).items():
     user = User.objects.create_user(name, password={password!r}, is_staff=True, is_superuser=role is None)
     user.groups.set(Group.objects.filter(name=role))
 """
+
+
+def complaints(message: ConsoleMessage) -> list[str]:
+    """Return what the browser complains of, such as something that the Content-Security-Policy forbids.
+
+    A page that is refused on purpose is none of it.
+    """
+    is_one = message.type == "error" and not message.text.startswith("Failed to load resource")
+    return [message.text] if is_one else []
+
 
 SignIn = Callable[..., Page]
 
@@ -90,6 +100,7 @@ def sign_in(open_page: SignIn, errors: list[str]) -> SignIn:
     def signed_in(name: str, **profile: Any) -> Page:
         page = open_page(**profile)
         page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.extend(complaints(message)))
         page.goto("/admin/login/?next=/admin/")
         page.fill("input[name=username]", name)
         page.fill("input[name=password]", PASSWORD)

@@ -66,6 +66,30 @@ def overflow(page: Page, url: str) -> int:
     return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))
 
 
+def test_the_browser_complains_of_no_page_of_the_frame(sign_in: SignIn, errors: list[str]) -> None:
+    """Unfold's and Django's own pages; `sign_in` looks at the console, where a forbidden script shows."""
+    page = sign_in("root")
+
+    for path in ("user/", "user/add/", "user/1/change/", "user/1/password/", "user/1/delete/", "group/", "group/add/"):
+        answer = page.goto(f"/admin/auth/{path}")
+        assert answer is not None
+        assert answer.status == 200
+    for path in ("/admin/password_change/", "/admin/nowhere/"):
+        page.goto(path)
+
+
+def test_what_the_policy_forbids_is_seen_in_the_console(sign_in: SignIn, errors: list[str]) -> None:
+    page = sign_in("root")
+    page.evaluate(
+        "const script = document.createElement('script'); script.text = 'window.broken = 1'; "
+        "document.body.append(script)"
+    )
+
+    assert page.evaluate("window.broken") is None
+    assert "Content Security Policy" in errors[0]
+    errors.clear()
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_our_pages_are_accessible(sign_in: SignIn, pages: dict[str, str], theme: str) -> None:
     page = sign_in("root", color_scheme=theme)
