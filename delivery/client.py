@@ -75,6 +75,10 @@ class Answer:
     duration_ms: int
 
 
+#: A shorter token may be a word of the answer.
+_TELLING = 8
+
+
 @dataclass(frozen=True)
 class CustomerAPI:
     """Where the customer takes leads, with which bearer token ("": none), and how long one exchange may last."""
@@ -138,7 +142,11 @@ class CustomerAPI:
         content, has_more = _decompress(bytes(received), response.headers.get("Content-Encoding", ""))
         if has_more or len(received) > MAX_ANSWER_BYTES:
             note = "\n[only the first 64 KiB of the answer were read]"
-        return clean_text(content[:MAX_ANSWER_BYTES].decode("utf-8", "replace")) + note
+        return self._without_token(clean_text(content[:MAX_ANSWER_BYTES].decode("utf-8", "replace"))) + note
+
+    def _without_token(self, text: str) -> str:
+        """Strike the token out of an answer that quotes our request: answers are stored and shown."""
+        return text.replace(self.token, "[redacted]") if len(self.token) >= _TELLING else text
 
     def _describe(self, problem: BaseException) -> str:
         """Name the deepest cause that there are words for: the layers above wrap it, and quote the URL."""

@@ -281,6 +281,16 @@ def test_the_body_is_text_that_the_database_can_hold(sent: bytes, text: str) -> 
     assert answer.body == text
 
 
+@pytest.mark.parametrize(
+    ("token", "stored"),
+    [("a-token-of-the-customers", "Authorization: Bearer [redacted]"), ("Bear", "Authorization: Bearer Bear")],
+)
+def test_an_answer_that_quotes_the_token_is_stored_without_it(token: str, stored: str) -> None:
+    said = f"Authorization: Bearer {token}".encode()
+    answer = deliver_to(answering(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said)), token=token)
+    assert answer.body == stored
+
+
 def test_a_chunked_body_is_put_together() -> None:
     body = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
     assert deliver_to(answering(body)).body == "abcde"

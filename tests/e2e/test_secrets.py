@@ -1,0 +1,245 @@
+"""No secret leaves the settings: a gateway whose every secret is marked is driven through all it says, and searched.
+
+What it logs at its most talkative, answers, shows to staff, prints in a terminal and stores; when all is well, and when
+things fail.
+"""
+
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+import requests
+
+from tests.e2e.gateway import Gateway
+from tests.environment import ROOT
+from tests.make import payload
+from tests.servers import PostgresServer, RedisServer, postgres_binary
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+MARK = "do-not-tell"
+SENDERS = [f"{MARK}-sender-1", f"{MARK}-sender-2"]
+READERS = f"{MARK}-readers-token"
+PASSWORD = f"{MARK}-staff-password"
+
+#: Every setting that is a secret; test_every_secret_setting_is_marked compares it with the settings.
+SECRETS = {
+    "SECRET_KEY": f"{MARK}-key-{'x' * 50}",
+    "DB_PASSWORD": f"{MARK}-database",
+    "CUSTOMER_API_TOKEN": f"{MARK}-customers-token",
+    "SHARED_SECRET": ",".join(SENDERS),
+    "STATS_TOKEN": READERS,
+}
+
+LEADS = "/admin/leads/inboundlead/"
+REFUSED_PHONE = "+4930422422"
+
+
+@pytest.fixture(scope="module")
+def quoting_customer() -> Iterator[str]:
+    """A customer who quotes the request in the answer, headers and all, as debugging pages do."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            sent = self.rfile.read(int(self.headers["Content-Length"]))
+            body = f"{self.requestline}\n{self.headers}".encode()
+            self.send_response(422 if REFUSED_PHONE.encode() in sent else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/leads"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def gateway(postgres: PostgresServer, redis: RedisServer, quoting_customer: str) -> Iterator[Gateway]:
+    url = redis.url_of(10).replace("redis://", f"redis://default:{MARK}-broker@")
+    env = {"ENABLE_AUTH": "true", "LOG_LEVEL": "debug", "WEB_PROCESSES": "1", "REDIS_URL": url, **SECRETS}
+    with Gateway(customer_url=quoting_customer, postgres=postgres, redis=redis, **env) as running:
+        make_staff = f"User.objects.create_superuser('root', password={PASSWORD!r})"
+        running.manage("shell", "-v0", "-c", f"from django.contrib.auth.models import User; {make_staff}")
+        yield running
+        for name in ("web", "worker", "beat"):  # whatever the tests of this process have driven it through
+            assert_untold(running.logs(name), f"{name}'s log")
+
+
+@pytest.fixture(scope="module")
+def leads(gateway: Gateway) -> dict[str, int]:
+    """A lead delivered and one refused, by a customer who quotes our token; its sender says its secret everywhere."""
+    secret = SENDERS[0]
+    everywhere = {"Authorization": f"Bearer {secret}", "X_Api_Key": secret, "Cookie": f"session={secret}"}
+    delivered = gateway.post(payload(), X_Shared_Secret=secret, **everywhere).json()["lead_id"]
+    refused = gateway.post(payload(phone=REFUSED_PHONE), X_Shared_Secret=SENDERS[1]).json()["lead_id"]
+    gateway.wait_for("DELIVERED", delivered)
+    gateway.wait_for("PERMANENTLY_FAILED", refused)
+    return {"delivered": delivered, "refused": refused}
+
+
+def assert_untold(text: str, where: str) -> None:
+    found = re.search(rf".{{0,80}}{MARK}.{{0,40}}", text)
+    assert found is None, f"{where}: {found[0] if found else ''}"
+
+
+def everything(answer: requests.Response) -> str:
+    return f"{answer.headers}\n{answer.text}"
+
+
+def test_every_secret_setting_is_marked() -> None:
+    names = set(re.findall(r'env\.[a-z]+\(\s*"([A-Z_]+)"', (ROOT / "leadgateway" / "settings.py").read_text()))
+    sounds_secret = {name for name in names if re.search(r"SECRET|TOKEN|PASSWORD|KEY", name)}
+
+    # Names of secrets are none; DATABASE_URL stands for DB_PASSWORD; REDIS_URL's password is marked in the fixture.
+    assert sounds_secret - {"SHARED_SECRET_NAMES"} == set(SECRETS)
+
+
+def test_no_answer_tells_a_sender_or_reader(gateway: Gateway, leads: dict[str, int]) -> None:
+    secret, reader = SENDERS[0], f"Bearer {READERS}"
+    answers = [
+        gateway.post(payload(), X_Shared_Secret=secret),
+        gateway.post(b"no JSON", X_Shared_Secret=secret),
+        gateway.post(b" " * 300_000, X_Shared_Secret=secret),
+        gateway.post(payload(), X_Shared_Secret=secret + "?"),
+        gateway.get("/webhooks/leads", **{"X-Shared-Secret": secret}),
+        gateway.get(f"/nowhere?secret={secret}", **{"X-Shared-Secret": secret}),
+        gateway.get("/health", Host="other.example.com"),
+        gateway.get("/metrics", Authorization=reader),
+        gateway.get("/metrics", Authorization=reader + "?"),
+        gateway.get("/health/ready", Authorization=reader),
+        gateway.get("/stats/leads/recent", Authorization=reader),
+        *(gateway.get(f"/stats/leads/{lead}/history", Authorization=reader) for lead in leads.values()),
+    ]
+
+    assert {answer.status_code for answer in answers} == {200, 400, 401, 404, 405, 413}
+    for answer in answers:
+        assert_untold(everything(answer), f"{answer.request.method} {answer.url}")
+
+
+@pytest.fixture
+def staff(gateway: Gateway) -> Iterator[requests.Session]:
+    """A superuser who is signed in: nobody sees more."""
+    with requests.Session() as session:
+        page = session.get(f"{gateway.url}/admin/login/").text
+        sent = {"username": "root", "password": PASSWORD, "csrfmiddlewaretoken": token_in(page), "next": "/admin/"}
+        assert session.post(f"{gateway.url}/admin/login/", data=sent).url.endswith("/admin/")
+        yield session
+
+
+def token_in(page: str) -> str:
+    found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
+    assert found
+    return found[1]
+
+
+def test_no_page_of_the_admin_tells_staff(gateway: Gateway, staff: requests.Session, leads: dict[str, int]) -> None:
+    one = [f"{LEADS}{lead}/change/" for lead in leads.values()]
+    attempt = gateway.rows("SELECT max(id) AS id FROM delivery_attempt")[0]["id"]
+    event = gateway.rows("SELECT max(id) AS id FROM lead_event")[0]["id"]
+    lists = ["/admin/", LEADS, "/admin/delivery/deliveryattempt/", "/admin/leads/leadevent/", "/admin/auth/user/"]
+    details = [f"/admin/delivery/deliveryattempt/{attempt}/change/", f"/admin/leads/leadevent/{event}/change/"]
+
+    pages = {path: staff.get(gateway.url + path) for path in [*one, *lists, *details, "/admin/auth/user/1/change/"]}
+    token = token_in(pages["/admin/auth/user/1/change/"].text)
+    pages |= {
+        kind: staff.post(f"{gateway.url}{LEADS}export/", data={"format": kind, "csrfmiddlewaretoken": token})
+        for kind in ("csv", "jsonl")
+    }
+
+    for path, page in pages.items():
+        assert page.status_code == 200, path
+        assert_untold(everything(page), path)
+    assert "Authorization: Bearer [redacted]" in pages[details[0]].text
+
+
+COMMANDS = """
+from django.core.management import call_command
+for command in {commands}:
+    print("==", *command)
+    try:
+        call_command(*command)
+    except SystemExit as ended:
+        print(ended)
+"""
+
+
+def test_no_command_tells_the_terminal(gateway: Gateway, leads: dict[str, int]) -> None:
+    """All of them in one process, to save time."""
+    delivered = str(leads["delivered"])
+    commands = [
+        ("doctor",),
+        ("check", "--deploy"),
+        ("lead_counts",),
+        ("lead_history", delivered),
+        ("requeue_stuck",),
+        ("verify_trail",),
+        ("export_person", "--phone", REFUSED_PHONE),
+        ("redeliver", delivered, "--reason", "test", "--dry-run"),
+    ]
+    done = manage(gateway.env, "shell", "-v0", "-c", COMMANDS.format(commands=commands))
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n==") + 1 == len(commands)
+    assert_untold(done.stdout + done.stderr, "the terminal")
+
+
+def manage(env: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command of manage.py, however it ends."""
+    python = str(ROOT / ".venv" / "bin" / "python")
+    command = [python, "manage.py", *arguments]
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_no_failure_tells(gateway: Gateway, leads: dict[str, int], staff: requests.Session) -> None:
+    """A bug of ours, in the webhook, in statistics, in the admin and in the worker: a table is gone."""
+    gateway.execute("ALTER TABLE lead_event RENAME TO lead_event_gone")
+    try:
+        answers = [
+            gateway.post(payload(), X_Shared_Secret=SENDERS[0]),
+            staff.get(f"{gateway.url}{LEADS}{leads['delivered']}/change/"),
+        ]
+    finally:
+        gateway.execute("ALTER TABLE lead_event_gone RENAME TO lead_event")
+
+    assert [answer.status_code for answer in answers] == [503, 500]
+    for answer in answers:
+        assert_untold(everything(answer), answer.url)
+    assert "ProgrammingError" in gateway.logs("web")
+
+
+def test_a_refused_start_does_not_tell(gateway: Gateway) -> None:
+    wrong = {"DATABASE_URL": f"mysql://root:{MARK}@localhost/x", "SECRET_KEY": MARK, "STATS_TOKEN": SENDERS[0]}
+
+    done = manage(gateway.env | wrong, "check")
+
+    assert done.returncode == 78
+    assert_untold(done.stdout + done.stderr, "a refused start")
+
+
+def test_no_log_tells(gateway: Gateway, leads: dict[str, int]) -> None:
+    """At LOG_LEVEL=debug; the fixture looks again when everything else has been logged."""
+    gateway.post(payload(), X_Shared_Secret=SENDERS[0] + "?")
+    gateway.terminate("worker")
+    for name in ("web", "worker", "beat"):
+        assert '"level": "DEBUG"' in gateway.logs(name) or name == "beat"
+        assert_untold(gateway.logs(name), f"{name}'s log")
+
+
+def test_nothing_that_is_stored_tells(gateway: Gateway, redis: RedisServer, leads: dict[str, int]) -> None:
+    url = f"postgresql://postgres@127.0.0.1:{gateway.env['DB_PORT']}/{gateway.env['DB_NAME']}"
+    dump = subprocess.run([str(postgres_binary("pg_dump")), url], capture_output=True, text=True, check=True).stdout
+    assert REFUSED_PHONE in dump
+    assert_untold(dump, "a dump of the database")
+    for file in gateway.directory.rglob("*"):
+        if file.is_file():
+            assert_untold(file.read_bytes().decode("latin-1"), str(file))
