@@ -183,6 +183,10 @@ WEBHOOK_RATE_LIMIT_PER_SOURCE = env.limit("WEBHOOK_RATE_LIMIT_PER_SOURCE")
 
 if ENABLE_AUTH and not SHARED_SECRETS:
     env.problem("SHARED_SECRET", "empty, but ENABLE_AUTH is true: nobody could post a lead")
+if ENABLE_AUTH and DEBUG:
+    env.problem(
+        "DEBUG", "true, but ENABLE_AUTH is true as well: error pages would show strangers payloads and settings"
+    )
 if len(SHARED_SECRET_NAMES) != len(SHARED_SECRETS):
     env.problem(
         "SHARED_SECRET_NAMES", f"{len(SHARED_SECRET_NAMES)} names for {len(SHARED_SECRETS)} secrets: one each, in order"

@@ -17,6 +17,9 @@ _PIN = re.compile(r"^([A-Za-z0-9-]+)(?:\[[a-z,]+\])?==(\S+)", re.MULTILINE)
 #: The value in the seed's documentation: everybody knows it.
 _PUBLIC_SECRET = "your_secret"  # noqa: S105
 
+#: 16 random characters are some 80 bits.
+_LONG_ENOUGH = 16
+
 _GIB = 1024**3
 _LITTLE_SPACE, _NO_SPACE = 1 * _GIB, _GIB // 10
 
@@ -58,6 +61,11 @@ def _authentication() -> Finding:
         return warn("ENABLE_AUTH", found, "Set ENABLE_AUTH=true, SHARED_SECRET and STATS_TOKEN.")
     if _PUBLIC_SECRET in settings.SHARED_SECRETS:
         return fail("ENABLE_AUTH", "on, with the secret of the documentation", "Set SHARED_SECRET to a random one.")
+    if short := [
+        secret for secret in (*settings.SHARED_SECRETS, settings.STATS_TOKEN) if 0 < len(secret) < _LONG_ENOUGH
+    ]:
+        found = f"on, with {len(short)} secrets of less than {_LONG_ENOUGH} characters"
+        return warn("ENABLE_AUTH", found, "Nothing stops guessing but the length: openssl rand -hex 32.")
     return ok("ENABLE_AUTH", f"on, {len(settings.SHARED_SECRETS)} secrets")
 
 

@@ -73,6 +73,7 @@ def test_bad_values_stop_the_start_all_of_them_by_name(tmp_path):
         ({"SHARED_SECRET": "a,b", "SHARED_SECRET_NAMES": "x"}, "SHARED_SECRET_NAMES: 1 names for 2 secrets"),
         ({"SHARED_SECRET": "a", "SHARED_SECRET_NAMES": "x" * 101}, "SHARED_SECRET_NAMES: a name is longer"),
         ({"CIRCUIT_BACKOFF_BASE": "10m"}, "CIRCUIT_BACKOFF_MAX: shorter than CIRCUIT_BACKOFF_BASE"),
+        ({"ENABLE_AUTH": "true", "SHARED_SECRET": "a", "DEBUG": "true"}, "DEBUG: true, but ENABLE_AUTH is true"),
         ({"SECRET_KEY": "short"}, "SECRET_KEY: too short"),
         ({"ALERT_EMAIL": "ops@example.com"}, "ALERT_EMAIL: set, but EMAIL_URL is not"),
         ({"ALERT_EMAIL": "ops", "EMAIL_URL": "smtp://mail"}, "ALERT_EMAIL: or ALERT_EMAIL_FROM is no e-mail address"),
