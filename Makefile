@@ -77,7 +77,7 @@ fuzz: $(VENV)/everything ## try the property tests with EXAMPLES=1000 random inp
 chaos: $(VENV)/everything ## kill everything at random under load, and count what is lost (SECONDS=120 RATE=600 EVERY=4 SEED=7 EMBEDDED=1)
 	@$(BIN)/python -m tests.install_servers
 	@$(BIN)/python -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE)) \
-		$(if $(EVERY),--every $(EVERY)) $(if $(SEED),--seed $(SEED)) $(if $(EMBEDDED),--embedded)
+		$(if $(EVERY),--every $(EVERY)) --seed $(SEED) $(if $(EMBEDDED),--embedded)
 
 $(BIN)/python:
 	@$(FIND_PYTHON); \

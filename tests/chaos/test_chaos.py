@@ -7,7 +7,7 @@ from tests.chaos.run import Options, run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(260)]
 
-#: Its faults hit everything, and those after which a lead waits longest come first: a lost doorbell is found after 30 s.
+#: Its faults hit everything; those that lose doorbells come first, as a lost one is found after 30 s.
 OPTIONS = Options(seed=15489, seconds=10, per_minute=600, every=1, patience=100)
 
 
