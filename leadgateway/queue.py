@@ -61,9 +61,17 @@ def depth() -> int:
 
     :raises QueueUnavailable: as `ring` does.
     """
+    return sum(depths().values())
+
+
+def depths() -> dict[str, int]:
+    """Return the same for each queue by its name.
+
+    :raises QueueUnavailable: as `ring` does.
+    """
     try:
         with _producers().acquire(block=True, timeout=0.2) as producer:
-            return sum(_size(producer.channel, name) for name in (settings.PROCESS_QUEUE, settings.AGAIN_QUEUE))
+            return {name: _size(producer.channel, name) for name in (settings.PROCESS_QUEUE, settings.AGAIN_QUEUE)}
     except Exception as error:
         raise QueueUnavailable(type(error).__name__) from error
 

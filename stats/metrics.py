@@ -46,7 +46,7 @@ def figures(*, at: datetime, reach: timedelta, read: timedelta) -> CollectorRegi
     :param reach: how long to wait for the database to be there.
     :param read: how long it may then take.
     """
-    depth = _beside.submit(queue.depth)
+    depths = _beside.submit(queue.depths)
     stored = _stored(at=at, reach=reach, read=read)
     registry = CollectorRegistry()
     registry.register(
@@ -55,7 +55,7 @@ def figures(*, at: datetime, reach: timedelta, read: timedelta) -> CollectorRegi
                 InfoMetricFamily("lead_gateway", "What runs here.", value={"version": __version__}),
                 _gauge("database_up", "Whether the database answers: 1 or 0.", stored is not None),
                 *(stored or []),
-                *_queue(depth),
+                *_queue(depths),
                 *web_server.measured().collect(),
             ]
         )
@@ -77,15 +77,19 @@ def _gauge(name: str, what: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"lead_gateway_{name}", what, value=value)
 
 
-def _queue(depth: Future[int]) -> Iterator[Metric]:
-    waiting: int | None
+def _queue(depths: Future[dict[str, int]]) -> Iterator[Metric]:
+    waiting: dict[str, int] | None
     try:
-        waiting = depth.result(_QUEUE_PATIENCE_S)
+        waiting = depths.result(_QUEUE_PATIENCE_S)
     except (queue.QueueUnavailable, TimeoutError):
         waiting = None
     yield _gauge("queue_up", "Whether the queue answers: 1 or 0.", waiting is not None)
     if waiting is not None:
-        yield _gauge("queue_depth", "Doorbells that wait for a worker; without those that ring later.", waiting)
+        what = "Doorbells that wait for a worker, by queue; without those that ring later."
+        depth = GaugeMetricFamily("lead_gateway_queue_depth", what, labels=["queue"])
+        for name, number in waiting.items():
+            depth.add_metric([name], number)
+        yield depth
 
 
 # --- from the database -----------------------------------------------------------------------------------------------

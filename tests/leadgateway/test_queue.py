@@ -43,6 +43,7 @@ def test_what_is_not_new_has_a_queue_of_its_own(fresh_queue):
 
     assert fresh_queue.llen("queue:process_lead") == fresh_queue.llen("queue:process_lead_again") == 1
     assert queue.depth() == 2
+    assert queue.depths() == {"queue:process_lead": 1, "queue:process_lead_again": 1}
 
 
 def test_a_doorbell_names_the_lead_and_nothing_else_of_it(fresh_queue):
