@@ -13,6 +13,7 @@ from delivery.models import OrderKind
 from delivery.wording import in_readers_words
 from leads.models import EventKind, LeadEvent, LeadStatus
 from leads.moments import span
+from leads.number_ranges import in_ranges
 from stats import selection
 from stats.masking import UNCOVERED, Cover
 
@@ -23,6 +24,14 @@ _MEANINGS: dict[str, Any] = {
     "kind": "{}",
     "leads": gettext_lazy("leads: {}"),
     "left": gettext_lazy("not done: {}"),
+    "leads_of_others": gettext_lazy("leads of others: {}"),
+    "left_for_later": gettext_lazy("left, as they were being worked on: {}"),
+    "counts": "{}",
+    "attempts": gettext_lazy("attempts: {}"),
+    "events": gettext_lazy("events: {}"),
+    "orders": gettext_lazy("orders: {}"),
+    "details": gettext_lazy("in events: {}"),
+    "by": gettext_lazy("by means of {}"),
     "selection": gettext_lazy("selection: {}"),
     "format": "{}",
     "attributes": gettext_lazy("sent: {}"),
@@ -57,6 +66,7 @@ BY_PEOPLE = (
     *(EventKind.REDELIVERED, EventKind.REPROCESSED, EventKind.RESOLVED, EventKind.REVEALED),
     *(EventKind.ORDER_PLACED, EventKind.ORDER_CANCELLED, EventKind.EXPORTED),
     *(EventKind.DELIVERY_HELD, EventKind.DELIVERY_RESUMED),
+    *(EventKind.ERASED, EventKind.PERSON_ERASED, EventKind.PERSON_EXPORTED, EventKind.RETENTION_APPLIED),
 )
 
 _LONGEST_WAIT_S = 10**9
@@ -80,8 +90,11 @@ def what_happened(event: LeadEvent) -> str:
 
 def status_step(event: LeadEvent) -> str:
     """Return the change of status that the event was; nothing if it was none."""
-    labels = dict(LeadStatus.choices)
-    return " → ".join(str(labels.get(code, code)) for code in (event.from_status, event.to_status) if code)
+    return " → ".join(_status(code) for code in (event.from_status, event.to_status) if code)
+
+
+def _status(code: str) -> str:
+    return str(dict(LeadStatus.choices).get(code, code))
 
 
 def detail_in_words(event: LeadEvent, cover: Cover = UNCOVERED) -> str:
@@ -89,7 +102,7 @@ def detail_in_words(event: LeadEvent, cover: Cover = UNCOVERED) -> str:
     detail = _detail(event)
     keys = [*(key for key in _MEANINGS if key in detail), *(key for key in detail if key not in _MEANINGS)]
     parts = (
-        _told(key, detail[key], cover) for key in keys if key != "attempt_no" and detail[key] not in (None, {}, [])
+        _told(key, detail[key], cover) for key in keys if key != "attempt_no" and detail[key] not in (None, {}, [], "")
     )
     return "; ".join(dict.fromkeys(parts))  # HTTP 503 is an error too: once
 
@@ -112,6 +125,10 @@ def _told(key: str, value: Any, cover: Cover) -> str:
         text = wait_in_words(value) or _plain(value, cover)
     elif key == "kind":
         text = next((str(label) for kind, label in OrderKind.choices if kind == value), _plain(value, cover))
+    elif key == "details" and isinstance(value, dict) and all(map(str.isdecimal, value)):
+        text = in_ranges(map(int, value))  # the numbers of events; their seals say nothing to people
+    elif key == "counts" and isinstance(value, dict):
+        text = _plain({_status(code): number for code, number in value.items()}, cover)
     elif key == "selection":
         text = cover.text(selection.told(str(value)))
     else:

@@ -48,6 +48,27 @@ EVENTS = [
     ("circuit_closed", {"down_s": 7260, "probes": 9}, "Customer is back: after 2 h 1 min; tried: 9 times"),
     ("delivery_held", {"reason": "their maintenance"}, "Delivery held by anna: their maintenance"),
     ("delivery_resumed", {"held_s": 90}, "Delivery resumed by anna: after 1 min 30 s"),
+    (
+        "erased",
+        {"details": {"12": "seal", "13": "seal", "17": "seal"}},
+        "Personal data erased by anna: in events: 12-13, 17",
+    ),
+    (
+        "person_erased",
+        {"leads": "1-3", "leads_of_others": "", "left_for_later": "7", "attempts": 2, "events": 1, "orders": 0},
+        "Person erased by anna: leads: 1-3; left, as they were being worked on: 7; attempts: 2; events: 1; orders: 0",
+    ),
+    (
+        "person_exported",
+        {"leads": "1, 9", "leads_of_others": "4"},
+        "Data of a person exported by anna: leads: 1, 9; leads of others: 4",
+    ),
+    (
+        "retention_applied",
+        {"leads": "1-3", "counts": {"DELIVERED": 2, "REJECTED": 1}},
+        "Old leads deleted by anna: leads: 1-3; Delivered (2), Rejected (1)",
+    ),
+    ("revealed", {"by": "lead_history"}, "Personal data shown by anna: by means of lead_history"),
     ("received", {"ticket": 7, "list": [1.5, {"a": []}]}, "Received: ticket: 7; list: 1.5, a (nothing)"),
 ]
 

@@ -96,7 +96,8 @@ def _titled(title: str, table: str) -> str:
 def _facts(story: Story) -> list[list[str]]:
     lead = story.lead
     received = f"{timestamp(lead.received_at)} ({span(story.now - lead.received_at)} ago)"
-    return [["Status", lead.status], ["Received", received], ["Correlation id", str(lead.correlation_id)]]
+    erased = [["Erased", timestamp(lead.erased_at)]] if lead.erased_at else []
+    return [["Status", lead.status], ["Received", received], *erased, ["Correlation id", str(lead.correlation_id)]]
 
 
 def _trail_rows(story: Story) -> list[list[str]]:
