@@ -96,15 +96,20 @@ class StatusFilter(QuestionFilter):
     answers = {status.value: (status.label, Q(status=status)) for status in LeadStatus}
 
 
+#: The choice for leads of nobody in particular.
+NO_SOURCE = "-"
+
+
 class SourceFilter(QuestionFilter):
-    """Who posted it, by the names that are in the settings now; with none of them there is nothing to choose."""
+    """Who posted it, by the names that are in the settings now, or nobody said; without names there is no choice."""
 
     title = _("source")
     parameter_name = "source"
 
     @property
     def answers(self) -> dict[str, tuple[Any, Condition]]:  # type: ignore[override]
-        return {name: (name, Q(source=name)) for name in dict.fromkeys(settings.SHARED_SECRET_NAMES)}
+        named = {name: (name, Q(source=name)) for name in dict.fromkeys(settings.SHARED_SECRET_NAMES)}
+        return named | {NO_SOURCE: (_("none"), Q(source=None))} if named else {}
 
 
 class ReasonFilter(QuestionFilter):
