@@ -18,7 +18,8 @@ from django.db import connection
 from django.db.models import Aggregate, Count, FloatField, Func, IntegerField, Min, Q, QuerySet
 from django.utils import timezone
 
-from delivery.models import OUTCOME_UNKNOWN, DeliveryAttempt
+from delivery.configuration import limits
+from delivery.models import OUTCOME_UNKNOWN, DeliveryAttempt, DeliveryGate
 from leadgateway import queue
 from leads.models import NEEDS_ATTENTION, OPEN_STATUSES, InboundLead, LeadStatus
 from stats import heartbeat
@@ -268,13 +269,20 @@ def _state(at: datetime) -> State:
 
 
 def _under_way(at: datetime) -> UnderWay:
-    """Count what is under way, which takes time for a backlog only; the id is looked up by the time, its index."""
+    """Count what is under way, which takes time for a backlog only; the id is looked up by the time, its index.
+
+    What waits because delivery is held or the customer is down is neither late nor too old; nor is it late when it
+    waits for its turn.
+    """
     leads = InboundLead.objects.filter(status__in=OPEN_STATUSES, next_attempt_at__isnull=False)
-    is_late = Q(next_attempt_at__lt=at - LATE_AFTER) & (Q(claimed_until=None) | Q(claimed_until__lt=at))
+    is_shut = DeliveryGate.objects.current().is_shut
+    is_unclaimed = Q(claimed_until=None) | Q(claimed_until__lt=at)
+    is_late = Q(next_attempt_at__lt=at - LATE_AFTER) & is_unclaimed & _before_the_gate(is_shut or limits().exist)
+    first_run = Q(attempts_forgiven=0) & _before_the_gate(is_shut)
     found = leads.aggregate(
         leads=Count("*"),
         oldest=Min("received_at"),
-        oldest_first_run=Min("received_at", filter=Q(attempts_forgiven=0)),
+        oldest_first_run=Min("received_at", filter=first_run),
         late=Count("pk", filter=is_late),
         late_since=Min("next_attempt_at", filter=is_late),
     )
@@ -284,6 +292,10 @@ def _under_way(at: datetime) -> UnderWay:
         oldest_first_run_id=_received_at(leads, found["oldest_first_run"]),
         **found,
     )
+
+
+def _before_the_gate(only: bool) -> Q:
+    return Q(status=LeadStatus.RECEIVED) if only else Q()
 
 
 def _received_at(leads: QuerySet[InboundLead], at: datetime | None) -> int | None:

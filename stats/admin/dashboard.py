@@ -18,6 +18,7 @@ from delivery.wording import in_readers_words
 from leads.models import LeadStatus
 from leads.moments import span
 from stats import figures, presentation
+from stats.admin import way_out
 from stats.admin.alarms import alarms, list_url
 from stats.admin.filters import NEVER_ANSWERED
 from stats.figures import WINDOWS, Bar, Failures, State, Traffic, Window
@@ -66,7 +67,7 @@ def _dashboard(request: HttpRequest) -> dict[str, Any]:
     return {
         "refresh": REFRESH,
         "as_of": presentation.moment(state.at),
-        "alarms": alarms(state),
+        "alarms": [*filter(None, [way_out.alarm(request, at=now)]), *alarms(state)],
         "tiles": _now_tiles(state),
         "processes": [_process(each, at=state.at) for each in state.processes],
         "failures": [_failures(group, request) for group in state.failures[:_GROUPS]],

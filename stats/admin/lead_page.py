@@ -102,6 +102,7 @@ def _page(look: Look) -> dict[str, Any]:
         "lead": lead,
         "badge": presentation.status_badge(lead.status),
         "sentence": presentation.visible(look.cover.text(sentence)),
+        "way_out": reverse("admin:leads_way_out") if under_way and gate.is_shut else None,
         "erased_at": presentation.exact(lead.erased_at) if lead.erased_at else None,
         "facts": _facts(lead, look.now),
         "actions": _actions(look),

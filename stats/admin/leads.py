@@ -8,6 +8,7 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern
+from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
@@ -16,7 +17,7 @@ from delivery.models import DeliveryAttempt
 from delivery.wording import in_readers_words
 from leads import search
 from leads.models import InboundLead, LeadStatus
-from stats.admin import lead_page
+from stats.admin import lead_page, way_out
 from stats.admin.export import urls as export_urls
 from stats.admin.filters import (
     LastAnswerFilter,
@@ -31,7 +32,6 @@ from stats.admin.ordering import ACTIONS, may_act, order_urls
 from stats.admin.personal_data import urls as reveal_urls
 from stats.admin.records import RecordAdmin, RecordChangeList, column
 from stats.admin.sidebar import urls as count_urls
-from stats.admin.way_out import urls as way_out_urls
 from stats.masking import mask_email, mask_phone, mask_text
 from stats.permissions import sees_personal_data
 from stats.presentation import NOTHING, short_id, stacked, status_badge, time_of, visible
@@ -121,11 +121,14 @@ class LeadAdmin(RecordAdmin):
 
     @admin.display(description=_("name, zip code"))
     def person(self, lead: InboundLead) -> str:
+        """Return whom it is about, or that they were erased."""
+        if lead.erased_at:
+            return stacked(gettext("erased"), time_of(lead.erased_at))
         return _two_lines((lead.search_name or "").title(), lead.search_zipcode)
 
     def get_urls(self) -> list[URLPattern]:
         """Return the addresses of leads, with those of ordering, exporting and counting them and of uncovering one."""
-        ours = (order_urls, reveal_urls, export_urls, count_urls, way_out_urls)
+        ours = (order_urls, reveal_urls, export_urls, count_urls, way_out.urls)
         return [*(url for urls in ours for url in urls(self)), *super().get_urls()]
 
     def has_act_permission(self, request: HttpRequest) -> bool:
@@ -138,7 +141,8 @@ class LeadAdmin(RecordAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the list, or at once the only lead that was searched for: somebody waits on the line."""
         may_export = request.user.has_perm("leads.export_lead")
-        response = super().changelist_view(request, {"may_export": may_export, **(extra_context or {})})
+        context = {"may_export": may_export, "way_out": way_out.alarm(request, at=timezone.now())}
+        response = super().changelist_view(request, context | (extra_context or {}))
         found = _only_one_found(request, response)
         return response if found is None else redirect("admin:leads_inboundlead_change", found.pk)
 

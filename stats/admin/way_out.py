@@ -9,7 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
@@ -21,6 +21,7 @@ from delivery.models import DeliveryGate
 from leads.models import EventKind, LeadEvent
 from leads.moments import span
 from stats import presentation, trail
+from stats.admin.alarms import Alarm
 from stats.admin.ordering import may_act
 from stats.masking import Cover
 from stats.permissions import sees_personal_data
@@ -92,7 +93,7 @@ def _page(model_admin: Any, request: HttpRequest, form: ReasonForm) -> TemplateR
         "opts": model_admin.opts,
         "title": _("Way out"),
         "badge": _badge(way_out),
-        "sentence": sentence(way_out, at=now),
+        "sentence": sentence(way_out, _cover(request), at=now),
         "facts": _facts(way_out, at=now),
         "events": [_event(event, request, now) for event in _events()],
         "is_held": way_out.held_at is not None,
@@ -110,14 +111,32 @@ def _badge(way_out: DeliveryGate) -> str:
     return presentation.badge(_("open"), "delivered")
 
 
-def sentence(way_out: DeliveryGate, *, at: datetime) -> str:
-    """Return whether leads go out, and otherwise why not and how many wait."""
+def alarm(request: HttpRequest, *, at: datetime) -> Alarm | None:
+    """Return for other pages what keeps all leads; None when they go out."""
+    way_out = DeliveryGate.objects.current()
+    if not way_out.is_shut:
+        return None
+    return Alarm(
+        what=_("Delivery is held") if way_out.held_at is not None else _("The customer is down"),
+        advice=sentence(way_out, _cover(request), at=at),
+        url=reverse("admin:leads_way_out"),
+        link=_("Way out"),
+    )
+
+
+def _cover(request: HttpRequest) -> Cover:
+    return Cover(is_on=not sees_personal_data(request.user))
+
+
+def sentence(way_out: DeliveryGate, cover: Cover, *, at: datetime) -> str:
+    """Return whether leads go out, and otherwise why not, as far as it may be seen, and how many wait."""
     why = gate.obstacle(way_out, at=at, show_time=presentation.exact)
     if why is None:
         return _("Leads go out to the customer.")
     number = gate.waiting(at)
     waiting = ngettext("{number} lead waits.", "{number} leads wait.", number)
-    return f"{why} {waiting.format(number=number_format(number, force_grouping=True))}"
+    told = presentation.visible(cover.text(why))
+    return f"{told} {waiting.format(number=number_format(number, force_grouping=True))}"
 
 
 def _facts(way_out: DeliveryGate, *, at: datetime) -> list[tuple[str, str]]:
@@ -144,5 +163,5 @@ def _event(event: LeadEvent, request: HttpRequest, now: datetime) -> dict[str, s
         "at": presentation.moment(event.at, now=now),
         "what": trail.what_happened(event),
         "who": event.actor,
-        "detail": presentation.visible(trail.detail_in_words(event, Cover(is_on=not sees_personal_data(request.user)))),
+        "detail": presentation.visible(trail.detail_in_words(event, _cover(request))),
     }
