@@ -20,7 +20,7 @@ from stats.watch.rules import Kind
 from stats.watch.wording import tell
 
 #: Which incidents the figures of the dashboard do not show by themselves.
-_ONLY_CHECKED = {Kind.DELIVERIES_FAIL, Kind.QUEUE_DEEP, Kind.SOURCE_SILENT, Kind.CUSTOMER_DOWN, Kind.DELIVERY_HELD}
+_ONLY_CHECKED = {Kind.DELIVERIES_FAIL, Kind.QUEUE_DEEP, Kind.SOURCE_SILENT}
 
 
 @dataclass(frozen=True)
