@@ -9,7 +9,7 @@ from delivery.circuit import CircuitPolicy, take_probe
 from delivery.limits import Limits, take_turn
 from delivery.models import DeliveryGate
 from leads.models import InboundLead
-from leads.moments import span, timestamp
+from leads.moments import declined_span, timestamp
 
 
 def leave_at(
@@ -45,7 +45,7 @@ def obstacle(gate: DeliveryGate, *, at: datetime, show_time: Callable[[datetime]
     since = show_time(gate.opened_at)
     if gate.probe_at <= at:
         return _("The customer is down since {since}; the next lead tries whether it is back.").format(since=since)
-    wait = span(gate.probe_at - at)
+    wait = declined_span(gate.probe_at - at)
     return _("The customer is down since {since}; in {wait} a lead tries whether it is back.").format(
         since=since, wait=wait
     )

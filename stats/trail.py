@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy
 from delivery.models import OrderKind
 from delivery.wording import in_readers_words
 from leads.models import EventKind, LeadEvent, LeadStatus
-from leads.moments import span
+from leads.moments import declined_span
 from leads.number_ranges import in_ranges
 from stats import selection
 from stats.masking import UNCOVERED, Cover
@@ -108,10 +108,10 @@ def detail_in_words(event: LeadEvent, cover: Cover = UNCOVERED) -> str:
 
 
 def wait_in_words(seconds: Any) -> str | None:
-    """Return a wait as people say it; None for what is no number."""
+    """Return a wait as people say it after `in` or `after`; None for what is no number."""
     if not isinstance(seconds, int | float):
         return None
-    return span(timedelta(seconds=max(0, min(seconds, _LONGEST_WAIT_S))))
+    return declined_span(timedelta(seconds=max(0, min(seconds, _LONGEST_WAIT_S))))
 
 
 def _detail(event: LeadEvent) -> Detail:
