@@ -146,7 +146,7 @@ def _facts(way_out: DeliveryGate, *, at: datetime) -> list[tuple[str, str]]:
         failures=policy.failures, leads=policy.leads
     )
     return [
-        (_("Failures since the customer's last answer"), number_format(way_out.failures, force_grouping=True)),
+        (_("Failures since the customer's last success"), number_format(way_out.failures, force_grouping=True)),
         (_("The customer is taken for down"), taken_for_down if policy.failures else _("never")),
         (_("Next try whether it is back"), presentation.moment(way_out.probe_at, now=at)),
         (_("Shortest time between two requests"), span(most.interval) if most.interval else _("no limit")),
