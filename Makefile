@@ -34,7 +34,9 @@ test: $(VENV)/everything ## run the whole suite on PostgreSQL and Redis, then th
 	@echo "== servers"
 	@$(BIN)/python -m tests.install_servers
 	@echo "== tests on PostgreSQL and Redis"
-	@$(BIN)/python -m pytest $(SHARED)
+	@$(BIN)/python -m pytest -m "not alone" $(SHARED)
+	@echo "== tests of how soon one is answered, one after the other"
+	@$(BIN)/python -m pytest -m alone
 	@echo "== database tests on SQLite"
 	@$(BIN)/python -m pytest --sqlite -m "not e2e" $(SHARED)
 

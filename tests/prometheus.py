@@ -26,7 +26,7 @@ scrape_configs:
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run promtool in the checkout."""
     command = [program("promtool", package="prometheus"), *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
 
 
 class Prometheus(Server):

@@ -764,6 +764,7 @@ def running_command(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], st
             process.kill()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_command_at_once_with_exit_code_zero(number: signal.Signals) -> None:
     with running_command() as (process, url, _):

@@ -165,6 +165,7 @@ def test_leads_survive_the_loss_of_every_doorbell(
     assert {len(gateway.attempts(lead_id)) for lead_id in waiting} == {2}
 
 
+@pytest.mark.alone
 def test_a_restart_of_redis_under_load_loses_nothing(
     gateway: Gateway, customer: DemoCustomer, broker: RedisServer
 ) -> None:
@@ -186,6 +187,7 @@ def test_a_restart_of_redis_under_load_loses_nothing(
     assert gateway.running("beat"), "beat did not survive"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("fault", ["refusing", "frozen"])
 def test_without_redis_answers_are_quick_and_the_leads_are_delivered_later(
     gateway: Gateway, customer: DemoCustomer, broker: RedisServer, fault: str
@@ -213,6 +215,7 @@ def test_without_redis_answers_are_quick_and_the_leads_are_delivered_later(
 # --- PostgreSQL ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("fault", ["refusing", "frozen"])
 def test_without_postgresql_answers_are_quick_and_everything_recovers(
     gateway: Gateway, customer: DemoCustomer, database: PostgresServer, fault: str
@@ -232,6 +235,7 @@ def test_without_postgresql_answers_are_quick_and_everything_recovers(
     assert_all_delivered(gateway, [lead["id"] for lead in newest_leads(gateway, before)], LEASE + LOST_DOORBELL + 10)
 
 
+@pytest.mark.alone
 def test_a_restart_of_postgresql_under_load_loses_nothing(
     gateway: Gateway, customer: DemoCustomer, database: PostgresServer
 ) -> None:

@@ -155,6 +155,7 @@ def test_the_same_payload_again_is_recognised_and_not_sent_twice(gateway: Gatewa
     assert len(requests_for(customer, gateway, lead_id)) == 1
 
 
+@pytest.mark.alone
 def test_a_failing_customer_is_tried_five_times_on_schedule(gateway: Gateway, customer: DemoCustomer) -> None:
     lead_id = gateway.accept(payload(phone=f"{PHONE_PREFIX}503"))
     gateway.wait_for("FAILED", lead_id)
@@ -225,6 +226,7 @@ def test_a_lead_booked_before_the_connection_broke_is_recognised_by_its_key(
     assert [request["duplicate"] for request in requests] == [False, True]
 
 
+@pytest.mark.alone
 def test_answers_stay_fast_while_the_customer_hangs(gateway: Gateway, customer: DemoCustomer) -> None:
     customer.set_mode("hang=1")
     answers = [gateway.post(payload()) for _ in range(30)]

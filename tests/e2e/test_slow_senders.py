@@ -15,7 +15,7 @@ from tests.e2e.senders import post
 from tests.make import payload
 from tests.servers import PostgresServer, RedisServer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(120)]
 
 SECRET = "the-senders-secret"
 

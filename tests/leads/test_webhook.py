@@ -282,6 +282,7 @@ def test_with_no_window_every_post_is_a_lead(client, settings):
     assert set(InboundLead.objects.values_list("payload_hash", flat=True)) == {None}
 
 
+@pytest.mark.alone
 @pytest.mark.django_db(transaction=True)
 def test_a_hundred_parallel_posts_make_one_lead(rung, monkeypatch):
     monkeypatch.setattr(views, "DATABASE_DEADLINE", timedelta(minutes=1))  # more threads than a web process has

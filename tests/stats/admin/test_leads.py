@@ -193,7 +193,7 @@ def test_the_list_takes_as_many_queries_however_long_it_is(admin_client: Client)
             assert len(listed(admin_client)) == min(number, 25)
         taken.append(len(queries))
 
-    # the session, its user, the answers that occur, the count, the rows, their attempts, the sidebar's numbers, the way out
+    # the session, its user, answers that occur, the count, the rows, their attempts, the sidebar's numbers, the gate
     assert taken == [8, 8]
 
 
