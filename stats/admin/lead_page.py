@@ -235,13 +235,15 @@ def _payloads(look: Look, seen: dict[str, Any]) -> dict[str, Any]:
 
 
 def _form(title: str, payload: Any, marks: Any, lead: InboundLead) -> dict[str, str]:
-    if payload is None:
+    if payload is None or lead.erased_at:
         return {"title": title, "missing": _missing(lead)}
     return {"title": title, "block": _marked(comparison.marked_lines(payload, marks))}
 
 
 def _missing(lead: InboundLead) -> str:
     """Say why a lead has no such form."""
+    if lead.erased_at:
+        return _("Erased.")
     if lead.status == LeadStatus.REJECTED:
         return _("There is none: the lead was rejected before it was made.")
     if lead.status == LeadStatus.RECEIVED:

@@ -191,6 +191,8 @@ def test_an_erased_lead_says_so_and_offers_nothing_to_send() -> None:
     page = signed_in("Operator").get(f"/admin/leads/inboundlead/{lead.pk}/change/").text
 
     assert "The person was erased" in page
+    assert page.count("Erased.") == 4  # three payloads, and the headers
+    assert ">{}" not in page
     assert "As commands for a terminal" not in page
     assert "order/redeliver/" not in page
 
