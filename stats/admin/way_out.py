@@ -90,7 +90,6 @@ def _page(model_admin: Any, request: HttpRequest, form: ReasonForm) -> TemplateR
     now, way_out = timezone.now(), DeliveryGate.objects.current()
     context = {
         **model_admin.admin_site.each_context(request),
-        "opts": model_admin.opts,
         "title": _("Way out"),
         "badge": _badge(way_out),
         "sentence": sentence(way_out, _cover(request), at=now),
