@@ -1,5 +1,8 @@
 """Every page in both languages, both themes and both widths: whole, readable, and without an error."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
@@ -29,6 +32,9 @@ def pages(gateway: Gateway, running_customer: DemoCustomer) -> dict[str, str]:
     running_customer.set_mode("")
     gateway.wait_for("DELIVERED", gateway.accept(payload()))
     gateway.wait_for("REJECTED", gateway.accept(payload(zipcode="12345")))
+    erased = gateway.accept(payload(email="erased@example.com"))
+    gateway.wait_for("DELIVERED", erased)
+    gateway.manage("erase_person", "--email", "erased@example.com", "--no-input")
     attempt = gateway.attempts(hostile)[0]["id"]
     event = gateway.events(hostile)[-1]["id"]
     return {
@@ -36,6 +42,7 @@ def pages(gateway: Gateway, running_customer: DemoCustomer) -> dict[str, str]:
         "leads": LEADS,
         "nothing found": f"{LEADS}?q=nobody",
         "a hostile lead": f"{LEADS}{hostile}/change/",
+        "an erased lead": f"{LEADS}{erased}/change/",
         "an order": f"{LEADS}order/redeliver/?ids={hostile}",
         "orders": "/admin/delivery/batchorder/",
         "the way out": f"{LEADS}way-out/",
@@ -93,17 +100,36 @@ def test_what_the_policy_forbids_is_seen_in_the_console(sign_in: SignIn, errors:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_our_pages_are_accessible(sign_in: SignIn, pages: dict[str, str], theme: str) -> None:
     page = sign_in("root", color_scheme=theme)
-    found = {}
-    for name, url in pages.items():
-        page.goto(url)
-        # What is inside the frame is ours; the frame itself is Unfold's.
-        results = Axe().run(page, context="#content", options={"runOnly": ["wcag2a", "wcag2aa"]})
-        if violations := [
-            (each["id"], [node["target"] for node in each["nodes"]][:3]) for each in results.response["violations"]
-        ]:
-            found[name] = violations
 
-    assert found == {}
+    assert {name: found for name, url in pages.items() if (found := violations(page, url))} == {}
+
+
+def violations(page: Page, url: str) -> list[Any]:
+    page.goto(url)
+    # What is inside the frame is ours; the frame itself is Unfold's.
+    results = Axe().run(page, context="#content", options={"runOnly": ["wcag2a", "wcag2aa"]})
+    return [(each["id"], [node["target"] for node in each["nodes"]][:3]) for each in results.response["violations"]]
+
+
+@pytest.fixture
+def held(gateway: Gateway) -> Iterator[int]:
+    """A lead that waits since delivery is held, for a reason with a long word."""
+    gateway.manage("hold_delivery", "--reason", f"their maintenance {'x' * 300}")
+    lead = gateway.accept(payload())
+    gateway.wait_for("READY", lead)
+    yield lead
+    gateway.manage("resume_delivery")
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 390)])
+def test_that_delivery_is_held_fits_in_everywhere(
+    sign_in: SignIn, pages: dict[str, str], held: int, theme: str, width: int
+) -> None:
+    page = sign_in("otto", color_scheme=theme, viewport={"width": width, "height": 900})
+
+    for url in (pages["dashboard"], LEADS, f"{LEADS}{held}/change/", pages["the way out"]):
+        assert (url, overflow(page, url), violations(page, url)) == (url, 0, [])
+        expect(page.locator("#content")).to_contain_text("their maintenance")
 
 
 def test_the_keyboard_alone_finds_a_lead(sign_in: SignIn, pages: dict[str, str]) -> None:
