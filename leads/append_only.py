@@ -82,11 +82,7 @@ def delete_with_lead(table: str, *, fk: str) -> migrations.RunPython:
                 f"DROP TRIGGER IF EXISTS {fk}",
                 f"CREATE TRIGGER {fk} BEFORE DELETE ON inbound_lead BEGIN {delete}; END",
             ]
-        return [
-            _drop_foreign_keys(table),
-            f"ALTER TABLE {table} ADD CONSTRAINT {fk} FOREIGN KEY (lead_id)"
-            " REFERENCES inbound_lead (id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED",
-        ]
+        return [_replace_foreign_keys(table, fk)]
 
     def remove(vendor: str) -> list[str]:
         return [f"DROP TRIGGER {fk}"] if vendor == "sqlite" else []
@@ -99,15 +95,26 @@ def undo(step: migrations.RunPython) -> migrations.RunPython:
     return migrations.RunPython(step.reverse_code or migrations.RunPython.noop, step.code)
 
 
-def _drop_foreign_keys(table: str) -> str:
-    """Return the statement that drops the table's foreign keys to leads, whose names Django makes from a hash."""
+def _replace_foreign_keys(table: str, fk: str) -> str:
+    """Return the statement that puts `fk` in the place of the table's foreign keys to leads, unless it is there.
+
+    Django makes their names from a hash. Made again, the key would look at every row while nobody can write.
+    """
     return f"""
-        DO $$ DECLARE key text; BEGIN
+        DO $$ DECLARE key text; is_there boolean := false; BEGIN
             FOR key IN SELECT conname FROM pg_constraint WHERE conrelid = '{table}'::regclass AND contype = 'f'
                 AND confrelid = 'inbound_lead'::regclass LOOP
-                EXECUTE format('ALTER TABLE {table} DROP CONSTRAINT %I', key);
+                IF key = '{fk}' THEN
+                    is_there := true;
+                ELSE
+                    EXECUTE format('ALTER TABLE {table} DROP CONSTRAINT %I', key);
+                END IF;
             END LOOP;
-        END $$"""  # noqa: S608 (a constant table name of a migration)
+            IF NOT is_there THEN
+                ALTER TABLE {table} ADD CONSTRAINT {fk} FOREIGN KEY (lead_id)
+                    REFERENCES inbound_lead (id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED;
+            END IF;
+        END $$"""  # noqa: S608 (constant names of a migration)
 
 
 def _statements(forward: Callable[[str], list[str]], backward: Callable[[str], list[str]]) -> migrations.RunPython:

@@ -108,14 +108,17 @@ def _drop_trigger(is_postgres: bool) -> str:
     return "DROP TRIGGER IF EXISTS lead_event_link" + (" ON lead_event" if is_postgres else "")
 
 
-def link_old_events(events: "QuerySet[Any]", *, progress: Callable[[int], object] = lambda _: None) -> None:
+def link_old_events(
+    events: "QuerySet[Any]", *, after: int = 0, progress: Callable[[int], object] = lambda _: None
+) -> None:
     """Link every chain with an event that has no hash anew, from its beginning.
 
     What others add to a chain meanwhile needs another call.
 
+    :param after: look for such events only behind this number.
     :param progress: is told how many events have been linked since it was last called.
     """
-    for chains in _unlinked_chains(events):
+    for chains in _unlinked_chains(events.filter(hash=None, pk__gt=after)):
         chosen = events.filter(lead_id=None) if chains == [None] else events.filter(lead_id__in=chains)
         with open_door():
             linked = {chain: _links(members) for chain, members in groupby(read(chosen), key=lambda event: event.chain)}
@@ -123,8 +126,7 @@ def link_old_events(events: "QuerySet[Any]", *, progress: Callable[[int], object
         progress(sum(map(len, linked.values())))
 
 
-def _unlinked_chains(events: "QuerySet[Any]") -> Iterator[list[int | None]]:
-    unlinked = events.filter(hash=None)
+def _unlinked_chains(unlinked: "QuerySet[Any]") -> Iterator[list[int | None]]:
     last = 0
     while leads := list(_leads_of(unlinked.filter(lead_id__gt=last))[:_CHAINS]):
         yield leads

@@ -14,6 +14,12 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        # Leads before events, the order in which senders lock them: the other way round they would shut each other out.
+        migrations.AddField(
+            model_name="inboundlead",
+            name="erased_at",
+            field=models.DateTimeField(blank=True, null=True),
+        ),
         # SQLite cannot put the rebuilt table in its place while a trigger speaks of it.
         append_only.undo(_events_go_with_their_lead),
         migrations.CreateModel(
@@ -43,11 +49,6 @@ class Migration(migrations.Migration):
         migrations.RemoveConstraint(
             model_name="leadevent",
             name="check_event_kind",
-        ),
-        migrations.AddField(
-            model_name="inboundlead",
-            name="erased_at",
-            field=models.DateTimeField(blank=True, null=True),
         ),
         migrations.AddField(
             model_name="leadevent",

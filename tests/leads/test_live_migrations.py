@@ -1,5 +1,6 @@
 """Migrations on a database that is in use: they give way to others, and a linter finds those that would not."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from django.core.management import call_command
 from django.db import OperationalError, connection
 
 from leads.management.commands import migrate
-from tests import migration_safety
+from tests import migration_safety, old_release
+from tests.e2e.gateway import manage
+from tests.environment import of_a_process
+from tests.processes import scratch_directory, wait_until
 from tests.servers import PostgresServer
 
 BEFORE_THE_SOURCE = ("leads", "0006")
@@ -69,3 +73,27 @@ def test_the_linter_finds_what_would_keep_senders_waiting(
 
     if finds:
         assert finds in capfd.readouterr().out
+
+
+@pytest.mark.needs_postgres
+@pytest.mark.e2e
+def test_the_old_version_takes_leads_all_the_while_that_its_database_is_brought_up_to_date(
+    postgres: PostgresServer,
+) -> None:
+    postgres.create_database("old_release")
+    env = of_a_process(
+        **postgres.env, DB_NAME="old_release", QUEUE_TYPE="database", VAR_DIR=str(scratch_directory("old"))
+    )
+    manage(env, "migrate", "--verbosity=0", *old_release.TABLES)
+    url = postgres.url_of("old_release")
+    old_release.fill(url, leads=600)
+
+    with old_release.senders(url, count=4) as storing:
+        manage(env, "migrate", "--verbosity=0")
+        migrated = time.monotonic()
+        wait_until(lambda: storing.began[-1] > migrated, 10, "a lead of the old version in the new tables")
+
+    assert not storing.errors
+    leads = 600 + len(storing.seconds)
+    assert manage(env, "verify_trail") == f"{leads} trails checked, 0 broken.\n"
+    postgres.drop_database("old_release")
