@@ -4,6 +4,7 @@ import re
 
 import yaml
 
+from stats.watch.rules import Kind
 from tests.environment import ROOT
 from tests.prometheus import RULES, promtool
 
@@ -34,7 +35,13 @@ def test_every_alert_has_a_test_that_sees_it_fire() -> None:
 
 
 def test_every_alert_leads_to_a_chapter_for_operators() -> None:
-    chapters = "".join(file.read_text() for file in (ROOT / "docs").glob("operations*.md"))
+    chapters = (ROOT / "docs" / "operations.md").read_text()
     for rule in alerts():
         assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"
         assert re.search(rf"^#+ {rule['alert']}$", chapters, re.MULTILINE), rule["alert"]
+
+
+def test_every_kind_of_incident_leads_to_a_chapter_for_operators() -> None:
+    chapters = (ROOT / "docs" / "operations.md").read_text()
+    for kind in Kind:
+        assert re.search(rf"^#+ {kind}$", chapters, re.MULTILINE), kind
