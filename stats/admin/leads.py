@@ -84,6 +84,7 @@ class LeadAdmin(RecordAdmin):
         ReceivedFilter,
     )
     actions = ACTIONS
+    list_before_template = "stats/admin/list_way_out.html"
     list_per_page = 25
     ordering = ("-received_at", "-pk")
     sortable_by = ("received",)
