@@ -1,9 +1,15 @@
-"""gunicorn's settings: `gunicorn -c python:leadgateway.gunicorn leadgateway.wsgi`."""
+"""gunicorn's settings: `gunicorn -c python:leadgateway.gunicorn leadgateway.wsgi`.
+
+SIGUSR2 starts a new version beside the old one, on the same socket; when it can serve, the old one ends. SIGHUP starts
+the same version anew: this process has loaded the code before it forks.
+"""
 
 import json
 import os
 import shutil
+import signal
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +19,7 @@ from leadgateway.start import check_configuration, load_settings
 
 load_settings()
 
+import gunicorn.systemd  # noqa: E402
 import gunicorn.util  # noqa: E402
 from django.conf import settings  # noqa: E402
 
@@ -79,13 +86,11 @@ def _lives(pid: int) -> bool:
     return pid != os.getpid()  # ours now; in a container every server's is 1
 
 
-def post_worker_init(_worker: Any) -> None:
+def post_worker_init(worker: Any) -> None:
     """Do before the first request what would make it a slow one: imports, connections to database and queue.
 
     And have this process watch, too: it may be the last that lives.
     """
-    from contextlib import suppress
-
     from django.db import connection
     from django.urls import resolve
     from django.utils.module_loading import import_string
@@ -100,6 +105,19 @@ def post_worker_init(_worker: Any) -> None:
     with suppress(queue.QueueUnavailable):
         queue.depth()
     import_string("stats.watch.watchman.start")()  # by name, as the wiring knows none of the rooms
+    if worker.age >= workers:
+        _relieve_the_old_server(worker)
+
+
+def _relieve_the_old_server(worker: Any) -> None:
+    """End the server that SIGUSR2 had start this one, now that the last of our workers is ready.
+
+    One that cannot start never comes here, and the old one goes on.
+    """
+    if old := os.environ.get("GUNICORN_PID"):  # gunicorn removes it when the old one is gone
+        gunicorn.systemd.sd_notify(f"MAINPID={worker.ppid}", worker.log)  # else systemd would take the end for ours
+        with suppress(ProcessLookupError):
+            os.kill(int(old), signal.SIGTERM)
 
 
 def _write_error(sock: socket.socket, status: int, reason: str, _message: str) -> None:

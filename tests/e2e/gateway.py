@@ -180,11 +180,11 @@ class Gateway:
 
     # --- from the outside ---
 
-    def post(self, payload: Any, **headers: str) -> requests.Response:
+    def post(self, payload: Any, *, session: requests.Session | None = None, **headers: str) -> requests.Response:
         """Post a lead, or `payload` as it is when it is bytes; `X_Shared_Secret=...` sends X-Shared-Secret."""
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        return requests.post(
+        return (session or requests).post(
             f"{self.url}/webhooks/leads", data=body, headers={"Content-Type": "application/json"} | sent, timeout=10
         )
 

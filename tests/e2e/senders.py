@@ -27,11 +27,11 @@ class Told:
         return int(self.body["lead_id"])
 
 
-def post(gateway: Gateway, **headers: str) -> Told:
-    """Post one new lead."""
+def post(gateway: Gateway, *, session: requests.Session | None = None, **headers: str) -> Told:
+    """Post one new lead, on a connection of its own or on that of a session."""
     started = time.monotonic()
     try:
-        answer = gateway.post(payload(), **headers)
+        answer = gateway.post(payload(), session=session, **headers)
     except requests.RequestException:
         return Told(0, {}, time.monotonic() - started)
     return Told(answer.status_code, answer.json(), time.monotonic() - started)
@@ -50,14 +50,20 @@ def post_many(gateway: Gateway, count: int, *, senders: int = 4, pause: float = 
 
 
 @contextmanager
-def under_load(gateway: Gateway, *, senders: int = 2, pause: float = 0.02) -> Iterator[list[Told]]:
-    """Let some senders post without end while the block runs; the list grows."""
+def under_load(
+    gateway: Gateway, *, senders: int = 2, pause: float = 0.02, keep_alive: bool = False
+) -> Iterator[list[Told]]:
+    """Let some senders post without end while the block runs; the list grows.
+
+    :param keep_alive: each keeps its connection, as many libraries and every proxy do.
+    """
     told: list[Told] = []
     over = threading.Event()
 
     def send() -> None:
-        while not over.wait(pause):
-            told.append(post(gateway))
+        with requests.Session() as session:
+            while not over.wait(pause):
+                told.append(post(gateway, session=session if keep_alive else None))
 
     with ThreadPoolExecutor(senders) as pool:
         running = [pool.submit(send) for _ in range(senders)]
