@@ -18,7 +18,7 @@ APART := $(BIN)/python -m tests.environment
 SHARED := -n 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint messages pictures bench fuzz chaos build up down logs test-webhook health stats clean
+.PHONY: help setup run test lint messages pictures bench bench-upgrade fuzz chaos build up down logs test-webhook health stats clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ pictures: $(VENV)/everything ## take the pictures of the README anew
 
 bench: $(VENV)/everything ## measure what a request and a delivery cost
 	@$(BIN)/python -m benchmarks
+
+bench-upgrade: $(VENV)/everything ## measure what senders notice of restarts and of migrations
+	@$(BIN)/python -m benchmarks.upgrade
 
 fuzz: $(VENV)/everything ## try the property tests with EXAMPLES=1000 random inputs each, from a SEED that is printed
 	@echo "== SEED=$(SEED) EXAMPLES=$(EXAMPLES); what fails says how to see it again"

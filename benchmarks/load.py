@@ -5,9 +5,13 @@ import json
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
+
+import requests
 
 
 def lead(number: int) -> bytes:
@@ -25,7 +29,7 @@ def lead(number: int) -> bytes:
 
 @dataclass
 class Load:
-    """What the senders saw: milliseconds of each answer, and how many had which status."""
+    """What the senders saw: milliseconds of each answer, and how many had which status; 0: the connection broke."""
 
     milliseconds: list[float] = field(default_factory=list)
     statuses: dict[int, int] = field(default_factory=dict)
@@ -69,3 +73,36 @@ def post_for(seconds: float, *, port: int, senders: int) -> Load:
         thread.join()
     load.seconds = time.monotonic() - began
     return load
+
+
+@contextmanager
+def steady_load(*, port: int, senders: int, pause: float) -> Iterator[Load]:
+    """Let so many senders post while the block runs, with a pause in seconds after each answer.
+
+    Each has a session of the library that most of them use, which keeps its connection and looks whether it is still
+    good before it sends the next lead.
+    """
+    load, numbers, over, lock = Load(), count(), threading.Event(), threading.Lock()
+
+    def send() -> None:
+        with requests.Session() as session:
+            while not over.wait(pause):
+                began = time.perf_counter()
+                try:
+                    url = f"http://127.0.0.1:{port}/webhooks/leads"
+                    status = session.post(url, data=lead(next(numbers)), timeout=10).status_code
+                except requests.RequestException:
+                    status = 0
+                with lock:
+                    load.milliseconds.append((time.perf_counter() - began) * 1000)
+                    load.statuses[status] = load.statuses.get(status, 0) + 1
+
+    threads = [threading.Thread(target=send) for _ in range(senders)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield load
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
