@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
@@ -10,7 +11,9 @@ from django.db import OperationalError, connection
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from leadgateway import __version__, queue
-from leads import views
+from leadgateway.env import RateLimit
+from leads import throttling, views
+from leads.body import BodyTooSlow
 from leads.models import LeadStatus
 from stats import queries
 from tests import make
@@ -103,6 +106,27 @@ def test_a_refusal_is_as_described(settings, status, send):
     response = send(settings)
 
     assert response.status_code == status
+    assert_kept(response, WEBHOOK, "POST")
+
+
+def test_one_post_too_many_is_told_as_described(settings):
+    settings.WEBHOOK_RATE_LIMIT = RateLimit(1, timedelta(minutes=1))
+    throttling._limiter().storage.reset()
+    answers = [post(), post()]
+
+    assert [answer.status_code for answer in answers] == [200, 429]
+    assert int(answers[1].headers["Retry-After"]) >= 1
+    assert_kept(answers[1], WEBHOOK, "POST")
+
+
+def test_a_body_that_does_not_come_is_told_as_described(monkeypatch):
+    def late(*_, **__):
+        raise BodyTooSlow
+
+    monkeypatch.setattr("leads.views.read_body", late)
+    response = post()
+
+    assert response.status_code == 408
     assert_kept(response, WEBHOOK, "POST")
 
 
