@@ -3,6 +3,8 @@
 On SQLite, which has one writer anyway, they are Django's own.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import migrations
@@ -36,3 +38,32 @@ class ValidateCheck(migrations.RunSQL):
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         if schema_editor.connection.vendor == "postgresql":
             super().database_forwards(app_label, schema_editor, from_state, to_state)
+
+
+class AddIndex(migrations.AddIndex):
+    """Make an index while everybody reads and writes; its migration has to say `atomic = False`.
+
+    One that was left unfinished by a try before is in the way, and of no use: it is made anew.
+    """
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        if schema_editor.connection.vendor != "postgresql":
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+            return
+        model = to_state.apps.get_model(app_label, self.model_name)
+        with _as_long_as_it_takes(schema_editor):
+            schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {schema_editor.quote_name(self.index.name)}")
+            schema_editor.add_index(model, self.index, concurrently=True)
+
+
+@contextmanager
+def _as_long_as_it_takes(schema_editor: Any) -> Iterator[None]:
+    """Wait for the transactions that are open now, however long: nobody waits behind this."""
+    with schema_editor.connection.cursor() as cursor:
+        cursor.execute("SHOW lock_timeout")
+        [usual] = cursor.fetchone()
+    schema_editor.execute("SET lock_timeout = 0")
+    try:
+        yield
+    finally:
+        schema_editor.execute(f"SET lock_timeout = '{usual}'")

@@ -1,5 +1,6 @@
 """Migrations on a database that is in use: they give way to others, and a linter finds those that would not."""
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 from django.core.management import call_command
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, models
+from django.db.migrations.executor import MigrationExecutor
 
+from leads.live_migrations import AddIndex
 from leads.management.commands import migrate
 from tests import migration_safety, old_release
 from tests.e2e.gateway import manage
@@ -53,6 +56,63 @@ def test_it_goes_on_when_the_table_is_free(busy: Any, monkeypatch: pytest.Monkey
     assert "source" in {
         column.name for column in connection.introspection.get_table_description(connection.cursor(), "inbound_lead")
     }
+
+
+@pytest.fixture
+def index(transactional_db: None) -> Iterator[models.Index]:
+    """An index that no migration of ours makes."""
+    yield models.Index(fields=["source"], name="idx_of_a_test")
+    with connection.cursor() as cursor:
+        cursor.execute("DROP INDEX IF EXISTS idx_of_a_test")
+
+
+def make(index: models.Index, **options: Any) -> list[str]:
+    """Do what a migration with that index does; return the SQL when it was only asked for."""
+    step = AddIndex("inboundlead", index)
+    before = MigrationExecutor(connection).loader.project_state()
+    after = before.clone()
+    step.state_forwards("leads", after)
+    with connection.schema_editor(atomic=False, **options) as editor:
+        step.database_forwards("leads", editor, before, after)
+    return editor.collected_sql if options else []
+
+
+def test_an_index_is_made(index: models.Index) -> None:
+    make(index)
+
+    with connection.cursor() as cursor:
+        assert index.name in connection.introspection.get_constraints(cursor, "inbound_lead")
+
+
+@pytest.mark.needs_postgres
+def test_an_index_waits_for_who_is_at_work_and_takes_the_place_of_an_unfinished_one(
+    index: models.Index, postgres: PostgresServer
+) -> None:
+    with connection.cursor() as cursor, psycopg.connect(postgres.url_of(connection.settings_dict["NAME"])) as other:
+        cursor.execute(f"CREATE INDEX {index.name} ON inbound_lead (id)")
+        cursor.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = %s::regclass", [index.name])
+        cursor.execute("SET lock_timeout = 50")
+        other.execute("INSERT INTO inbound_lead (raw_payload) VALUES ('{}')")
+        threading.Timer(0.3, other.rollback).start()
+
+        make(index)
+
+        cursor.execute(
+            "SELECT indisvalid, pg_get_indexdef(indexrelid) FROM pg_index WHERE indexrelid = %s::regclass", [index.name]
+        )
+        is_valid, definition = cursor.fetchone()
+        assert is_valid
+        assert definition.endswith("(source)")
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("50ms",)
+        cursor.execute("RESET lock_timeout")
+
+
+@pytest.mark.needs_postgres
+def test_the_linter_has_nothing_against_such_an_index(index: models.Index, tmp_path: Path) -> None:
+    (tmp_path / "leads.0099.sql").write_text("\n".join(make(index, collect_sql=True)))
+
+    assert migration_safety.lint(tmp_path) == 0
 
 
 @pytest.mark.parametrize(
