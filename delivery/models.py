@@ -194,8 +194,13 @@ class GateManager(models.Manager["DeliveryGate"]):
     def locked(self) -> "DeliveryGate":
         """Return the gate, which nobody else can change until the end of this transaction.
 
-        Whoever may meet somebody else at a lead takes it before the lead's row.
+        Whoever may meet somebody else at a lead takes it before the lead's row. A process that is frozen with it must
+        not keep all others waiting: on PostgreSQL the database takes it away after some seconds. (SQLite's lock belongs
+        to processes of one host, which end together.)
         """
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL idle_in_transaction_session_timeout = '3s'")
         return self.select_for_update().get_or_create(pk=1)[0]
 
 

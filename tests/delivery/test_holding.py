@@ -1,10 +1,13 @@
 """Holding and resuming delivery, from the command line to the row, the trail and the leads."""
 
+import threading
+from contextlib import suppress
 from datetime import timedelta
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from delivery import gate, holding
@@ -102,3 +105,33 @@ def test_the_history_of_a_lead_says_that_delivery_is_held():
 
     assert "Delivery is held since" in run("lead_history", str(make.lead(status="READY").pk))
     assert "Delivery is held since" not in run("lead_history", str(make.lead(status="DELIVERED").pk))
+
+
+@pytest.mark.needs_postgres
+def test_who_freezes_with_the_gate_loses_it():
+    DeliveryGate.objects.create(pk=1)
+    taken, let_go, lost = threading.Event(), threading.Event(), []
+
+    def freeze():
+        try:
+            with transaction.atomic():
+                DeliveryGate.objects.locked()
+                taken.set()
+                let_go.wait(60)
+        except DatabaseError as error:
+            lost.append(error)
+        finally:
+            connection.close()
+
+    frozen = threading.Thread(target=freeze)
+    frozen.start()
+    taken.wait(10)
+
+    with suppress(OperationalError):  # nobody waits for ever either
+        holding.hold(actor="bob", reason="they ask for it", at=NOW)
+    holding.hold(actor="bob", reason="they ask for it", at=NOW)
+
+    assert DeliveryGate.objects.current().held_by == "bob"
+    let_go.set()
+    frozen.join()
+    assert lost
