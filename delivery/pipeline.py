@@ -23,7 +23,7 @@ from delivery.models import DeliveryAttempt
 from delivery.retry import Verdict, next_delay, verdict
 from leadgateway import tracing
 from leadgateway.logging import get_logger
-from leads.lifecycle import ClaimLost, change_status, record
+from leads.lifecycle import ClaimLost, change_status, lock, record
 from leads.models import EventKind, InboundLead, LeadStatus
 from leads.normalization import normalize
 from leads.rules import RejectionReason, rejection_reason
@@ -234,6 +234,7 @@ def _settle(claim: Claim, attempt: DeliveryAttempt, answer: Answer, *, config: C
     """Write the outcome, the status it leads to and the events, in one transaction; fenced by the claim."""
     now = timezone.now()
     with transaction.atomic():
+        lock(claim.lead.pk)
         if not _complete(attempt, answer, at=now):
             return None  # a COMMIT of ours whose answer was lost went through after all
         customer_is_down = circuit.take_in(claim.lead.pk, answer, policy=config.circuit, at=now)

@@ -37,6 +37,14 @@ class ClaimLost(Exception):
     """Somebody else works on the lead by now: what this worker found out must not be written."""
 
 
+def lock(lead_id: int) -> None:
+    """Lock a lead's row until the commit, for who records an event before the row is changed.
+
+    An event locks the end of the lead's chain. Everybody locks the row first; a second order would be a deadlock.
+    """
+    InboundLead.objects.select_for_update(no_key=True).filter(pk=lead_id).values_list("pk").first()
+
+
 def record(
     lead: InboundLead,
     kind: EventKind,
@@ -46,7 +54,10 @@ def record(
     correlation_id: UUID | None = None,
     detail: dict[str, Any] | None = None,
 ) -> None:
-    """Add an event to the lead's trail. `detail` must hold codes and reasons, never personal data."""
+    """Add an event to the trail of a lead whose row is locked, or will not be changed in this transaction.
+
+    `detail` must hold codes and reasons, never personal data.
+    """
     LeadEvent.objects.create(
         lead_id=lead.pk,
         kind=kind,

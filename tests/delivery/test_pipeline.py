@@ -11,8 +11,10 @@ from django.utils import timezone
 from delivery import pipeline
 from delivery.models import DeliveryAttempt
 from delivery.pipeline import advance
+from leads import intake
 from leads.models import InboundLead
 from tests import make
+from tests.processes import wait_until
 
 # No transaction around a test: the pipeline commits between its steps, and gives its connection back in between.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -351,6 +353,44 @@ def test_who_was_frozen_before_the_request_does_not_send_it(config, customer, mo
 
     assert customer.requests == []
     assert not lead.attempts.exists()
+
+
+@pytest.mark.needs_postgres
+def test_a_post_that_comes_again_while_the_outcome_is_written_waits_for_it(config, customer, monkeypatch, caplog):
+    lead = make.lead(payload_hash="the-hash")
+    told, write = [], pipeline._record_outcome
+
+    def post_again():
+        try:
+            told.append(intake._receive_again("the-hash", **POSTED_NOW))
+        finally:
+            connection.close()
+
+    def write_slowly(*args, **kwargs):
+        write(*args, **kwargs)
+        sender.start()
+        wait_until(somebody_waits_for_a_lock, 10, "the sender to wait", pause=0.01)
+
+    sender = threading.Thread(target=post_again)
+    monkeypatch.setattr(pipeline, "_record_outcome", write_slowly)
+
+    assert advance(lead.pk, config=config) is None
+
+    sender.join()
+    assert [receipt.status for receipt in told] == ["READY"], "as it was when the sender asked"
+    assert trail(lead)[-2:] == ["status DELIVERED", "duplicate"]
+    assert "outcome_not_written_yet" not in caplog.text
+
+
+POSTED_NOW = {"correlation_id": str(uuid.uuid4()), "at": timezone.now(), "dedup_window": timedelta(days=1)}
+
+
+def somebody_waits_for_a_lock():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return cursor.fetchone()[0]
 
 
 def test_an_outcome_is_written_as_soon_as_the_database_is_back(config, customer, monkeypatch):
