@@ -25,7 +25,8 @@ def main() -> None:
 
 def _webhook(postgres: PostgresServer, redis: RedisServer, customer: DemoCustomer, options: argparse.Namespace) -> None:
     """Measure the web server alone: the leads stay in the queue."""
-    gateway = Gateway(postgres=postgres, redis=redis, redis_database=1, customer_url=customer.url, WEB_PROCESSES="2")
+    servers = {"postgres": postgres, "redis": redis, "redis_database": 1}
+    gateway = Gateway(customer_url=customer.url, WEB_PROCESSES="2", WEB_ANSWER_TIMEOUT="", **servers)
     gateway.start(web=1, worker=0, beat=0)
     try:
         post_for(2, port=gateway.port, senders=options.senders)  # warm

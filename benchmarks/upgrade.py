@@ -40,7 +40,8 @@ def _restart(*, senders: int, times: int) -> None:
     """Have a new version of the web server, and of the worker, take over so many times under load."""
     with PostgresServer(durable=True) as postgres, RedisServer() as redis, DemoCustomer() as customer:
         customer.set_mode("delay=200ms")
-        gateway = Gateway(postgres=postgres, redis=redis, customer_url=customer.url, WEB_PROCESSES="2")
+        env = {"WEB_PROCESSES": "2", "WEB_ANSWER_TIMEOUT": ""}
+        gateway = Gateway(postgres=postgres, redis=redis, customer_url=customer.url, **env)
         with gateway:
             [first] = gateway.running("web")
             with steady_load(port=gateway.port, senders=senders, pause=_PAUSE) as load:

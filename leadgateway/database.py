@@ -34,6 +34,12 @@ def deadline(limit: timedelta) -> Iterator[None]:
         _thread.ends_at = None
 
 
+def is_time_up() -> bool:
+    """Tell whether this thread is past its deadline."""
+    ends_at = getattr(_thread, "ends_at", None)
+    return ends_at is not None and time.monotonic() >= ends_at
+
+
 class BoundedConnection(psycopg.Connection[Any]):
     """A connection that gives up, and is thrown away, when the thread's deadline passes while it waits."""
 
@@ -44,6 +50,6 @@ class BoundedConnection(psycopg.Connection[Any]):
         try:
             return super().wait(gen, interval, timeout=max(0.0, ends_at - time.monotonic()))
         except psycopg.OperationalError:
-            if time.monotonic() >= ends_at:
+            if is_time_up():
                 self.close()  # a statement may still be running on it
             raise

@@ -42,9 +42,6 @@ logconfig_dict = {
     "loggers": {**settings.LOGGING["loggers"], "gunicorn.error": {"handlers": [], "propagate": True}},
 }
 
-#: How long a request waits for a connection before it answers 503. The pool's own default suits the worker.
-POOL_TIMEOUT_S = 0.3
-
 
 def on_starting(_server: Any) -> None:
     """Refuse a bad configuration before any worker is forked, and make the place for what the workers measure."""
@@ -99,7 +96,7 @@ def post_worker_init(worker: Any) -> None:
 
     tracing.start()
     if pool := getattr(connection, "pool", None):
-        pool.timeout = POOL_TIMEOUT_S
+        pool.timeout = settings.DATABASE_TIMEOUT.total_seconds()  # its own default suits the worker
         pool.open()
     resolve("/webhooks/leads")
     with suppress(queue.QueueUnavailable):

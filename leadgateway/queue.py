@@ -11,14 +11,6 @@ from leadgateway import tracing
 from leadgateway.breaker import Breaker
 from leadgateway.celery import app
 
-#: Bounds on one publish. Redis on the same network answers in a millisecond; a webhook has 500 in all.
-#: `max_retries` has to be said twice: here for kombu's channel, and in the retry policy for its publish.
-_BOUNDED = {
-    "socket_connect_timeout": 0.1,
-    "socket_timeout": 0.2,
-    "retry_on_timeout": False,
-    "max_retries": 0,
-}
 _NO_RETRY = {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 
 _breaker = Breaker(pause=timedelta(seconds=1))
@@ -29,7 +21,7 @@ class QueueUnavailable(Exception):
 
 
 def ring(lead_id: int, *, after: timedelta = timedelta(), again: bool = False) -> None:
-    """Ask a worker to look at a lead, now or `after` a while; takes ~0.3 s at most.
+    """Ask a worker to look at a lead, now or `after` a while; takes QUEUE_TIMEOUT and a half at most.
 
     A doorbell may be lost or ring twice: the claim in the database and the sweep decide.
 
@@ -39,7 +31,7 @@ def ring(lead_id: int, *, after: timedelta = timedelta(), again: bool = False) -
     if _breaker.is_open:
         raise QueueUnavailable("failed repeatedly a moment ago")
     try:
-        with _producers().acquire(block=True, timeout=0.2) as producer:
+        with _producers().acquire(block=True, timeout=settings.QUEUE_TIMEOUT.total_seconds()) as producer:
             app.send_task(
                 "process_lead",
                 kwargs={"lead_id": lead_id},
@@ -70,7 +62,7 @@ def depths() -> dict[str, int]:
     :raises QueueUnavailable: as `ring` does.
     """
     try:
-        with _producers().acquire(block=True, timeout=0.2) as producer:
+        with _producers().acquire(block=True, timeout=settings.QUEUE_TIMEOUT.total_seconds()) as producer:
             return {name: _size(producer.channel, name) for name in (settings.PROCESS_QUEUE, settings.AGAIN_QUEUE)}
     except Exception as error:
         raise QueueUnavailable(type(error).__name__) from error
@@ -83,6 +75,20 @@ def _size(channel: Any, name: str) -> int:
 @cache
 def _producers() -> Any:
     """Return this process's pool of bounded connections; made on first use, which is after gunicorn has forked."""
-    options = _BOUNDED if settings.QUEUE_TYPE == "redis" else {}
-    connection = app.connection_for_write(transport_options={**settings.CELERY_BROKER_TRANSPORT_OPTIONS, **options})
+    options = settings.CELERY_BROKER_TRANSPORT_OPTIONS | (_bounds() if settings.QUEUE_TYPE == "redis" else {})
+    connection = app.connection_for_write(transport_options=options)
     return pools.Producers(limit=max(settings.WEB_THREADS, settings.WORKER_CONCURRENCY) + 2)[connection]
+
+
+def _bounds() -> dict[str, Any]:
+    """Return the bounds on one publish. Redis on the same network answers in a millisecond.
+
+    `max_retries` has to be said twice: here for kombu's channel, and in the retry policy for its publish.
+    """
+    timeout_s = settings.QUEUE_TIMEOUT.total_seconds()
+    return {
+        "socket_connect_timeout": timeout_s / 2,
+        "socket_timeout": timeout_s,
+        "retry_on_timeout": False,
+        "max_retries": 0,
+    }

@@ -28,6 +28,11 @@ WEB_PROCESSES = env.integer("WEB_PROCESSES", 2, low=1, high=64)
 WEB_THREADS = env.integer("WEB_THREADS", 16, low=1, high=256)
 WEB_READ_TIMEOUT = env.duration("WEB_READ_TIMEOUT", "10s", low=timedelta(milliseconds=100))
 
+#: The seed's promise to senders, also when database or queue are away: that is a 503 then.
+WEB_ANSWER_TIMEOUT = env.duration("WEB_ANSWER_TIMEOUT", "500ms", low=timedelta(milliseconds=100))
+DATABASE_TIMEOUT = WEB_ANSWER_TIMEOUT * 0.7
+QUEUE_TIMEOUT = WEB_ANSWER_TIMEOUT * 0.4  # the two are hardly ever slow for the same request
+
 #: What the gateway keeps for itself: the embedded database, its doorbells, beat's memory, the generated key.
 VAR_DIR = (BASE_DIR / env.text("VAR_DIR", "var")).resolve()
 
@@ -64,6 +69,8 @@ DB_SSLMODE = env.choice("DB_SSLMODE", "disable", ("disable", "allow", "prefer", 
 DB_MAX_OPEN_CONNS = env.integer("DB_MAX_OPEN_CONNS", 25, low=1, high=1000)
 DB_MAX_IDLE_CONNS = env.integer("DB_MAX_IDLE_CONNS", 5, low=0, high=1000)
 DATABASE_URL = env.text("DATABASE_URL")
+
+_POSTGRESQL = "leadgateway.postgresql"
 
 if DB_MAX_IDLE_CONNS > DB_MAX_OPEN_CONNS:
     env.problem("DB_MAX_IDLE_CONNS", f"{DB_MAX_IDLE_CONNS} is more than DB_MAX_OPEN_CONNS, {DB_MAX_OPEN_CONNS}")
@@ -110,7 +117,10 @@ def _from_url(url: str) -> dict[str, Any]:
     if engine.endswith("sqlite3") and parsed.get("NAME"):
         return _sqlite(parsed["NAME"])
     if engine.endswith("postgresql"):
-        return parsed | {"OPTIONS": _postgres_options(parsed.get("OPTIONS", {}).get("sslmode", DB_SSLMODE))}
+        return parsed | {
+            "ENGINE": _POSTGRESQL,
+            "OPTIONS": _postgres_options(parsed.get("OPTIONS", {}).get("sslmode", DB_SSLMODE)),
+        }
     env.problem("DATABASE_URL", "not understood; expected postgres://user:password@host:5432/name or sqlite:////path")
     return _sqlite(":memory:")
 
@@ -120,7 +130,7 @@ def _database() -> dict[str, Any]:
         return _from_url(DATABASE_URL)
     if DB_HOST:
         return {
-            "ENGINE": "django.db.backends.postgresql",
+            "ENGINE": _POSTGRESQL,
             "HOST": DB_HOST,
             "PORT": DB_PORT,
             "USER": DB_USER,

@@ -24,9 +24,6 @@ from leads.throttling import PostThrottle
 
 log = get_logger(__name__)
 
-#: What storing a lead may take of the 500 ms that a sender waits; ringing takes the rest.
-DATABASE_DEADLINE = timedelta(milliseconds=350)
-
 _breaker = Breaker(pause=timedelta(milliseconds=500))
 
 
@@ -78,7 +75,7 @@ def _store(request: HttpRequest, parsed: ParsedObject) -> Receipt:
     if _breaker.is_open:
         raise ServiceUnavailable("database error")
     try:
-        with database.deadline(DATABASE_DEADLINE):
+        with database.deadline(settings.DATABASE_TIMEOUT):
             receipt = receive(
                 parsed,
                 headers=stored_headers(request.headers),

@@ -6,7 +6,6 @@ The reasons hold no secret, but they tell of the inside: the view shows them to 
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -20,9 +19,6 @@ from leadgateway import database, queue
 from leadgateway.logging import get_logger
 
 log = get_logger(__name__)
-
-#: What all looks together may take; a prober gets its answer within 500 ms.
-PATIENCE = timedelta(milliseconds=350)
 
 _LONGEST_REASON = 200
 
@@ -45,13 +41,14 @@ class Check:
 
 
 def look() -> dict[str, Check]:
-    """Look at every neighbour; takes PATIENCE at most, and never raises.
+    """Look at every neighbour; takes DATABASE_TIMEOUT at most, and never raises.
 
     The wait for the database also depends on its pool, which is bounded where the web server sets it up.
     """
-    ends_at = time.monotonic() + PATIENCE.total_seconds()
+    patience = settings.DATABASE_TIMEOUT
+    ends_at = time.monotonic() + patience.total_seconds()
     depth = _beside.submit(queue.depth)
-    with database.deadline(PATIENCE):
+    with database.deadline(patience):
         reached = _database()
         migrations = _migrations() if reached.ok else Check(False, "not looked at: the database is away")
     mapping = _mapping()

@@ -64,7 +64,10 @@ def _set_django_up(*, on_sqlite: bool) -> None:
     if settings.configured:
         raise pytest.UsageError("DJANGO_SETTINGS_MODULE or --ds is set: the tests choose their settings themselves")
     var = processes.scratch_directory("var")
-    ours = {"VAR_DIR": str(var), "CUSTOMER_API_URL": f"http://127.0.0.1:{processes.free_port()}/closed"}
+    ours = environment.UNHURRIED | {
+        "VAR_DIR": str(var),
+        "CUSTOMER_API_URL": f"http://127.0.0.1:{processes.free_port()}/closed",
+    }
     if on_sqlite:
         ours |= {"DB_NAME": str(var / "lead_gateway.sqlite3"), "QUEUE_TYPE": "database"}
     else:

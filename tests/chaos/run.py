@@ -35,6 +35,7 @@ SETTINGS = {
     "CIRCUIT_LEADS": "5",
     "CIRCUIT_BACKOFF_BASE": "500ms",
     "CIRCUIT_BACKOFF_MAX": "1s",
+    "WEB_ANSWER_TIMEOUT": "",
 }
 
 _UNDER_WAY = """

@@ -18,7 +18,7 @@ import psycopg
 import requests
 from psycopg.rows import dict_row
 
-from tests.environment import ROOT, of_a_process
+from tests.environment import ROOT, UNHURRIED, of_a_process
 from tests.processes import Process, free_port, scratch_directory, wait_until
 from tests.servers import PostgresServer, RedisServer, postgres_binary
 
@@ -33,6 +33,7 @@ _DEFAULTS = {
     "CIRCUIT_BACKOFF_BASE": "500ms",
     "CIRCUIT_BACKOFF_MAX": "1s",
     "WORKER_CONCURRENCY": "8",
+    **UNHURRIED,
 }
 
 _TEMPLATE = "migrated"

@@ -39,7 +39,8 @@ def broker() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def running_gateway(database: PostgresServer, broker: RedisServer, running_customer: DemoCustomer) -> Iterator[Gateway]:
-    with Gateway(postgres=database, redis=broker, customer_url=running_customer.url) as running:
+    servers = {"postgres": database, "redis": broker}
+    with Gateway(customer_url=running_customer.url, WEB_ANSWER_TIMEOUT="", **servers) as running:
         yield running
 
 

@@ -77,9 +77,9 @@ def children(pid: int) -> set[int]:
 
 
 def assert_all_answered(told: list[Told]) -> None:
-    """No connection broke. A machine that is busy with other tests may make an answer late, which is a 503."""
+    """No connection broke, and nobody was sent away."""
     assert len(told) > 20, "there was no load: the test shows nothing"
-    assert Counter(answer.status for answer in told).keys() <= {200, 503}
+    assert Counter(answer.status for answer in told).keys() == {200}
 
 
 def assert_sent_once(gateway: Gateway, customer: DemoCustomer, lead_ids: list[int]) -> None:

@@ -1,7 +1,6 @@
 """The interface, fuzzed from its contract: whatever is sent gets an answer that the contract knows."""
 
 import json
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,10 +9,8 @@ from hypothesis import strategies as st
 from schemathesis.generation.case import Case
 
 from leadgateway import queue
-from leads import views
 from leads.headers import REDACTED
 from leads.models import InboundLead
-from stats import views as stats_views
 from tests.interface.contract import CONTRACT, FORM, HISTORY, WEBHOOK, ask, assert_kept
 from tests.json_strategies import JSON_VALUES, TEXTS
 
@@ -27,11 +24,8 @@ fewer = settings(max_examples=max(settings.default.max_examples // 4, 1))
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_away(monkeypatch):
-    """Keep a machine under load from answering 503: that neighbours may be away is tested elsewhere."""
+def _no_queue(monkeypatch):
     monkeypatch.setattr(queue, "ring", lambda *_, **__: None)
-    monkeypatch.setattr(views, "DATABASE_DEADLINE", timedelta(seconds=10))
-    monkeypatch.setattr(stats_views, "REACH_DEADLINE", timedelta(seconds=10))
 
 
 # --- from the contract -----------------------------------------------------------------------------------------------

@@ -74,7 +74,8 @@ def test_a_refusing_broker_is_told_apart_and_left_alone_for_a_moment(monkeypatch
 
 
 @pytest.mark.timeout(5)  # without our bounds the publish would hang for ever
-def test_a_broker_that_never_answers_is_given_up(monkeypatch):
+def test_a_broker_that_never_answers_is_given_up(monkeypatch, settings):
+    settings.QUEUE_TIMEOUT = timedelta(milliseconds=200)
     with socket.socket() as black_hole:
         black_hole.bind(("127.0.0.1", 0))
         black_hole.listen()

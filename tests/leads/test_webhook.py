@@ -284,8 +284,8 @@ def test_with_no_window_every_post_is_a_lead(client, settings):
 
 @pytest.mark.alone
 @pytest.mark.django_db(transaction=True)
-def test_a_hundred_parallel_posts_make_one_lead(rung, monkeypatch):
-    monkeypatch.setattr(views, "DATABASE_DEADLINE", timedelta(minutes=1))  # more threads than a web process has
+def test_a_hundred_parallel_posts_make_one_lead(rung, settings):
+    settings.DATABASE_TIMEOUT = timedelta(minutes=1)  # more threads than a web process has
     answers, payload = [], make.payload()
 
     def send():

@@ -1,6 +1,7 @@
 """The two health answers. What they cost while servers are down or frozen is in test_health_faults.py."""
 
 import threading
+from datetime import timedelta
 
 import pytest
 from django.db import OperationalError, connection
@@ -76,9 +77,10 @@ def test_degraded_while_the_queue_is_away(client, monkeypatch):
 
 
 @pytest.mark.django_db
-def test_a_queue_that_does_not_answer_is_not_waited_for(client, monkeypatch):
+def test_a_queue_that_does_not_answer_is_not_waited_for(client, monkeypatch, settings):
+    settings.DATABASE_TIMEOUT = timedelta(seconds=2)
     thaw = threading.Event()
-    monkeypatch.setattr(queue, "depth", lambda: thaw.wait(3))
+    monkeypatch.setattr(queue, "depth", lambda: thaw.wait(20))
 
     response = client.get(READY)
     thaw.set()
