@@ -1,8 +1,11 @@
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.commands import migrate
 from django.db import OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.errors import LockNotAvailable
 
 #: A migration that waits for its lock makes everybody wait who comes after it, senders first; so it does not wait
@@ -22,13 +25,24 @@ class Command(migrate.Command):
             super().handle(*args, **options)
             return
         for tries_left in reversed(range(TRIES)):
-            with connection.cursor() as cursor:
-                cursor.execute(f"SET lock_timeout = {PATIENCE_MS}")
             try:
-                super().handle(*args, **options)
+                with _little_patience(connection):
+                    super().handle(*args, **options)
                 return
             except OperationalError as error:
                 if not tries_left or not isinstance(error.__cause__, LockNotAvailable):
                     raise
             self.stdout.write(self.style.WARNING("\nA table is busy; trying again in a moment."))
             time.sleep(PAUSE_S)
+
+
+@contextmanager
+def _little_patience(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = {PATIENCE_MS}")
+    try:
+        yield
+    finally:
+        if connection.is_usable():  # who gets it from the pool next has the usual patience
+            with connection.cursor() as cursor:
+                cursor.execute("RESET lock_timeout")
