@@ -6,6 +6,9 @@ Whatever became of a doorbell (lost with Redis, with a worker, never rung), the 
 from datetime import datetime, timedelta
 from itertools import chain, zip_longest
 
+from django.db import transaction
+from django.db.models import Q
+
 from delivery.limits import NO_LIMITS, Limits, doorbells
 from delivery.models import DeliveryGate
 from leadgateway import queue
@@ -53,8 +56,8 @@ def ring_next(*, at: datetime) -> None:
         return
     due = InboundLead.objects.due(at)
     for lead_id in _by_turns(*_never_rung(due, _CANDIDATES))[:_CANDIDATES]:
-        if due.filter(pk=lead_id, rung_at=None).update(rung_at=at):
-            _ring([lead_id], [timedelta()], at=at)
+        if _mark([lead_id], at=at, rings_at=at):
+            _ring_marked([lead_id], [timedelta()], rings_at=at)
             return
 
 
@@ -99,14 +102,27 @@ def _queue_is_shallow() -> bool:
 
 def _ring(leads: list[int], waits: list[timedelta], *, at: datetime) -> int:
     """Mark first, then ring: a mark without a doorbell is found again, while a late mark would hide a new one."""
-    marked = InboundLead.objects.due(at).filter(pk__in=leads)
     rings_at = at + max(waits[: len(leads)], default=timedelta())
-    marked.update(rung_at=rings_at)
+    marked = _mark(leads, at=at, rings_at=rings_at)
+    return _ring_marked([lead for lead in leads if lead in marked], waits, rings_at=rings_at)
+
+
+def _mark(leads: list[int], *, at: datetime, rings_at: datetime) -> set[int]:
+    """Note that these are rung for, and return those that nobody else was just about to ring for or to work on."""
+    not_rung = Q(rung_at=None) | Q(rung_at__lt=at - LOST_AFTER)
+    free = InboundLead.objects.due(at).filter(not_rung, pk__in=leads).select_for_update(skip_locked=True, no_key=True)
+    with transaction.atomic():
+        marked = set(free.values_list("pk", flat=True))
+        InboundLead.objects.filter(pk__in=marked).update(rung_at=rings_at)
+    return marked
+
+
+def _ring_marked(leads: list[int], waits: list[timedelta], *, rings_at: datetime) -> int:
     for done, (lead_id, wait) in enumerate(zip(leads, waits, strict=False)):
         try:
             queue.ring(lead_id, after=wait, again=True)
         except queue.QueueUnavailable as error:
             log.warning("sweep_stopped", reason=str(error), leads=len(leads) - done)
-            marked.filter(pk__in=leads[done:], rung_at=rings_at).update(rung_at=None)
+            InboundLead.objects.filter(pk__in=leads[done:], rung_at=rings_at).update(rung_at=None)
             return done
     return len(leads)

@@ -1,6 +1,8 @@
 from datetime import timedelta
 
+import psycopg
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from delivery import sweep as sweeping
@@ -111,6 +113,35 @@ def test_the_oldest_come_first_in_batches(rung, monkeypatch):
 
     assert [sweep(at=NOW), sweep(at=NOW), sweep(at=NOW)] == [3, 2, 0]
     assert rung == [leads[1], leads[4], leads[2], leads[3], leads[0]]
+
+
+def test_two_sweeps_side_by_side_ring_once(rung, monkeypatch):
+    lead = make.lead(next_attempt_at=ago(seconds=1))
+    choose = sweeping._choose
+
+    def choose_slowly(*args, **kwargs):
+        leads = choose(*args, **kwargs)
+        monkeypatch.setattr(sweeping, "_choose", choose)
+        assert sweep(at=NOW) == 1  # the other one
+        return leads
+
+    monkeypatch.setattr(sweeping, "_choose", choose_slowly)
+
+    assert sweep(at=NOW) == 0
+    assert rung == [lead.pk]
+
+
+@pytest.mark.needs_postgres
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.timeout(10)
+def test_a_lead_that_somebody_is_frozen_with_holds_up_no_other(rung, postgres):
+    stuck, other = (make.lead(next_attempt_at=ago(seconds=1)) for _ in range(2))
+    with psycopg.connect(postgres.url_of(connection.settings_dict["NAME"])) as frozen:
+        frozen.execute("SELECT 1 FROM inbound_lead WHERE id = %s FOR UPDATE", [stuck.pk])
+
+        assert sweep(at=NOW) == 1
+
+    assert rung == [other.pk]
 
 
 def test_with_the_queue_away_in_the_middle_the_rest_is_rung_for_later(rung, monkeypatch):
