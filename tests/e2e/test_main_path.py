@@ -194,7 +194,8 @@ def test_retry_after_of_a_429_is_honoured(gateway: Gateway, customer: DemoCustom
 
     gateway.wait_for("DELIVERED", lead_id)
 
-    assert gaps(requests_for(customer, gateway, lead_id)) == [pytest.approx(3.2, abs=0.3)]
+    [gap] = gaps(requests_for(customer, gateway, lead_id))
+    assert 3 <= gap < 6
     assert [attempt["response_status"] for attempt in gateway.attempts(lead_id)] == [429, 200]
 
 

@@ -146,7 +146,7 @@ def test_a_backlog_goes_out_at_the_rate_that_the_customer_can_take(
         leads = accepted(post_many(running, 60))
         running.wait_for_all("READY", leads)
         running.manage("resume_delivery")
-        running.wait_for_all("DELIVERED", leads, timeout=30)
+        running.wait_for_all("DELIVERED", leads, timeout=60)
 
         moments = times(customer)
         assert most_within(moments, 1) <= 12  # 10, and what the way to the customer delays
