@@ -713,7 +713,7 @@ def test_stopping_cuts_open_requests_and_starting_takes_the_same_port_again() ->
     customer.stop()
     for sender in senders:
         sender.join(5)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 4  # not after their 30 s
     assert len(errors) == 3
     with pytest.raises(requests.ConnectionError):
         send(url)

@@ -152,6 +152,7 @@ def test_a_wiped_redis_counts_from_nothing(client, counted_by_redis):
     assert statuses(client, 1) == [200]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["refusing", "frozen"])
 def test_without_redis_leads_are_taken_and_hardly_wait(rf, settings, counted_by_redis, how):
     request = type("Request", (), {"_request": rf.post(URL)})

@@ -178,10 +178,10 @@ LARGE = [
 @pytest.mark.parametrize("payload", LARGE)
 def test_a_large_payload_is_compared_and_written_whole_in_no_time(payload):
     normalized = normalize(payload)
-    began = time.perf_counter()
+    began = time.process_time()
     found = compare(payload, normalized)
     lines = marked_lines(payload, found.before)
-    took = time.perf_counter() - began
+    took = time.process_time() - began
 
     assert [line for _mark, line in lines] == json.dumps(payload, indent=2, ensure_ascii=False).split("\n")
     assert len(found.changes) == min(found.total, LONGEST)
