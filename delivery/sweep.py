@@ -6,6 +6,7 @@ Whatever became of a doorbell (lost with Redis, with a worker, never rung), the 
 from datetime import datetime, timedelta
 from itertools import chain, zip_longest
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
@@ -16,9 +17,6 @@ from leadgateway.logging import get_logger
 from leads.models import InboundLead, LeadQuerySet, LeadStatus
 
 log = get_logger(__name__)
-
-#: A doorbell that nobody answered for so long is taken for lost.
-LOST_AFTER = timedelta(seconds=30)
 
 #: How many leads one sweep rings for, and how deep the queue may be for ringing again.
 BATCH = 1000
@@ -88,7 +86,7 @@ def _by_turns(*kinds: list[int]) -> list[int]:
 
 def _rung_in_vain(leads: LeadQuerySet, *, at: datetime, most: int) -> list[int]:
     """Return leads whose doorbell seems lost; none while the queue is deep, as theirs are still in it."""
-    lost = leads.filter(rung_at__lt=at - LOST_AFTER).order_by("next_attempt_at")
+    lost = leads.filter(rung_at__lt=at - settings.DOORBELL_TIMEOUT).order_by("next_attempt_at")
     found = list(lost.values_list("pk", flat=True)[:most])
     return found if found and _queue_is_shallow() else []
 
@@ -109,7 +107,7 @@ def _ring(leads: list[int], waits: list[timedelta], *, at: datetime) -> int:
 
 def _mark(leads: list[int], *, at: datetime, rings_at: datetime) -> set[int]:
     """Note that these are rung for, and return those that nobody else was just about to ring for or to work on."""
-    not_rung = Q(rung_at=None) | Q(rung_at__lt=at - LOST_AFTER)
+    not_rung = Q(rung_at=None) | Q(rung_at__lt=at - settings.DOORBELL_TIMEOUT)
     free = InboundLead.objects.due(at).filter(not_rung, pk__in=leads).select_for_update(skip_locked=True, no_key=True)
     with transaction.atomic():
         marked = set(free.values_list("pk", flat=True))

@@ -153,6 +153,7 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3") and not DATABASES["default
 QUEUE_TYPE = env.choice("QUEUE_TYPE", "redis" if DB_HOST or DATABASE_URL else "database", ("redis", "database"))
 REDIS_URL = env.text("REDIS_URL", "redis://localhost:6379/0")
 WORKER_POLL_INTERVAL = env.duration("WORKER_POLL_INTERVAL", "5s", low=timedelta(milliseconds=100))
+DOORBELL_TIMEOUT = env.duration("DOORBELL_TIMEOUT", "30s", low=timedelta(seconds=1))
 WORKER_CONCURRENCY = env.integer("WORKER_CONCURRENCY", 5, low=1, high=500)
 
 if not REDIS_URL.startswith(("redis://", "rediss://", "unix://", "sentinel://")):

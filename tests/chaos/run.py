@@ -24,7 +24,8 @@ FAIL_RATE = 0.2
 #: Seconds that the customer takes for an answer: so there is always a delivery under way when something is killed.
 ANSWERS_AFTER = 0.2
 
-#: Short, so that a run need not wait for minutes; MAX_RETRY_ATTEMPTS and the breaker's threshold are as in production.
+#: Short, so that a run need not wait for minutes; MAX_RETRY_ATTEMPTS, the breaker's threshold and what is empty are as
+#: in production.
 SETTINGS = {
     "CUSTOMER_API_TIMEOUT": "1s",
     "MAX_RETRY_ATTEMPTS": "5",
@@ -36,6 +37,7 @@ SETTINGS = {
     "CIRCUIT_BACKOFF_BASE": "500ms",
     "CIRCUIT_BACKOFF_MAX": "1s",
     "WEB_ANSWER_TIMEOUT": "",
+    "DOORBELL_TIMEOUT": "",
 }
 
 _UNDER_WAY = """

@@ -33,6 +33,7 @@ BAD_VALUES = {
     "WEBHOOK_RATE_LIMIT": ("1000", "20/s or 90/m"),
     "WEBHOOK_RATE_LIMIT_PER_SOURCE": ("5/h", "20/s or 90/m"),
     "WEB_ANSWER_TIMEOUT": ("50ms", "at least 0.1s"),
+    "DOORBELL_TIMEOUT": ("500ms", "at least 1s"),
     "WEB_READ_TIMEOUT": ("10ms", "at least 0.1s"),
     "CUSTOMER_API_MAX_CONCURRENCY": ("-1", "from 0 to 10000"),
     "WATCH_INTERVAL": ("1ms", "at least 0.1s"),
