@@ -13,6 +13,8 @@ from typing import Any
 
 import requests
 
+from tests.meanwhile import going_on
+
 
 def lead(number: int) -> bytes:
     """Return the seed's lead as the body of a request, with an e-mail address of its own."""
@@ -82,9 +84,9 @@ def steady_load(*, port: int, senders: int, pause: float) -> Iterator[Load]:
     Each has a session of the library that most of them use, which keeps its connection and looks whether it is still
     good before it sends the next lead.
     """
-    load, numbers, over, lock = Load(), count(), threading.Event(), threading.Lock()
+    load, numbers, lock = Load(), count(), threading.Lock()
 
-    def send() -> None:
+    def send(over: threading.Event) -> None:
         with requests.Session() as session:
             while not over.wait(pause):
                 began = time.perf_counter()
@@ -97,12 +99,5 @@ def steady_load(*, port: int, senders: int, pause: float) -> Iterator[Load]:
                     load.milliseconds.append((time.perf_counter() - began) * 1000)
                     load.statuses[status] = load.statuses.get(status, 0) + 1
 
-    threads = [threading.Thread(target=send) for _ in range(senders)]
-    for thread in threads:
-        thread.start()
-    try:
+    with going_on(send, threads=senders):
         yield load
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import psycopg
 
+from tests.meanwhile import going_on
+
 #: The migration that brings about all the others which were there before one had to mind who is at work.
 TABLES = ("stats", "0002_roles")
 
@@ -53,9 +55,9 @@ class Storing:
 @contextmanager
 def senders(url: str, *, count: int, pause: float = 0.02) -> Iterator[Storing]:
     """Let so many senders store leads as the old version does, without end, while the block runs."""
-    storing, over = Storing(), threading.Event()
+    storing = Storing()
 
-    def send() -> None:
+    def send(over: threading.Event) -> None:
         with psycopg.connect(url, autocommit=True) as connection:
             while not over.wait(pause):
                 began = time.monotonic()
@@ -66,15 +68,8 @@ def senders(url: str, *, count: int, pause: float = 0.02) -> Iterator[Storing]:
                 storing.began.append(began)
                 storing.seconds.append(time.monotonic() - began)
 
-    threads = [threading.Thread(target=send) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    try:
+    with going_on(send, threads=count):
         yield storing
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
 
 
 def _store(connection: psycopg.Connection[tuple[int]]) -> None:

@@ -3,15 +3,13 @@
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.environment import ROOT
+from tests.http_server import Answer, Post, http_server
 from tests.processes import free_port
 
 #: As OSV writes them.
@@ -33,25 +31,13 @@ KNOWN = {
 
 @pytest.fixture(scope="module")
 def osv() -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            found = KNOWN.get((query["package"]["name"], query["version"]))
-            body = json.dumps({"vulns": [found]} if found else {}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def look_up(post: Post) -> Answer:
+        query = json.loads(post.body)
+        found = KNOWN.get((query["package"]["name"], query["version"]))
+        return Answer(body=json.dumps({"vulns": [found]} if found else {}).encode())
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with http_server(look_up) as url:
+        yield url
 
 
 def installed(directory: Path, **versions: str) -> Path:

@@ -273,14 +273,23 @@ def _done(kind: str, lead_id: int) -> str:
 # --- the page --------------------------------------------------------------------------------------------------------
 
 
+class ReasonField(forms.CharField):
+    """Why somebody orders something; it is required, and kept."""
+
+    def __init__(self, *, help_text: Any) -> None:
+        super().__init__(
+            label=gettext_lazy("Reason"),
+            max_length=500,
+            widget=forms.Textarea(attrs={"rows": 3, "class": "gateway-field", "aria-describedby": "reason-help"}),
+            help_text=help_text,
+        )
+
+
 class OrderForm(forms.Form):
     """Why, and what was seen when it was sent."""
 
-    reason = forms.CharField(
-        label=gettext_lazy("Reason"),
-        max_length=500,
-        widget=forms.Textarea(attrs={"rows": 3, "class": "gateway-field", "aria-describedby": "reason-help"}),
-        help_text=gettext_lazy("It stays in the trail of each lead. No names, addresses or phone numbers."),
+    reason = ReasonField(
+        help_text=gettext_lazy("It stays in the trail of each lead. No names, addresses or phone numbers.")
     )
     even_delivered = forms.BooleanField(required=False)
     expected = forms.IntegerField(min_value=0)

@@ -22,7 +22,7 @@ from leads.models import EventKind, LeadEvent
 from leads.moments import span
 from stats import presentation, trail
 from stats.admin.alarms import Alarm
-from stats.admin.ordering import may_act
+from stats.admin.ordering import ReasonField, may_act
 from stats.masking import Cover
 from stats.permissions import sees_personal_data
 
@@ -40,12 +40,7 @@ _LATEST = 20
 class ReasonForm(forms.Form):
     """Why delivery is held or resumed."""
 
-    reason = forms.CharField(
-        label=gettext_lazy("Reason"),
-        max_length=500,
-        widget=forms.Textarea(attrs={"rows": 3, "class": "gateway-field", "aria-describedby": "reason-help"}),
-        help_text=gettext_lazy("It stays in the trail. No names, addresses or phone numbers."),
-    )
+    reason = ReasonField(help_text=gettext_lazy("It stays in the trail. No names, addresses or phone numbers."))
 
 
 def urls(model_admin: Any) -> list[URLPattern]:

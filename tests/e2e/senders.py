@@ -12,6 +12,7 @@ import requests
 
 from tests.e2e.gateway import Gateway
 from tests.make import payload
+from tests.meanwhile import going_on
 
 
 @dataclass(frozen=True)
@@ -58,21 +59,14 @@ def under_load(
     :param keep_alive: each keeps its connection, as many libraries and every proxy do.
     """
     told: list[Told] = []
-    over = threading.Event()
 
-    def send() -> None:
+    def send(over: threading.Event) -> None:
         with requests.Session() as session:
             while not over.wait(pause):
                 told.append(post(gateway, session=session if keep_alive else None))
 
-    with ThreadPoolExecutor(senders) as pool:
-        running = [pool.submit(send) for _ in range(senders)]
-        try:
-            yield told
-        finally:
-            over.set()
-    for sender in running:
-        sender.result()
+    with going_on(send, threads=senders):
+        yield told
 
 
 def accepted(told: list[Told]) -> list[int]:

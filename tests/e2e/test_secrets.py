@@ -6,16 +6,14 @@ things fail.
 
 import re
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 import requests
 
 from tests.e2e.gateway import Gateway
 from tests.environment import ROOT
+from tests.http_server import Answer, Post, http_server
 from tests.make import payload
 from tests.servers import PostgresServer, RedisServer, postgres_binary
 
@@ -43,24 +41,12 @@ REFUSED_PHONE = "+4930422422"
 def quoting_customer() -> Iterator[str]:
     """A customer who quotes the request in the answer, headers and all, as debugging pages do."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            sent = self.rfile.read(int(self.headers["Content-Length"]))
-            body = f"{self.requestline}\n{self.headers}".encode()
-            self.send_response(422 if REFUSED_PHONE.encode() in sent else 200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def quote(post: Post) -> Answer:
+        status = 422 if REFUSED_PHONE.encode() in post.body else 200
+        return Answer(status, f"{post.line}\n{post.headers}".encode())
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/leads"
-        server.shutdown()
-        thread.join()
+    with http_server(quote) as url:
+        yield f"{url}/leads"
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,8 @@
 """A lead's way as one trace: real processes, and a collector and a customer of our own on real sockets."""
 
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -12,6 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tests.e2e.gateway import Gateway
+from tests.http_server import Answer, Post, http_server
 from tests.make import payload
 from tests.processes import wait_until
 from tests.servers import PostgresServer, RedisServer
@@ -43,13 +42,13 @@ class Outside:
         found = [span for span in self.spans if told(span).get("lead_gateway.lead_id") == lead_id]
         return sorted(found, key=lambda span: span.start_time_unix_nano)
 
-    def answer(self, path: str, headers: dict[str, str], body: bytes) -> int:
-        if path == "/v1/traces":
-            self.bodies.append(body)
-            return 200
-        is_first = body not in [sent.encode() for _, sent in self.leads]
-        self.leads.append((headers, body.decode()))
-        return 503 if FLAKY.encode() in body and is_first else 200
+    def answer(self, post: Post) -> Answer:
+        if post.path == "/v1/traces":
+            self.bodies.append(post.body)
+            return Answer()
+        is_first = post.body not in [sent.encode() for _, sent in self.leads]
+        self.leads.append(({name.lower(): value for name, value in post.headers.items()}, post.body.decode()))
+        return Answer(503 if FLAKY.encode() in post.body and is_first else 200)
 
 
 def told(span: Span) -> dict[str, Any]:
@@ -60,23 +59,8 @@ def told(span: Span) -> dict[str, Any]:
 def outside() -> Iterator[Outside]:
     heard = Outside()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(heard.answer(self.path, {k.lower(): v for k, v in self.headers.items()}, body))
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        heard.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with http_server(heard.answer) as heard.url:
         yield heard
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

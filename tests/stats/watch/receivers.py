@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 from aiosmtpd.controller import Controller
 
+from tests.http_server import Answer, Post, http_server
 from tests.processes import free_port
 
 logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd writes every line that is spoken
@@ -62,24 +61,11 @@ def hook() -> Iterator[Hook]:
     """Run a web server that takes JSON."""
     found = Hook()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if found.status < 300:
-                found.posts.append(json.loads(body))
-            self.send_response(found.status)
-            self.send_header("Location", f"{found.url}elsewhere")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def take(post: Post) -> Answer:
+        if found.status < 300:
+            found.posts.append(json.loads(post.body))
+        return Answer(found.status, headers={"Location": f"{found.url}elsewhere"})
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found.url = f"http://127.0.0.1:{server.server_port}/services/T0/secret-of-the-hook"
-    Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
-    try:
+    with http_server(take) as url:
+        found.url = f"{url}/services/T0/secret-of-the-hook"
         yield found
-    finally:
-        server.shutdown()
-        server.server_close()
