@@ -234,12 +234,12 @@ def _settle(claim: Claim, attempt: DeliveryAttempt, answer: Answer, *, config: C
     """Write the outcome, the status it leads to and the events, in one transaction; fenced by the claim."""
     now = timezone.now()
     with transaction.atomic():
-        lock(claim.lead.pk)
         if not _complete(attempt, answer, at=now):
             return None  # a COMMIT of ours whose answer was lost went through after all
         customer_is_down = circuit.take_in(claim.lead.pk, answer, policy=config.circuit, at=now)
         forgiven = claim.lead.attempts_forgiven + customer_is_down
         decision = _decide(answer, failures=attempt.attempt_no - forgiven, config=config, now=now)
+        lock(claim.lead.pk)  # after the gate and before the chain, as everybody
         _record_outcome(claim.lead, attempt, answer, at=now, delay=decision.delay)
         last_answer = _in_short(answer)
         if decision.delay is not None:
