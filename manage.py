@@ -6,7 +6,7 @@ import sys
 
 from django.core.management import execute_from_command_line
 
-from leadgateway.start import load_settings
+from leadgateway.startup import load_settings
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leadgateway.settings")

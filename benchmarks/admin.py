@@ -163,7 +163,7 @@ def _others() -> dict[str, str]:
         **{f"events kind={each}": f"{events}?kind={each}" for each in ("redelivered", "revealed", "exported")},
         **{f"events actor={each}": f"{events}?actor={each}" for each in ("webhook", "worker", "sweep", "person")},
         "events of a lead": f"{events}?q=500000",
-        "orders": "/admin/delivery/batchorder/",
+        "orders": "/admin/delivery/bulkaction/",
         "users": "/admin/auth/user/",
         "dashboard": "/admin/",
     }

@@ -7,7 +7,7 @@ from django.core.checks import CheckMessage, Error, register
 
 from delivery.client import check_url
 from delivery.mapping import MappingError, load_mapping
-from leadgateway.start import GATEWAY_TAG
+from leadgateway.startup import GATEWAY_TAG
 
 
 @register(GATEWAY_TAG)

@@ -6,9 +6,9 @@ from functools import cache
 
 from django.conf import settings
 
-from delivery.circuit import CircuitPolicy
 from delivery.client import CustomerAPI
-from delivery.limits import NO_LIMITS, Limits
+from delivery.control.circuit import CircuitPolicy
+from delivery.control.limits import NO_LIMITS, Limits
 from delivery.mapping import AttributeMapping, load_mapping
 from delivery.retry import RetryPolicy
 

@@ -65,7 +65,7 @@ class Foreground(Manager):
     The first stop signal asks every process to stop, the second makes them.
     """
 
-    def __init__(self, printer: Printer, *, patience: timedelta, when_started: Callable[[], None]) -> None:
+    def __init__(self, printer: Printer, *, timeout: timedelta, when_started: Callable[[], None]) -> None:
         """Prepare to run what `add_process` is given.
 
         :param patience: how long the processes may take to stop before they are killed.
@@ -73,7 +73,7 @@ class Foreground(Manager):
         """
         super().__init__(printer)
         self._printer.width = 0  # honcho has made room for its own name
-        self._patience = patience.total_seconds()
+        self._patience = timeout.total_seconds()
         self._kill_after = float("inf")
         self._when_started = when_started
         self.ordered = False

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from leads.models import InboundLead
 
 
-class SeedIndex(models.Index):
+class LongNamedIndex(models.Index):
     """An index by the name that the seed gives it; Django allows 30 characters for Oracle's sake."""
 
     max_name_length = 63
@@ -57,7 +57,7 @@ class DeliveryAttempt(models.Model):
         indexes = [
             models.Index(fields=["lead"], name="idx_delivery_attempt_lead_id"),
             models.Index(fields=["success"], name="idx_delivery_attempt_success"),
-            SeedIndex(fields=["requested_at"], name="idx_delivery_attempt_requested_at"),
+            LongNamedIndex(fields=["requested_at"], name="idx_delivery_attempt_requested_at"),
             # For the few attempts that nobody knows the outcome of.
             models.Index(fields=["lead"], name="idx_delivery_attempt_unknown", condition=OUTCOME_UNKNOWN),
             # For the customer's answers that were no success, by status.
@@ -78,7 +78,7 @@ class DeliveryAttempt(models.Model):
         return self.success or any(value is not None for value in written)
 
 
-class OrderKind(models.TextChoices):
+class BulkActionKind(models.TextChoices):
     """What an operator may order for leads."""
 
     REDELIVER = "redeliver", _("Redeliver")
@@ -86,23 +86,23 @@ class OrderKind(models.TextChoices):
     RESOLVE = "resolve", _("Mark as settled")
 
 
-class BatchOrder(models.Model):
+class BulkAction(models.Model):
     """An operator's order for a set of leads, which is fixed when it is placed and worked off at a bounded pace."""
 
     id = models.BigAutoField(primary_key=True)
-    kind = models.CharField(max_length=20, choices=OrderKind)
+    kind = models.CharField(max_length=20, choices=BulkActionKind)
     actor = models.CharField(max_length=150)
     reason = models.TextField()
     #: How the leads were chosen, in words without personal data.
     selection = models.CharField(max_length=300)
     #: Whether leads that the customer has got already are sent again.
-    even_delivered = models.BooleanField(default=False)
-    placed_at = models.DateTimeField()
+    include_delivered = models.BooleanField(default=False)
+    created_at = models.DateTimeField()
     #: Of the form that placed it: a form that is sent twice places one order.
     form_token = models.UUIDField(unique=True, null=True, blank=True)
     total = models.IntegerField(default=0)
     done = models.IntegerField(default=0)
-    refused = models.IntegerField(default=0)
+    skipped = models.IntegerField(default=0)
     #: Until when nobody else works on it.
     claimed_until = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -110,15 +110,15 @@ class BatchOrder(models.Model):
     cancelled_by = models.CharField(max_length=150, null=True, blank=True)
 
     class Meta:
-        db_table = "batch_order"
+        db_table = "bulk_action"
         verbose_name = _("order")
         verbose_name_plural = _("orders")
         constraints = [
-            models.CheckConstraint(condition=Q(kind__in=OrderKind.values), name="check_batch_order_kind"),
+            models.CheckConstraint(condition=Q(kind__in=BulkActionKind.values), name="check_bulk_action_kind"),
         ]
         indexes = [
             # For the orders that are still being carried out, the oldest first.
-            models.Index(fields=["id"], name="idx_batch_order_open", condition=Q(finished_at=None, cancelled_at=None)),
+            models.Index(fields=["id"], name="idx_bulk_action_open", condition=Q(finished_at=None, cancelled_at=None)),
         ]
 
     def __str__(self) -> str:
@@ -132,66 +132,66 @@ class BatchOrder(models.Model):
     @property
     def waiting(self) -> int:
         """Return how many leads have no outcome yet."""
-        return self.total - self.done - self.refused
+        return self.total - self.done - self.skipped
 
 
-class BatchItem(models.Model):
+class BulkActionItem(models.Model):
     """One lead of an order, and what became of it."""
 
     class Outcome(models.TextChoices):
         """How it went."""
 
         DONE = "done", _("Done")
-        REFUSED = "refused", _("Refused")
+        SKIPPED = "skipped", _("Skipped")
 
     id = models.BigAutoField(primary_key=True)
-    order = models.ForeignKey(BatchOrder, on_delete=models.CASCADE, related_name="items", db_index=False)
+    bulk_action = models.ForeignKey(BulkAction, on_delete=models.CASCADE, related_name="items", db_index=False)
     lead = models.ForeignKey(InboundLead, on_delete=models.CASCADE, related_name="+", db_index=False)
     #: NULL: its turn has not come yet.
     outcome = models.CharField(max_length=20, choices=Outcome, null=True, blank=True)
-    #: Why it was refused: a value of delivery.orders.Refusal.
-    note = models.CharField(max_length=300, null=True, blank=True)
+    #: Why it was refused: a value of delivery.bulk_actions.lead_actions.Refusal.
+    skip_reason = models.CharField(max_length=300, null=True, blank=True)
 
     class Meta:
-        db_table = "batch_item"
+        db_table = "bulk_action_item"
         verbose_name = _("lead of an order")
         verbose_name_plural = _("leads of an order")
         constraints = [
-            models.UniqueConstraint(fields=["order", "lead"], name="batch_item_once"),
+            models.UniqueConstraint(fields=["bulk_action", "lead"], name="bulk_action_item_once"),
             models.CheckConstraint(
-                condition=Q(outcome=None) | Q(outcome__in=["done", "refused"]), name="check_batch_item_outcome"
+                condition=Q(outcome=None) | Q(outcome__in=["done", "skipped"]), name="check_bulk_action_item_outcome"
             ),
         ]
         indexes = [
-            models.Index(fields=["lead"], name="idx_batch_item_lead"),
+            models.Index(fields=["lead"], name="idx_bulk_action_item_lead"),
             # For the next lead of an order.
-            models.Index(fields=["order", "id"], name="idx_batch_item_waiting", condition=Q(outcome=None)),
+            models.Index(fields=["bulk_action", "id"], name="idx_bulk_action_item_waiting", condition=Q(outcome=None)),
         ]
 
     def __str__(self) -> str:
-        return gettext("Lead {id} of order {order}").format(id=self.lead_id, order=self.order_id)
+        return gettext("Lead {id} of order {order}").format(id=self.lead_id, order=self.bulk_action_id)
 
 
-class GateManager(models.Manager["DeliveryGate"]):
+class DeliveryControlManager(models.Manager["DeliveryControl"]):
     """The ways to the one row."""
 
-    def is_quiet(self) -> bool:
+    def is_unrestricted(self) -> bool:
         """Tell whether nothing is the matter: nothing held, down or failing, and no pause.
 
         In plain SQL, since every lead asks twice, and the ORM would take a millisecond of a worker's CPU for that.
         """
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT 1 FROM delivery_gate WHERE held_at IS NOT NULL OR opened_at IS NOT NULL OR failures > 0"
-                " OR free_at > CURRENT_TIMESTAMP"
+                "SELECT 1 FROM delivery_control WHERE paused_at IS NOT NULL OR circuit_opened_at IS NOT NULL OR failures > 0"
+                " OR next_send_at > CURRENT_TIMESTAMP"
             )
             return cursor.fetchone() is None
 
-    def current(self) -> "DeliveryGate":
+    def current(self) -> "DeliveryControl":
         """Return the gate as it is, open when nobody has ever touched it."""
-        return self.first() or DeliveryGate()
+        return self.first() or DeliveryControl()
 
-    def locked(self) -> "DeliveryGate":
+    def locked(self) -> "DeliveryControl":
         """Return the gate, which nobody else can change until the end of this transaction.
 
         Whoever may meet somebody else at a lead takes it before the lead's row. A process that is frozen with it must
@@ -204,45 +204,45 @@ class GateManager(models.Manager["DeliveryGate"]):
         return self.select_for_update().get_or_create(pk=1)[0]
 
 
-class DeliveryGate(models.Model):
-    """What all workers share on the way out: held or not, the circuit, the pace. One row; see delivery/gate.py."""
+class DeliveryControl(models.Model):
+    """What all workers share on the way out: held or not, the circuit, the pace. One row; see delivery/control/permission.py."""
 
     id = models.SmallIntegerField(primary_key=True, default=1)
 
-    held_at = models.DateTimeField(null=True, blank=True)
-    held_by = models.CharField(max_length=150, null=True, blank=True)
-    held_reason = models.TextField(null=True, blank=True)
+    paused_at = models.DateTimeField(null=True, blank=True)
+    paused_by = models.CharField(max_length=150, null=True, blank=True)
+    pause_reason = models.TextField(null=True, blank=True)
 
     #: Failures of the customer's infrastructure since it last answered, and some of the leads that had them.
     failures = models.IntegerField(default=0)
     failed_leads = models.JSONField(default=list, blank=True)
     #: Since when the customer is taken for down.
-    opened_at = models.DateTimeField(null=True, blank=True)
+    circuit_opened_at = models.DateTimeField(null=True, blank=True)
     #: Requests that tried since then whether it is back, and when the next one may.
     probes = models.IntegerField(default=0)
-    probe_at = models.DateTimeField(null=True, blank=True)
+    next_probe_at = models.DateTimeField(null=True, blank=True)
 
     #: Before this no request leaves: the pace of CUSTOMER_API_RATE_LIMIT, or a pause that the customer asked for.
-    free_at = models.DateTimeField(null=True, blank=True)
+    next_send_at = models.DateTimeField(null=True, blank=True)
 
-    objects = GateManager()
+    objects = DeliveryControlManager()
 
     class Meta:
-        db_table = "delivery_gate"
+        db_table = "delivery_control"
         verbose_name = _("delivery gate")
         verbose_name_plural = _("delivery gate")
-        constraints = [models.CheckConstraint(condition=Q(id=1), name="check_delivery_gate_is_one")]
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="check_delivery_control_is_one")]
 
     def __str__(self) -> str:
         return "The delivery gate"
 
     @property
-    def is_shut(self) -> bool:
+    def is_blocked(self) -> bool:
         """Tell whether leads wait, however long: somebody holds delivery, or the customer is down."""
-        return self.held_at is not None or self.opened_at is not None
+        return self.paused_at is not None or self.circuit_opened_at is not None
 
     def circuit(self, at: datetime) -> str:
         """Return `closed`, `open`, or `half_open` when the next lead may try whether the customer is back."""
-        if self.opened_at is None or self.probe_at is None:
+        if self.circuit_opened_at is None or self.next_probe_at is None:
             return "closed"
-        return "half_open" if self.probe_at <= at else "open"
+        return "half_open" if self.next_probe_at <= at else "open"

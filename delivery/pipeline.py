@@ -15,18 +15,19 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from delivery import circuit, gate, sweep
+from delivery import sweep
 from delivery.client import Answer
 from delivery.configuration import Configuration
+from delivery.control import circuit, permission
 from delivery.mapping import MappedLead, map_lead
 from delivery.models import DeliveryAttempt
 from delivery.retry import Verdict, next_delay, verdict
 from leadgateway import tracing
 from leadgateway.logging import get_logger
-from leads.lifecycle import ClaimLost, change_status, lock, record
 from leads.models import EventKind, InboundLead, LeadStatus
 from leads.normalization import normalize
 from leads.rules import RejectionReason, rejection_reason
+from leads.status import ClaimLost, change_status, lock, record
 
 log = get_logger(__name__)
 
@@ -81,7 +82,7 @@ def advance(lead_id: int, *, config: Configuration) -> datetime | None:
             log.warning("claim_lost")  # somebody else has taken over; what we found out is not written
             return None
         if config.limits.concurrency:
-            sweep.ring_next(at=timezone.now())  # its place is free
+            sweep.enqueue_next(at=timezone.now())  # its place is free
         return due
 
 
@@ -92,7 +93,7 @@ def _claim(lead_id: int, *, lease: timedelta) -> Claim | None:
     taken = (
         InboundLead.objects.unclaimed(now)
         .filter(pk=lead_id, next_attempt_at__lte=now + CLOCK_TOLERANCE)
-        .update(claim_token=token, claimed_until=until, rung_at=None)
+        .update(claim_token=token, claimed_until=until, enqueued_at=None)
     )
     return Claim(InboundLead.objects.get(pk=lead_id), token, until) if taken else None
 
@@ -148,10 +149,10 @@ def _begin_attempt(claim: Claim, *, config: Configuration) -> DeliveryAttempt | 
         _put_back(claim, at=now)
         return None
     made = DeliveryAttempt.objects.filter(lead=lead).aggregate(last=Max("attempt_no"))["last"] or 0
-    if config.policy.exhausted(made - lead.attempts_forgiven):
+    if config.policy.exhausted(made - lead.uncounted_attempts):
         _give_up(claim, reason="the outcome of the last attempt is unknown")
         return None
-    if not _still_ours(claim):
+    if not _renew_claim(claim):
         raise ClaimLost(f"lead {lead.pk}")
     attempt = DeliveryAttempt.objects.create(lead=lead, attempt_no=made + 1, requested_at=leaves_at, created_at=now)
     record(lead, EventKind.ATTEMPT_STARTED, actor=WORKER, at=now, detail={"attempt_no": attempt.attempt_no})
@@ -159,10 +160,12 @@ def _begin_attempt(claim: Claim, *, config: Configuration) -> DeliveryAttempt | 
 
 
 def _ask_the_gate(lead: InboundLead, *, config: Configuration, at: datetime) -> datetime | None:
-    return gate.leave_at(lead.pk, circuit=config.circuit, limits=config.limits, timeout=config.customer.timeout, at=at)
+    return permission.send_time(
+        lead.pk, circuit=config.circuit, limits=config.limits, timeout=config.customer.timeout, at=at
+    )
 
 
-def _still_ours(claim: Claim) -> bool:
+def _renew_claim(claim: Claim) -> bool:
     return InboundLead.objects.filter(pk=claim.lead.pk, claim_token=claim.token).update(updated_at=timezone.now()) == 1
 
 
@@ -237,13 +240,13 @@ def _settle(claim: Claim, attempt: DeliveryAttempt, answer: Answer, *, config: C
         if not _complete(attempt, answer, at=now):
             return None  # a COMMIT of ours whose answer was lost went through after all
         customer_is_down = circuit.take_in(claim.lead.pk, answer, policy=config.circuit, at=now)
-        forgiven = claim.lead.attempts_forgiven + customer_is_down
+        forgiven = claim.lead.uncounted_attempts + customer_is_down
         decision = _decide(answer, failures=attempt.attempt_no - forgiven, config=config, now=now)
         lock(claim.lead.pk)  # after the gate and before the chain, as everybody
         _record_outcome(claim.lead, attempt, answer, at=now, delay=decision.delay)
         last_answer = _in_short(answer)
         if decision.delay is not None:
-            _wait(claim, decision.delay, at=now, last_answer=last_answer, attempts_forgiven=forgiven)
+            _wait(claim, decision.delay, at=now, last_answer=last_answer, uncounted_attempts=forgiven)
         elif decision.status == LeadStatus.DELIVERED:
             _change(
                 claim,
@@ -344,19 +347,19 @@ def _put_back(claim: Claim, *, at: datetime) -> None:
     """End the claim of a lead that may not leave yet. It stays due and unrung; the sweep rings when it may."""
     released = InboundLead.objects.filter(pk=claim.lead.pk, claim_token=claim.token)
     released.update(updated_at=at, **_RELEASED)
-    log.debug("lead_waits_at_the_gate")
+    log.debug("lead_waits_for_delivery")
 
 
 def _wait(claim: Claim, delay: timedelta, *, at: datetime, **columns: Any) -> None:
     """End the claim and set the next attempt; a short wait counts as rung for, since the caller rings then."""
     due = at + delay
-    rung_at = due if delay <= LONGEST_COUNTDOWN else None
+    enqueued_at = due if delay <= LONGEST_COUNTDOWN else None
     _change(
         claim,
         LeadStatus.FAILED,
         at=at,
         next_attempt_at=due,
-        rung_at=rung_at,
+        enqueued_at=enqueued_at,
         **columns,
         **_RELEASED,
     )

@@ -10,8 +10,8 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
-from delivery.limits import NO_LIMITS, Limits, doorbells
-from delivery.models import DeliveryGate
+from delivery.control.limits import NO_LIMITS, Limits, queued_leads
+from delivery.models import DeliveryControl
 from leadgateway import queue
 from leadgateway.logging import get_logger
 from leads.models import InboundLead, LeadQuerySet, LeadStatus
@@ -21,7 +21,7 @@ log = get_logger(__name__)
 #: How many leads one sweep rings for, and how deep the queue may be for ringing again.
 BATCH = 1000
 
-#: Of how many leads `ring_next` takes one, as others are at it.
+#: Of how many leads `enqueue_next` takes one, as others are at it.
 _CANDIDATES = 10
 
 
@@ -34,28 +34,28 @@ def sweep(*, at: datetime, limits: Limits = NO_LIMITS, window: timedelta = timed
     :param window: how long until the next sweep.
     :raises django.db.Error: the database is away; the next sweep finds the same leads.
     """
-    gate, due = DeliveryGate.objects.current(), InboundLead.objects.due(at)
-    if gate.is_shut:
+    gate, due = DeliveryControl.objects.current(), InboundLead.objects.due(at)
+    if gate.is_blocked:
         leads = _choose(due.filter(status=LeadStatus.RECEIVED), at=at, most=BATCH)
         leads += [lead for lead in _probes(gate, due, at=at) if lead not in leads]
         waits = [timedelta()] * len(leads)
     else:
-        waits = doorbells(gate, limits, at=at, window=window, most=BATCH)
+        waits = queued_leads(gate, limits, at=at, window=window, most=BATCH)
         leads = _choose(due, at=at, most=len(waits))
-    rung = _ring(leads, waits, at=at)
+    rung = _enqueue(leads, waits, at=at)
     if rung:
-        log.info("sweep_rang", leads=rung)
+        log.info("sweep_enqueued", leads=rung)
     return rung
 
 
-def ring_next(*, at: datetime) -> None:
+def enqueue_next(*, at: datetime) -> None:
     """Ring for one lead that waits, since another has come back from the customer."""
-    if DeliveryGate.objects.current().is_shut:
+    if DeliveryControl.objects.current().is_blocked:
         return
     due = InboundLead.objects.due(at)
-    for lead_id in _by_turns(*_never_rung(due, _CANDIDATES))[:_CANDIDATES]:
-        if _mark([lead_id], at=at, rings_at=at):
-            _ring_marked([lead_id], [timedelta()], rings_at=at)
+    for lead_id in _by_turns(*_never_enqueued(due, _CANDIDATES))[:_CANDIDATES]:
+        if _mark([lead_id], at=at, enqueue_at=at):
+            _enqueue_marked([lead_id], [timedelta()], enqueue_at=at)
             return
 
 
@@ -64,18 +64,18 @@ def _choose(leads: LeadQuerySet, *, at: datetime, most: int) -> list[int]:
 
     A lead whose doorbell was lost takes its turn too: on a busy day there is always one that was never rung for.
     """
-    return _by_turns(*_never_rung(leads, most), _rung_in_vain(leads, at=at, most=most))[:most]
+    return _by_turns(*_never_enqueued(leads, most), _presumed_lost(leads, at=at, most=most))[:most]
 
 
-def _probes(gate: DeliveryGate, due: LeadQuerySet, *, at: datetime) -> list[int]:
+def _probes(gate: DeliveryControl, due: LeadQuerySet, *, at: datetime) -> list[int]:
     """Return one lead if it may try whether the customer is back."""
-    may_try = gate.held_at is None and gate.circuit(at) == "half_open"
+    may_try = gate.paused_at is None and gate.circuit(at) == "half_open"
     return _choose(due, at=at, most=1) if may_try else []
 
 
-def _never_rung(leads: LeadQuerySet, most: int) -> tuple[list[int], list[int]]:
+def _never_enqueued(leads: LeadQuerySet, most: int) -> tuple[list[int], list[int]]:
     """Return the longest due of those that wait: of those that were never sent, and of those that were."""
-    waiting = leads.filter(rung_at=None).order_by("next_attempt_at").values_list("pk", flat=True)
+    waiting = leads.filter(enqueued_at=None).order_by("next_attempt_at").values_list("pk", flat=True)
     new, again = waiting.exclude(status=LeadStatus.FAILED), waiting.filter(status=LeadStatus.FAILED)
     return list(new[:most]), list(again[:most])
 
@@ -84,9 +84,9 @@ def _by_turns(*kinds: list[int]) -> list[int]:
     return [lead_id for lead_id in chain.from_iterable(zip_longest(*kinds)) if lead_id is not None]
 
 
-def _rung_in_vain(leads: LeadQuerySet, *, at: datetime, most: int) -> list[int]:
+def _presumed_lost(leads: LeadQuerySet, *, at: datetime, most: int) -> list[int]:
     """Return leads whose doorbell seems lost; none while the queue is deep, as theirs are still in it."""
-    lost = leads.filter(rung_at__lt=at - settings.DOORBELL_TIMEOUT).order_by("next_attempt_at")
+    lost = leads.filter(enqueued_at__lt=at - settings.REQUEUE_AFTER).order_by("next_attempt_at")
     found = list(lost.values_list("pk", flat=True)[:most])
     return found if found and _queue_is_shallow() else []
 
@@ -98,29 +98,29 @@ def _queue_is_shallow() -> bool:
         return False
 
 
-def _ring(leads: list[int], waits: list[timedelta], *, at: datetime) -> int:
+def _enqueue(leads: list[int], waits: list[timedelta], *, at: datetime) -> int:
     """Mark first, then ring: a mark without a doorbell is found again, while a late mark would hide a new one."""
-    rings_at = at + max(waits[: len(leads)], default=timedelta())
-    marked = _mark(leads, at=at, rings_at=rings_at)
-    return _ring_marked([lead for lead in leads if lead in marked], waits, rings_at=rings_at)
+    enqueue_at = at + max(waits[: len(leads)], default=timedelta())
+    marked = _mark(leads, at=at, enqueue_at=enqueue_at)
+    return _enqueue_marked([lead for lead in leads if lead in marked], waits, enqueue_at=enqueue_at)
 
 
-def _mark(leads: list[int], *, at: datetime, rings_at: datetime) -> set[int]:
+def _mark(leads: list[int], *, at: datetime, enqueue_at: datetime) -> set[int]:
     """Note that these are rung for, and return those that nobody else was just about to ring for or to work on."""
-    not_rung = Q(rung_at=None) | Q(rung_at__lt=at - settings.DOORBELL_TIMEOUT)
+    not_rung = Q(enqueued_at=None) | Q(enqueued_at__lt=at - settings.REQUEUE_AFTER)
     free = InboundLead.objects.due(at).filter(not_rung, pk__in=leads).select_for_update(skip_locked=True, no_key=True)
     with transaction.atomic():
         marked = set(free.values_list("pk", flat=True))
-        InboundLead.objects.filter(pk__in=marked).update(rung_at=rings_at)
+        InboundLead.objects.filter(pk__in=marked).update(enqueued_at=enqueue_at)
     return marked
 
 
-def _ring_marked(leads: list[int], waits: list[timedelta], *, rings_at: datetime) -> int:
+def _enqueue_marked(leads: list[int], waits: list[timedelta], *, enqueue_at: datetime) -> int:
     for done, (lead_id, wait) in enumerate(zip(leads, waits, strict=False)):
         try:
-            queue.ring(lead_id, after=wait, again=True)
+            queue.enqueue(lead_id, after=wait, again=True)
         except queue.QueueUnavailable as error:
             log.warning("sweep_stopped", reason=str(error), leads=len(leads) - done)
-            InboundLead.objects.filter(pk__in=leads[done:], rung_at=rings_at).update(rung_at=None)
+            InboundLead.objects.filter(pk__in=leads[done:], enqueued_at=enqueue_at).update(enqueued_at=None)
             return done
     return len(leads)

@@ -7,8 +7,8 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
-from delivery import batches
 from delivery import sweep as sweeping
+from delivery.bulk_actions import processing
 from delivery.configuration import current, limits
 from delivery.pipeline import LONGEST_COUNTDOWN, advance
 from delivery.privacy import retention
@@ -39,7 +39,7 @@ def process_lead(self: Task, lead_id: int, **_: Any) -> None:
     # A doorbell of the sweep has no trace to go on with; one begins, and the correlation id tells where it belongs.
     rung_with = self.request.headers or {}
     with tracing.span("process_lead", "CONSUMER", {tracing.LEAD_ID: lead_id}, within=rung_with):
-        if self.request.eta and not self.request.retries and _queued_again(lead_id):
+        if self.request.eta and not self.request.retries and _requeue_after_countdown(lead_id):
             return
         _advance(lead_id)
 
@@ -52,19 +52,19 @@ def _advance(lead_id: int) -> None:
     if wait > LONGEST_COUNTDOWN:
         return
     try:
-        queue.ring(lead_id, after=wait, again=True)
+        queue.enqueue(lead_id, after=wait, again=True)
     except queue.QueueUnavailable as error:
-        log.warning("doorbell_failed", lead_id=lead_id, reason=str(error))
-        InboundLead.objects.filter(pk=lead_id, rung_at=due).update(rung_at=None)
+        log.warning("enqueue_failed", lead_id=lead_id, reason=str(error))
+        InboundLead.objects.filter(pk=lead_id, enqueued_at=due).update(enqueued_at=None)
 
 
-def _queued_again(lead_id: int) -> bool:
+def _requeue_after_countdown(lead_id: int) -> bool:
     """Put a doorbell whose countdown is over into the queue, so that all workers share it and new leads get between.
 
     All countdowns are in one worker's memory, and go past the queue: a thousand of them would hold up everything.
     """
     try:
-        queue.ring(lead_id, again=True)
+        queue.enqueue(lead_id, again=True)
     except queue.QueueUnavailable:
         return False
     return True
@@ -76,11 +76,11 @@ def sweep(**_: Any) -> None:
     sweeping.sweep(at=timezone.now(), limits=limits(), window=settings.WORKER_POLL_INTERVAL)
 
 
-@shared_task(name="carry_out_orders", ignore_result=True)
-def carry_out_orders(**_: Any) -> None:
-    """Carry out what operators have ordered for many leads, ORDER_RATE leads a second on average."""
-    share = settings.ORDER_RATE * settings.WORKER_POLL_INTERVAL.total_seconds()
-    batches.carry_out(at=timezone.now(), most=max(1, int(share)))
+@shared_task(name="process_bulk_actions", ignore_result=True)
+def process_bulk_actions(**_: Any) -> None:
+    """Carry out what operators have ordered for many leads, BULK_ACTION_RATE leads a second on average."""
+    share = settings.BULK_ACTION_RATE * settings.WORKER_POLL_INTERVAL.total_seconds()
+    processing.process_pending(at=timezone.now(), most=max(1, int(share)))
 
 
 @shared_task(name="apply_retention", ignore_result=True)

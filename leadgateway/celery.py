@@ -12,12 +12,12 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from leadgateway import tracing
 from leadgateway.logging import get_logger
-from leadgateway.start import check_configuration, load_settings
+from leadgateway.startup import check_configuration, load_settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leadgateway.settings")
 load_settings()
 
-TRANSPORT_ALIASES["doorbells"] = "leadgateway.doorbells:Transport"
+TRANSPORT_ALIASES["doorbells"] = "leadgateway.queue.filesystem:Transport"
 
 app = Celery("leadgateway")
 app.config_from_object("django.conf:settings", namespace="CELERY")

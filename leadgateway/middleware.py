@@ -11,8 +11,9 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.locale import LocaleMiddleware
 from django.utils import timezone, translation
 
-from leadgateway import metrics, tracing
+from leadgateway import tracing
 from leadgateway.logging import get_logger
+from leadgateway.server import request_metrics
 
 log = get_logger(__name__)
 
@@ -48,7 +49,7 @@ class RequestContext:
         response["X-Correlation-ID"] = request.correlation_id  # type: ignore[attr-defined]
         seconds = time.monotonic() - started
         if is_of_a_sender:
-            metrics.webhook_answered(response.status_code, seconds)
+            request_metrics.record_webhook_response(response.status_code, seconds)
         _log_answer(request, response, seconds * 1000)
         return response
 

@@ -11,7 +11,7 @@ from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.templatetags.static import static
 from kombu import Exchange, Queue
 
-from leadgateway.database import BoundedConnection
+from leadgateway.db.deadline import BoundedConnection
 from leadgateway.env import Environment
 from leadgateway.logging import logging_config
 
@@ -70,7 +70,7 @@ DB_MAX_OPEN_CONNS = env.integer("DB_MAX_OPEN_CONNS", 25, low=1, high=1000)
 DB_MAX_IDLE_CONNS = env.integer("DB_MAX_IDLE_CONNS", 5, low=0, high=1000)
 DATABASE_URL = env.text("DATABASE_URL")
 
-_POSTGRESQL = "leadgateway.postgresql"
+_POSTGRESQL = "leadgateway.db"
 
 if DB_MAX_IDLE_CONNS > DB_MAX_OPEN_CONNS:
     env.problem("DB_MAX_IDLE_CONNS", f"{DB_MAX_IDLE_CONNS} is more than DB_MAX_OPEN_CONNS, {DB_MAX_OPEN_CONNS}")
@@ -153,7 +153,7 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3") and not DATABASES["default
 QUEUE_TYPE = env.choice("QUEUE_TYPE", "redis" if DB_HOST or DATABASE_URL else "database", ("redis", "database"))
 REDIS_URL = env.text("REDIS_URL", "redis://localhost:6379/0")
 WORKER_POLL_INTERVAL = env.duration("WORKER_POLL_INTERVAL", "5s", low=timedelta(milliseconds=100))
-DOORBELL_TIMEOUT = env.duration("DOORBELL_TIMEOUT", "30s", low=timedelta(seconds=1))
+REQUEUE_AFTER = env.duration("REQUEUE_AFTER", "30s", low=timedelta(seconds=1))
 WORKER_CONCURRENCY = env.integer("WORKER_CONCURRENCY", 5, low=1, high=500)
 
 if not REDIS_URL.startswith(("redis://", "rediss://", "unix://", "sentinel://")):
@@ -211,7 +211,7 @@ if STATS_TOKEN and STATS_TOKEN in SHARED_SECRETS:
 
 ADMIN_TIME_ZONE = env.text("ADMIN_TIME_ZONE", "Europe/Berlin")
 ADMIN_SESSION_AGE = env.duration("ADMIN_SESSION_AGE", "8h", low=timedelta(minutes=1))
-ORDER_RATE = env.integer("ORDER_RATE", 10, low=1, high=10_000)
+BULK_ACTION_RATE = env.integer("BULK_ACTION_RATE", 10, low=1, high=10_000)
 
 if ADMIN_TIME_ZONE not in available_timezones():
     env.problem("ADMIN_TIME_ZONE", f"{ADMIN_TIME_ZONE!r} is not known; expected a name such as Europe/Berlin or UTC")
@@ -223,7 +223,7 @@ RETENTION_DAYS = env.days("RETENTION_DAYS", ("delivered", "rejected", "failed", 
 
 # --- who is told when something is wrong -----------------------------------------------------------------------------
 
-WATCH_INTERVAL = env.duration("WATCH_INTERVAL", "1m", low=timedelta(milliseconds=100))
+MONITORING_INTERVAL = env.duration("MONITORING_INTERVAL", "1m", low=timedelta(milliseconds=100))
 ALERT_EMAIL = env.words("ALERT_EMAIL")
 ALERT_EMAIL_FROM = env.text("ALERT_EMAIL_FROM", "lead-gateway@localhost")
 ALERT_WEBHOOK_URL = env.text("ALERT_WEBHOOK_URL")
@@ -421,11 +421,11 @@ SILENCED_SYSTEM_CHECKS = [
 # --- Celery: the doorbell ------------------------------------------------------------------------------------------
 
 PROCESS_QUEUE = "queue:process_lead"
-AGAIN_QUEUE = "queue:process_lead_again"
+RETRY_QUEUE = "queue:process_lead_retry"
 MAINTENANCE_QUEUE = "queue:maintenance"
-_QUEUES = (PROCESS_QUEUE, AGAIN_QUEUE, MAINTENANCE_QUEUE)
+_QUEUES = (PROCESS_QUEUE, RETRY_QUEUE, MAINTENANCE_QUEUE)
 
-_DOORBELLS = VAR_DIR / "queue"
+_MESSAGE_FOLDER = VAR_DIR / "queue"
 
 CELERY_BROKER_URL = REDIS_URL if QUEUE_TYPE == "redis" else "doorbells://localhost//"
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
@@ -441,14 +441,14 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
     }
     if QUEUE_TYPE == "redis"
     else {
-        "data_folder_in": str(_DOORBELLS),
-        "data_folder_out": str(_DOORBELLS),
+        "data_folder_in": str(_MESSAGE_FOLDER),
+        "data_folder_out": str(_MESSAGE_FOLDER),
         "bindings": list(_QUEUES),
         "polling_interval": 0.05,
     }
 )
 if QUEUE_TYPE == "database":
-    _DOORBELLS.mkdir(parents=True, exist_ok=True)
+    _MESSAGE_FOLDER.mkdir(parents=True, exist_ok=True)
 
 _EXCHANGE = Exchange("leads", type="direct")
 
@@ -478,20 +478,20 @@ CELERY_BEAT_SCHEDULE = {
         # With no worker about, ticks would pile up; one that nobody took in time has a successor.
         "options": {"expires": max(WORKER_POLL_INTERVAL.total_seconds(), 5)},
     },
-    "keep_tally": {"task": "keep_tally", "schedule": timedelta(minutes=1), "options": {"expires": 60}},
-    "carry_out_orders": {
-        "task": "carry_out_orders",
+    "update_counters": {"task": "update_counters", "schedule": timedelta(minutes=1), "options": {"expires": 60}},
+    "process_bulk_actions": {
+        "task": "process_bulk_actions",
         "schedule": WORKER_POLL_INTERVAL,
         "options": {"expires": max(WORKER_POLL_INTERVAL.total_seconds(), 5)},
     },
-    # What nobody took in time has a successor; see stats/watch/watchman.py for when no worker lives.
+    # What nobody took in time has a successor; see stats/monitoring/monitor_thread.py for when no worker lives.
     "check_pipeline": {
         "task": "check_pipeline",
-        "schedule": WATCH_INTERVAL,
-        "options": {"expires": max(WATCH_INTERVAL.total_seconds(), 1)},
+        "schedule": MONITORING_INTERVAL,
+        "options": {"expires": max(MONITORING_INTERVAL.total_seconds(), 1)},
     },
     # More often than hours end, so that missed ones are soon there.
-    "count_hours": {"task": "count_hours", "schedule": timedelta(minutes=10), "options": {"expires": 600}},
+    "aggregate_hours": {"task": "aggregate_hours", "schedule": timedelta(minutes=10), "options": {"expires": 600}},
     "clear_sessions": {"task": "clear_sessions", "schedule": timedelta(days=1), "options": {"expires": 3600}},
     "apply_retention": {
         "task": "apply_retention",

@@ -9,5 +9,5 @@ handler500 = "leadgateway.errors.server_error"
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("leads.urls")),
-    path("", include("stats.urls")),
+    path("", include("stats.api.urls")),
 ]

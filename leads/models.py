@@ -108,9 +108,9 @@ class InboundLead(models.Model):
     claim_token = models.UUIDField(null=True, blank=True)
     claimed_until = models.DateTimeField(null=True, blank=True)
     #: When its last doorbell rings or rang; a claim uses it up. NULL: the sweep should ring.
-    rung_at = models.DateTimeField(null=True, blank=True)
+    enqueued_at = models.DateTimeField(null=True, blank=True)
     #: Attempts that the retry schedule does not count: from before the last redelivery, or while the customer was down.
-    attempts_forgiven = models.IntegerField(default=0, db_default=0)
+    uncounted_attempts = models.IntegerField(default=0, db_default=0)
     #: Which mapping file made customer_payload.
     mapping_sha256 = models.CharField(max_length=64, null=True, blank=True)
 
@@ -206,13 +206,13 @@ class EventKind(models.TextChoices):
     REVEALED = "revealed", _("Personal data shown")
     ERASED = "erased", _("Personal data erased")
     # Of many leads at once: these events belong to no lead.
-    ORDER_PLACED = "order_placed", _("Order placed")
-    ORDER_CANCELLED = "order_cancelled", _("Order cancelled")
+    BULK_ACTION_CREATED = "bulk_action_created", _("Order placed")
+    BULK_ACTION_CANCELLED = "bulk_action_cancelled", _("Order cancelled")
     EXPORTED = "exported", _("Leads exported")
     # Of the way out, and so of no lead either.
     CIRCUIT_OPENED = "circuit_opened", _("Customer taken for down")
     CIRCUIT_CLOSED = "circuit_closed", _("Customer is back")
-    DELIVERY_HELD = "delivery_held", _("Delivery held")
+    DELIVERY_PAUSED = "delivery_paused", _("Delivery held")
     DELIVERY_RESUMED = "delivery_resumed", _("Delivery resumed")
     PERSON_ERASED = "person_erased", _("Person erased")
     PERSON_EXPORTED = "person_exported", _("Data of a person exported")
@@ -226,8 +226,8 @@ RARE_EVENTS = (
     EventKind.REPROCESSED,
     EventKind.RESOLVED,
     EventKind.REVEALED,
-    EventKind.ORDER_PLACED,
-    EventKind.ORDER_CANCELLED,
+    EventKind.BULK_ACTION_CREATED,
+    EventKind.BULK_ACTION_CANCELLED,
     EventKind.EXPORTED,
 )
 
@@ -249,7 +249,7 @@ class LeadEvent(models.Model):
     correlation_id = models.UUIDField(null=True, blank=True)
     detail = models.JSONField(default=dict, db_default=models.Value({}, output_field=models.JSONField()), blank=True)
 
-    # The hash chain, see leads.chain. The database fills it in.
+    # The hash chain, see leads.audit.hash_chain. The database fills it in.
     #: Goes with the detail when that is erased; then its seal is kept in place of it.
     detail_salt = models.CharField(max_length=32, null=True, blank=True, editable=False)
     detail_sha256 = models.CharField(max_length=64, null=True, blank=True, editable=False)
@@ -270,15 +270,15 @@ class LeadEvent(models.Model):
             models.Index(fields=["at"], name="idx_lead_event_at"),
             # For the few events that are not part of every lead's way: by kind, and those of people by time.
             models.Index(fields=["kind", "lead"], name="idx_lead_event_rare", condition=Q(kind__in=RARE_EVENTS)),
-            models.Index(fields=["id"], name="idx_lead_event_ordered", condition=~Q(actor__in=["webhook", "worker"])),
+            models.Index(fields=["id"], name="idx_lead_event_people", condition=~Q(actor__in=["webhook", "worker"])),
         ]
 
     def __str__(self) -> str:
         return gettext("Event {id}").format(id=self.pk)
 
 
-class TrailHead(models.Model):
-    """Where a chain of the trail ends, see leads.chain. Written by the database itself."""
+class AuditChainHead(models.Model):
+    """Where a chain of the trail ends, see leads.audit.hash_chain. Written by the database itself."""
 
     #: The lead's id; 0 for the events of no lead. No foreign key: when a lead is gone, that is to be noticed.
     chain = models.IntegerField(primary_key=True)
@@ -287,7 +287,7 @@ class TrailHead(models.Model):
     events = models.IntegerField()
 
     class Meta:
-        db_table = "trail_head"
+        db_table = "audit_chain_head"
 
     def __str__(self) -> str:
         return f"Head of chain {self.chain}"

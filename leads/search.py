@@ -11,7 +11,7 @@ from django.db.models import BooleanField, Func, Q, Value
 
 from leads.models import InboundLead, Words
 from leads.normalization import NAME_LENGTH, search_keys
-from leads.strict_json import clean_text
+from leads.webhook.strict_json import clean_text
 
 _LEAD_ID = re.compile(r"#?(?P<id>[0-9]{1,10})", re.ASCII)
 #: A correlation id, or its beginning as the list of leads shows it.

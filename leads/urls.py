@@ -1,6 +1,6 @@
 from django.urls import re_path
 
-from leads.views import LeadWebhook
+from leads.webhook.view import LeadWebhook
 
 urlpatterns = [
     # With and without the slash: a redirect would turn a sender's POST into a GET.

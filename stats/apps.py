@@ -8,5 +8,7 @@ class StatsConfig(AppConfig):
 
     def ready(self) -> None:
         """Have workers and beat say that they live, and watch; the signals come in their processes only."""
-        from stats import heartbeat  # noqa: F401 (connects)
-        from stats.watch import watchman  # noqa: F401 (connects)
+        from stats.monitoring import (
+            heartbeat,  # noqa: F401 (connects)
+            monitor_thread,  # noqa: F401 (connects)
+        )

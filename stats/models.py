@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from stats.watch.rules import Kind
+from stats.monitoring.rules import Kind
 
 
 class Heartbeat(models.Model):
@@ -33,13 +33,13 @@ class Heartbeat(models.Model):
         return self.name
 
 
-class Tally(models.Model):
+class CounterTotals(models.Model):
     """What the metrics need not count anew whenever they are asked for; there is one row, the first."""
 
     id = models.SmallIntegerField(primary_key=True, default=1)
     #: The id of the last event of the trail that is counted in.
     until = models.BigIntegerField(default=0)
-    #: Series -> number; see `stats.totals`. Kept, as counters must not fall when retention deletes what they counted.
+    #: Series -> number; see `stats.monitoring.counters`. Kept, as counters must not fall when retention deletes what they counted.
     counted = models.JSONField(default=dict)
     #: The newest event when somebody looked last; once that is some time ago, it is counted in.
     newest = models.BigIntegerField(default=0)
@@ -86,7 +86,7 @@ class HourlyStatistics(models.Model):
         return f"{self.hour:%Y-%m-%d %H:%M} {self.source}".rstrip()
 
 
-class Watch(models.Model):
+class MonitoringState(models.Model):
     """Where the watch stands; there is one row, the first."""
 
     id = models.SmallIntegerField(primary_key=True, default=1)
@@ -108,7 +108,7 @@ class Incident(models.Model):
     """Something that is wrong with the pipeline, or was: from the check that found it to the one that found it over."""
 
     id = models.BigAutoField(primary_key=True)
-    #: A value of stats.watch.rules.Kind.
+    #: A value of stats.monitoring.rules.Kind.
     kind = models.CharField(max_length=30)
     #: What exactly, when there are several: the name of a source.
     subject = models.CharField(max_length=100, blank=True)

@@ -6,15 +6,15 @@ from celery import shared_task
 from django.contrib.sessions.backends.db import SessionStore
 from django.utils import timezone
 
-from stats import hourly, totals
-from stats.watch.check import check
+from stats.monitoring import counters, hourly
+from stats.monitoring.pipeline_check import check
 
 
-@shared_task(name="keep_tally", ignore_result=True)
-def keep_tally(**_: Any) -> None:
+@shared_task(name="update_counters", ignore_result=True)
+def update_counters(**_: Any) -> None:
     """Count for the metrics what they need not count anew each time."""
-    totals.fold(at=timezone.now())
-    totals.count_closed()
+    counters.fold(at=timezone.now())
+    counters.count_closed()
 
 
 @shared_task(name="check_pipeline", ignore_result=True)
@@ -23,10 +23,10 @@ def check_pipeline(**_: Any) -> None:
     check(at=timezone.now())
 
 
-@shared_task(name="count_hours", ignore_result=True)
-def count_hours(**_: Any) -> None:
+@shared_task(name="aggregate_hours", ignore_result=True)
+def aggregate_hours(**_: Any) -> None:
     """Count what happened in the hours that are over, those that were missed included."""
-    hourly.count_hours(at=timezone.now())
+    hourly.aggregate_hours(at=timezone.now())
 
 
 @shared_task(name="clear_sessions", ignore_result=True)

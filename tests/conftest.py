@@ -144,7 +144,7 @@ def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
-def doorbells() -> Callable[[], list[int]]:
+def queued_leads() -> Callable[[], list[int]]:
     """A function that takes all doorbells out of the queues and returns their leads, new ones first, as they were rung.
 
     The queues are empty when the test begins. A doorbell with a countdown is in its queue from the start.
@@ -161,7 +161,7 @@ def _empty_the_queue() -> None:
 
     channel: Any
     with app.connection_for_read() as connection, connection.channel() as channel:
-        for name in (settings.PROCESS_QUEUE, settings.AGAIN_QUEUE):
+        for name in (settings.PROCESS_QUEUE, settings.RETRY_QUEUE):
             while channel.basic_get(name, no_ack=True):
                 pass
 
@@ -174,7 +174,7 @@ def _take_doorbells() -> list[int]:
     leads = []
     channel: Any
     with app.connection_for_read() as connection, connection.channel() as channel:
-        for name in (settings.PROCESS_QUEUE, settings.AGAIN_QUEUE):
+        for name in (settings.PROCESS_QUEUE, settings.RETRY_QUEUE):
             while message := channel.basic_get(name, no_ack=True):
                 leads.append(message.decode()[1]["lead_id"])
     return leads
@@ -200,12 +200,12 @@ def _clear_tables() -> None:
     from django.apps import apps
     from django.db import connection
 
-    from leads.append_only import open_door
+    from leads.audit.append_only import allow_audit_changes
 
     # made by the migrations
     kept = ("auth.permission", "auth.group", "auth.group_permissions", "contenttypes.contenttype")
     models = [model for model in apps.get_models(include_auto_created=True) if model._meta.label_lower not in kept]
-    with open_door(), connection.cursor() as cursor:
+    with allow_audit_changes(), connection.cursor() as cursor:
         for model in models:
             cursor.execute(f"DELETE FROM {connection.ops.quote_name(model._meta.db_table)}")
 

@@ -287,7 +287,7 @@ def test_the_worker_has_the_time_to_finish_a_delivery() -> None:
 
 
 def test_the_api_has_the_time_to_finish_its_requests() -> None:
-    [graceful] = re.findall(r"^graceful_timeout = (\d+)", _read("leadgateway/gunicorn.py"), re.MULTILINE)
+    [graceful] = re.findall(r"^graceful_timeout = (\d+)", _read("leadgateway/server/config.py"), re.MULTILINE)
     assert parse_duration(_service("api")["stop_grace_period"]) >= parse_duration(f"{int(graceful) + 5}s")
 
 
@@ -335,7 +335,7 @@ def test_what_is_copied_is_in_the_build_context() -> None:
     assert all(_in_build_context(source) for source in _copied())
 
 
-@pytest.mark.parametrize("path", ["leads/views.py", "leads/static/leads/admin.css", "config/env.example"])
+@pytest.mark.parametrize("path", ["leads/webhook/view.py", "leads/static/leads/admin.css", "config/env.example"])
 def test_a_file_of_the_service_gets_into_the_build_context(path: str) -> None:
     assert _in_build_context(path)
 

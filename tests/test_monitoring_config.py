@@ -4,7 +4,7 @@ import re
 
 import yaml
 
-from stats.watch.rules import Kind
+from stats.monitoring.rules import Kind
 from tests.environment import ROOT
 from tests.prometheus import RULES, promtool
 

@@ -4,7 +4,7 @@ from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import connection
 
-from delivery import reachability
+from leadgateway import dependencies
 
 _FOLDER_ADVICE = "Give this user the right to write there, or set VAR_DIR to another folder."
 
@@ -14,7 +14,7 @@ def require_database() -> None:
 
     :raises CommandError: there is none; says which it was to be, why not, and what to do.
     """
-    if problem := reachability.database_problem():
+    if problem := dependencies.database_problem():
         raise CommandError(f"The database cannot be used: {problem}.\n{_database_advice()}")
 
 
@@ -23,7 +23,7 @@ def require_queue() -> None:
 
     :raises CommandError: there is none; says which it was to be, why not, and what to do.
     """
-    if problem := reachability.queue_problem():
+    if problem := dependencies.queue_problem():
         raise CommandError(f"The queue cannot be used: {problem}.\n{_queue_advice()}")
 
 
@@ -31,7 +31,7 @@ def _database_advice() -> str:
     if connection.vendor == "sqlite":
         return _FOLDER_ADVICE
     return (
-        f"It was to be {reachability.database_name()}.\n"
+        f"It was to be {dependencies.database_name()}.\n"
         "Start it, or mend DB_HOST, DB_USER, DB_PASSWORD, DB_NAME or DATABASE_URL.\n"
         "With neither DB_HOST nor DATABASE_URL set, SQLite is used: no server is needed."
     )
@@ -40,7 +40,7 @@ def _database_advice() -> str:
 def _queue_advice() -> str:
     if settings.QUEUE_TYPE == "redis":
         return (
-            f"It was to be {reachability.queue_name()}. Start it, or mend REDIS_URL.\n"
+            f"It was to be {dependencies.queue_name()}. Start it, or mend REDIS_URL.\n"
             "With QUEUE_TYPE=database no Redis is needed."
         )
     return _FOLDER_ADVICE

@@ -1,6 +1,6 @@
 from django.db import migrations
 
-from leads import append_only
+from leads.audit import append_only
 
 #: An attempt is completed once: while it has no outcome, its outcome may be written, and nothing else.
 COMPLETION = """
@@ -12,9 +12,10 @@ COMPLETION = """
 
 
 class Migration(migrations.Migration):
-    dependencies = [("delivery", "0001_initial"), ("leads", "0002_append_only")]
+    dependencies = [("delivery", "0001_tables"), ("leads", "0002_audit_log")]
 
     operations = [
         append_only.delete_with_lead("delivery_attempt", fk="delivery_attempt_lead_id_fkey"),
+        append_only.delete_with_lead("bulk_action_item", fk="bulk_action_item_lead_id_fkey"),
         append_only.refuse_changes("delivery_attempt", unless=COMPLETION),
     ]

@@ -13,15 +13,15 @@ from typing import Any
 from django.db import connection
 from django.utils import timezone
 
-from delivery.models import BatchOrder, DeliveryAttempt
-from delivery.privacy.finding import TEXTS_OF_A_LEAD, Found, Progress
+from delivery.models import BulkAction, DeliveryAttempt
 from delivery.privacy.person import ERASED, Person
-from leads.append_only import open_door
-from leads.erasure import replace_details
-from leads.lifecycle import change_status, record, record_of_many
+from delivery.privacy.person_search import TEXTS_OF_A_LEAD, Found, Progress
+from leads.audit.append_only import allow_audit_changes
+from leads.audit.number_ranges import in_ranges
+from leads.audit.redaction import replace_details
 from leads.models import OPEN_STATUSES, EventKind, InboundLead, LeadEvent, LeadStatus
 from leads.normalization import search_keys
-from leads.number_ranges import in_ranges
+from leads.status import change_status, record, record_system_event
 
 #: Why a lead ends that was still under way; in the place of a rule that it broke.
 PERSON_ERASED = "PERSON_ERASED"
@@ -29,7 +29,7 @@ PERSON_ERASED = "PERSON_ERASED"
 #: Events whose reason somebody has typed: in a lead of the person's it may speak of them in any words.
 _REASONED = (EventKind.REDELIVERED, EventKind.REPROCESSED, EventKind.RESOLVED)
 
-_TABLES = ("inbound_lead", "delivery_attempt", "lead_event", "batch_order")
+_TABLES = ("inbound_lead", "delivery_attempt", "lead_event", "bulk_action")
 
 
 @dataclass
@@ -76,7 +76,7 @@ def rewrite_tables() -> None:
 def _erase_from_lead(lead_id: int, person: Person, *, is_theirs: bool, actor: str, counts: Counter[str]) -> bool:
     """Erase the person from a lead; tell whether that could be done now."""
     now = timezone.now()
-    with open_door():
+    with allow_audit_changes():
         lead = InboundLead.objects.select_for_update().filter(pk=lead_id).first()
         if lead is None:
             return True  # retention was faster
@@ -168,13 +168,13 @@ def _without(person: Person, reasons_too: bool) -> Callable[[Any], Any]:
 
 def _erase_from_the_rest(person: Person, found: Found, report: Report, *, actor: str) -> None:
     """Take the person out of what belongs to no lead, and record the whole."""
-    with open_door():
-        for order in BatchOrder.objects.filter(pk__in=found.orders):
+    with allow_audit_changes():
+        for order in BulkAction.objects.filter(pk__in=found.orders):
             selection = person.taken_out_of(order.selection)
-            report.counts["orders"] += BatchOrder.objects.filter(pk=order.pk).update(reason=ERASED, selection=selection)
+            report.counts["orders"] += BulkAction.objects.filter(pk=order.pk).update(reason=ERASED, selection=selection)
         details = replace_details(found.events, _without(person, reasons_too=True))
         report.counts["events"] += len(details)
-        record_of_many(
+        record_system_event(
             EventKind.PERSON_ERASED,
             actor=actor,
             at=timezone.now(),

@@ -6,14 +6,14 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from delivery.models import BatchOrder, DeliveryAttempt
-from delivery.privacy.finding import TEXTS_OF_A_LEAD, Found, texts_of_order
+from delivery.models import BulkAction, DeliveryAttempt
 from delivery.privacy.person import Person
+from delivery.privacy.person_search import TEXTS_OF_A_LEAD, Found, texts_of_order
+from leads.audit.number_ranges import numbers_in
 from leads.models import EventKind, InboundLead, LeadEvent
-from leads.number_ranges import numbers_in
 
 #: What serves the machinery alone and says nothing of anybody.
-_MACHINERY = ("claim_token", "claimed_until", "rung_at", "attempts_forgiven")
+_MACHINERY = ("claim_token", "claimed_until", "enqueued_at", "uncounted_attempts")
 _CHAIN = ("lead_id", "detail_salt", "detail_sha256", "previous", "hash")
 
 
@@ -49,7 +49,7 @@ def _named_in(lead_id: int, person: Person) -> dict[str, Any]:
 
 
 def _notes(found: Found, person: Person) -> list[Any]:
-    orders = BatchOrder.objects.filter(pk__in=found.orders).order_by("pk")
+    orders = BulkAction.objects.filter(pk__in=found.orders).order_by("pk")
     events = LeadEvent.objects.filter(pk__in=found.events).order_by("pk")
     return [
         *(part for order in orders for part in person.parts_about(texts_of_order(order))),

@@ -7,12 +7,12 @@ from datetime import UTC, date, datetime, timedelta
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
-from delivery.models import BatchItem, DeliveryAttempt
+from delivery.models import BulkActionItem, DeliveryAttempt
 from leadgateway.logging import get_logger
-from leads.append_only import open_door
-from leads.lifecycle import record_of_many
-from leads.models import DeletedLeads, EventKind, InboundLead, TrailHead
-from leads.number_ranges import in_ranges
+from leads.audit.append_only import allow_audit_changes
+from leads.audit.number_ranges import in_ranges
+from leads.models import AuditChainHead, DeletedLeads, EventKind, InboundLead
+from leads.status import record_system_event
 
 log = get_logger(__name__)
 
@@ -33,8 +33,8 @@ def expired(periods: Periods, *, at: datetime) -> QuerySet[InboundLead]:
         # Received earlier than that follows from the rest; it lets the index on status and time be used.
         by_status |= Q(status=status.upper(), received_at__lt=at - kept, updated_at__lt=at - kept)
     at_rest = Q(next_attempt_at=None) & (Q(claimed_until=None) | Q(claimed_until__lt=at))
-    ordered = BatchItem.objects.filter(
-        lead=OuterRef("pk"), outcome=None, order__finished_at=None, order__cancelled_at=None
+    ordered = BulkActionItem.objects.filter(
+        lead=OuterRef("pk"), outcome=None, bulk_action__finished_at=None, bulk_action__cancelled_at=None
     )
     return InboundLead.objects.filter(by_status, at_rest).exclude(Exists(ordered))
 
@@ -46,7 +46,7 @@ def count_by_status(periods: Periods, *, at: datetime) -> dict[str, int]:
 
 def delete_batch(periods: Periods, *, at: datetime, actor: str) -> int:
     """Delete some leads whose time has come, and record which; return how many."""
-    with open_door():
+    with allow_audit_changes():
         chosen = expired(periods, at=at).select_for_update(skip_locked=True, of=("self",)).order_by("received_at")
         leads = {
             lead_id: (received.astimezone(UTC).date(), status)
@@ -57,10 +57,10 @@ def delete_batch(periods: Periods, *, at: datetime, actor: str) -> int:
         _count(leads)
         # The database takes events, attempts and items of orders with them.
         InboundLead.objects.filter(pk__in=leads)._raw_delete(DEFAULT_DB_ALIAS)
-        TrailHead.objects.filter(chain__in=leads).delete()
+        AuditChainHead.objects.filter(chain__in=leads).delete()
         by_status = dict(Counter(status for _, status in leads.values()))
         detail = {"leads": in_ranges(leads), "counts": by_status}
-        record_of_many(EventKind.RETENTION_APPLIED, actor=actor, at=at, detail=detail)
+        record_system_event(EventKind.RETENTION_APPLIED, actor=actor, at=at, detail=detail)
     log.info("retention_deleted", leads=len(leads), **by_status)
     return len(leads)
 

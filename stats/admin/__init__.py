@@ -1,12 +1,12 @@
-"""The audit browser: what people see of the leads, find, and may order for them; everything else is only looked at."""
+"""The audit browser: staff read leads, find them and run actions on them; nothing else can be changed here."""
 
 from stats.admin import (  # noqa: F401 (registers them)
     attempts,
+    bulk_actions,
     dashboard,
     events,
     leads,
     logins,
     monitoring,
-    orders,
     staff,
 )

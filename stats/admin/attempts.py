@@ -8,11 +8,11 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from delivery.models import DeliveryAttempt
-from delivery.wording import in_readers_words
-from stats import presentation
+from stats.admin import formatting
 from stats.admin.filters import AnswerClassFilter, OutcomeFilter
 from stats.admin.personal_data import MaskedRecords, cover_of
 from stats.admin.records import RecordAdmin, column, lead_link
+from stats.text.stored_texts import translate_stored_text
 
 
 @admin.register(DeliveryAttempt)
@@ -28,31 +28,31 @@ class AttemptAdmin(MaskedRecords, RecordAdmin):
     ordering = ("-requested_at", "-pk")
     sortable_by = ()
     number = column("attempt_no", _("no."))
-    requested = column("requested_at", _("requested"), presentation.time_of)
-    finished = column("finished_at", _("outcome written"), presentation.time_of)
+    requested = column("requested_at", _("requested"), formatting.time_of)
+    finished = column("finished_at", _("outcome written"), formatting.time_of)
     http_status = column("response_status", _("HTTP status"))
 
     @admin.display(description=_("outcome"))
     def outcome(self, attempt: DeliveryAttempt) -> str:
         if not attempt.has_outcome:
-            return presentation.badge(gettext("Outcome unknown"), "unknown")
+            return formatting.badge(gettext("Outcome unknown"), "unknown")
         told = (gettext("Success"), "delivered") if attempt.success else (gettext("Failed"), "failed")
-        return presentation.badge(*told)
+        return formatting.badge(*told)
 
     @admin.display(description=_("duration"))
     def duration(self, attempt: DeliveryAttempt) -> str:
         took = attempt.duration_ms
-        return presentation.NOTHING if took is None else f"{number_format(took, force_grouping=True)} ms"
+        return formatting.NOTHING if took is None else f"{number_format(took, force_grouping=True)} ms"
 
     @admin.display(description=_("error"))
     def error(self, attempt: DeliveryAttempt) -> str:
-        text = in_readers_words(attempt.error_message or "")
-        return presentation.visible(cover_of(attempt).text(text)) or presentation.NOTHING
+        text = translate_stored_text(attempt.error_message or "")
+        return formatting.visible(cover_of(attempt).text(text)) or formatting.NOTHING
 
     @admin.display(description=_("the customer's answer"))
     def answer(self, attempt: DeliveryAttempt) -> str:
         body = attempt.response_body
-        return presentation.block(presentation.formatted(body, cover_of(attempt))) if body else presentation.NOTHING
+        return formatting.block(formatting.formatted(body, cover_of(attempt))) if body else formatting.NOTHING
 
     @admin.display(description=_("lead"))
     def lead_of(self, attempt: DeliveryAttempt) -> str:

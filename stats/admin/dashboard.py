@@ -14,16 +14,15 @@ from django.utils.formats import date_format, number_format, time_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from delivery.wording import in_readers_words
+from leadgateway.time_format import span
 from leads.models import LeadStatus
-from leads.moments import span
-from stats import figures, presentation
-from stats.admin import way_out
-from stats.admin.alarms import alarms, list_url
+from stats.admin import dashboard_queries, delivery_control, formatting
+from stats.admin.banners import banners, list_url
+from stats.admin.dashboard_queries import WINDOWS, Bar, Failures, State, Traffic, Window
 from stats.admin.filters import NEVER_ANSWERED
-from stats.figures import WINDOWS, Bar, Failures, State, Traffic, Window
-from stats.heartbeat import is_alive
 from stats.models import Heartbeat
+from stats.monitoring.heartbeat import is_alive
+from stats.text.stored_texts import translate_stored_text
 
 #: Seconds from one look to the next.
 REFRESH = 15
@@ -54,7 +53,7 @@ admin.site.index_template = "stats/admin/dashboard.html"
 
 
 def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Return the context of the admin's first page: its figures, for those who may see leads."""
+    """Return the context of the admin's first page: its dashboard_queries, for those who may see leads."""
     context |= {"title": _("Dashboard"), "may_view": request.user.has_perm("leads.view_inboundlead")}
     return context | _dashboard(request) if context["may_view"] else context
 
@@ -62,12 +61,12 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 def _dashboard(request: HttpRequest) -> dict[str, Any]:
     window = WINDOWS.get(request.GET.get("window", ""), WINDOWS["24h"])
     now = timezone.now()
-    state = figures.state(at=now)
-    traffic = figures.traffic(window, at=now)
+    state = dashboard_queries.state(at=now)
+    traffic = dashboard_queries.traffic(window, at=now)
     return {
         "refresh": REFRESH,
-        "as_of": presentation.moment(state.at),
-        "alarms": [*filter(None, [way_out.alarm(request, at=now)]), *alarms(state)],
+        "as_of": formatting.moment(state.at),
+        "alarms": [*filter(None, [delivery_control.banner(request, at=now)]), *banners(state)],
         "tiles": _now_tiles(state),
         "processes": [_process(each, at=state.at) for each in state.processes],
         "failures": [_failures(group, request) for group in state.failures[:_GROUPS]],
@@ -89,13 +88,13 @@ def _number(number: float, decimals: int = 0) -> str:
 def _share(part: int, whole: int) -> str:
     """Return a share such as `99.9 %`; rounded down, so that only all is 100 %."""
     if not whole:
-        return presentation.NOTHING
+        return formatting.NOTHING
     return _("{number} %").format(number=_number(part * 1000 // whole / 10, 1))
 
 
 def _duration(seconds: float | None) -> str:
     if seconds is None:
-        return presentation.NOTHING
+        return formatting.NOTHING
     return span(timedelta(seconds=seconds)) if seconds >= 10 else f"{_number(seconds, 1)} s"
 
 
@@ -117,13 +116,13 @@ def _now_tiles(state: State) -> list[Tile]:
 
 
 def _under_way_tile(state: State) -> Tile:
-    return Tile(_("Under way"), _number(state.under_way.leads), _("leads that are still to be delivered"))
+    return Tile(_("Under way"), _number(state.in_progress.leads), _("leads that are still to be delivered"))
 
 
 def _oldest_tile(state: State) -> Tile:
-    oldest_id, received_at = state.under_way.oldest_id, state.under_way.oldest_received_at
+    oldest_id, received_at = state.in_progress.oldest_id, state.in_progress.oldest_received_at
     if oldest_id is None or received_at is None:
-        return Tile(_("Oldest undelivered"), presentation.NOTHING, _("none is under way"))
+        return Tile(_("Oldest undelivered"), formatting.NOTHING, _("none is under way"))
     return Tile(
         _("Oldest undelivered"),
         span(state.at - received_at),
@@ -152,7 +151,7 @@ def _last_beat(state: State, processes: list[Heartbeat]) -> str:
     if not processes:
         return _("no heartbeat")
     last = max(each.seen_at for each in processes)
-    return _("last heartbeat {relative}").format(relative=presentation.relative(last, now=state.at))
+    return _("last heartbeat {relative}").format(relative=formatting.relative(last, now=state.at))
 
 
 def _process(process: Heartbeat, *, at: datetime) -> dict[str, Any]:
@@ -161,9 +160,9 @@ def _process(process: Heartbeat, *, at: datetime) -> dict[str, Any]:
     return {
         "kind": _PROCESSES[kind],
         "name": process.name,
-        "badge": presentation.badge(_("alive"), "delivered") if alive else presentation.badge(_("silent"), "unknown"),
-        "seen": presentation.moment(process.seen_at, now=at),
-        "started": presentation.moment(process.started_at, now=at),
+        "badge": formatting.badge(_("alive"), "delivered") if alive else formatting.badge(_("silent"), "unknown"),
+        "seen": formatting.moment(process.seen_at, now=at),
+        "started": formatting.moment(process.started_at, now=at),
     }
 
 
@@ -175,7 +174,7 @@ def _failures(group: Failures, request: HttpRequest) -> dict[str, Any]:
     return {
         "answer": _answer(group.answer),
         "leads": ngettext("{number} lead", "{number} leads", group.leads).format(number=_number(group.leads)),
-        "oldest": presentation.moment(group.oldest),
+        "oldest": formatting.moment(group.oldest),
         "url": url,
         "order": order,
         "order_url": f"{reverse('admin:leads_order', args=[kind])}?{url.partition('?')[2]}" if may_act else None,
@@ -185,7 +184,7 @@ def _failures(group: Failures, request: HttpRequest) -> dict[str, Any]:
 def _answer(answer: str | None) -> str:
     if answer is None:
         return _("never answered")
-    return f"HTTP {answer}" if answer.isdecimal() else presentation.visible(in_readers_words(answer))
+    return f"HTTP {answer}" if answer.isdecimal() else formatting.visible(translate_stored_text(answer))
 
 
 # --- in the window ---------------------------------------------------------------------------------------------------
@@ -194,7 +193,7 @@ def _answer(answer: str | None) -> str:
 def _traffic(traffic: Traffic, window: Window) -> dict[str, Any]:
     leads = traffic.leads
     return {
-        "at": presentation.moment(traffic.at),
+        "at": formatting.moment(traffic.at),
         "kept_for": span(window.kept_for),
         "summary": _summary(traffic, window),
         "has_leads": bool(leads),

@@ -6,11 +6,12 @@ from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
 from leads.models import LeadEvent
-from stats import presentation, trail
+from stats.admin import formatting
+from stats.admin.bulk_actions import BulkActionKindFilter
 from stats.admin.filters import ActorFilter, EventFilter
-from stats.admin.orders import OrderFilter
 from stats.admin.personal_data import MaskedRecords, cover_of
 from stats.admin.records import RecordAdmin, column, lead_link
+from stats.text import events
 
 
 @admin.register(LeadEvent)
@@ -18,14 +19,14 @@ class EventAdmin(MaskedRecords, RecordAdmin):
     """The events of all leads, the latest first."""
 
     list_display = ("happened_at", "lead_of", "what", "step", "in_words", "by_whom")
-    list_filter = (EventFilter, ActorFilter, OrderFilter)
+    list_filter = (EventFilter, ActorFilter, BulkActionKindFilter)
     fields = readonly_fields = (
         *("happened_at", "lead_of", "what", "step", "in_words", "by_whom", "correlation"),
         "detail_as_stored",
     )
     ordering = ("-pk",)
     sortable_by = ()
-    happened_at = column("at", _("at"), presentation.time_of)
+    happened_at = column("at", _("at"), formatting.time_of)
     by_whom = column("actor", _("actor"))
     correlation = column("correlation_id", _("correlation id"))
 
@@ -35,16 +36,16 @@ class EventAdmin(MaskedRecords, RecordAdmin):
 
     @admin.display(description=_("what happened"))
     def what(self, event: Any) -> str:
-        return presentation.visible(cover_of(event).text(trail.what_happened(event)))
+        return formatting.visible(cover_of(event).text(events.what_happened(event)))
 
     @admin.display(description=_("status"))
     def step(self, event: LeadEvent) -> str:
-        return trail.status_step(event) or presentation.NOTHING
+        return events.status_step(event) or formatting.NOTHING
 
     @admin.display(description=_("detail"))
     def in_words(self, event: Any) -> str:
-        return presentation.visible(trail.detail_in_words(event, cover_of(event))) or presentation.NOTHING
+        return formatting.visible(events.detail_in_words(event, cover_of(event))) or formatting.NOTHING
 
     @admin.display(description=_("detail as stored"))
     def detail_as_stored(self, event: Any) -> str:
-        return presentation.json_block(cover_of(event).json(event.detail))
+        return formatting.json_block(cover_of(event).json(event.detail))

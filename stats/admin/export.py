@@ -25,8 +25,8 @@ from django.utils.formats import get_format
 from django.views.decorators.http import require_POST
 
 from delivery.models import DeliveryAttempt
+from leadgateway.time_format import timestamp
 from leads.models import EventKind, LeadEvent
-from leads.moments import timestamp
 from stats.admin.filters import in_words
 from stats.masking import mask_email, mask_json, mask_phone, mask_text
 from stats.permissions import sees_personal_data

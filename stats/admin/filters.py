@@ -18,11 +18,11 @@ from django.utils.translation import gettext, override
 from django.utils.translation import gettext_lazy as _
 
 from delivery.models import OUTCOME_UNKNOWN, DeliveryAttempt
-from delivery.wording import in_readers_words
 from leads.models import NEEDS_ATTENTION, EventKind, LeadStatus
 from leads.rules import RejectionReason
-from leads.strict_json import clean_text
-from stats.presentation import visible
+from leads.webhook.strict_json import clean_text
+from stats.admin.formatting import visible
+from stats.text.stored_texts import translate_stored_text
 
 Condition = Q | Exists
 
@@ -137,7 +137,7 @@ def _answers_that_occur() -> list[str]:
 
 
 #: Lazy: the trail wants it in English of a list that somebody has asked for in another language.
-_as_told = lazy(lambda answer: visible(in_readers_words(answer)), str)
+_as_told = lazy(lambda answer: visible(translate_stored_text(answer)), str)
 
 #: The choice for leads without an answer: they were not sent, or nobody knows what came of it.
 NEVER_ANSWERED = "never"

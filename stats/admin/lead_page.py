@@ -19,16 +19,17 @@ from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from delivery.batches import applies
+from delivery.bulk_actions.processing import applies
 from delivery.configuration import retry_policy
-from delivery.models import DeliveryAttempt, DeliveryGate, OrderKind
-from delivery.standing import Attempts, is_under_way, standing
+from delivery.models import BulkActionKind, DeliveryAttempt, DeliveryControl
 from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
-from stats import comparison, curl, presentation, queries
+from stats.admin import curl, formatting, payload_diff
 from stats.admin.personal_data import may_reveal, revealed_until
+from stats.api import queries
 from stats.masking import Cover
 from stats.permissions import sees_personal_data
-from stats.timeline import Entry, Trail, timeline
+from stats.text.status_summary import Attempts, is_in_progress, standing
+from stats.text.timeline import Entry, Trail, timeline
 
 #: Of a long trail so many events are shown from its beginning, and so many from its end.
 ENDS = 100
@@ -94,24 +95,24 @@ def _find(object_id: str) -> InboundLead:
 
 def _page(look: Look) -> dict[str, Any]:
     lead, attempts, policy = look.lead, queries.attempts_of(look.lead.pk), retry_policy()
-    gate = DeliveryGate.objects.current()
-    sentence = standing(lead, attempts, now=look.now, policy=policy, show_time=presentation.exact, gate=gate)
-    under_way = is_under_way(lead, now=look.now)
+    gate = DeliveryControl.objects.current()
+    sentence = standing(lead, attempts, now=look.now, policy=policy, show_time=formatting.exact, gate=gate)
+    in_progress = is_in_progress(lead, now=look.now)
     seen = {name: look.cover.json(payload) for name, payload in queries.payloads(lead).items()}
     return {
         "lead": lead,
-        "badge": presentation.status_badge(lead.status),
-        "sentence": presentation.visible(look.cover.text(sentence)),
-        "way_out": reverse("admin:leads_way_out") if under_way and gate.is_shut else None,
-        "erased_at": presentation.exact(lead.erased_at) if lead.erased_at else None,
+        "badge": formatting.status_badge(lead.status),
+        "sentence": formatting.visible(look.cover.text(sentence)),
+        "way_out": reverse("admin:leads_way_out") if in_progress and gate.is_blocked else None,
+        "erased_at": formatting.exact(lead.erased_at) if lead.erased_at else None,
         "facts": _facts(lead, look.now),
         "actions": _actions(look),
         "is_masked": look.cover.is_on,
         "may_reveal": may_reveal(look.request),
-        "revealed_until": presentation.moment(look.revealed_until, now=look.now) if look.revealed_until else None,
+        "revealed_until": formatting.moment(look.revealed_until, now=look.now) if look.revealed_until else None,
         "entries": _entries(look, attempts),
-        "refresh": REFRESH_S if under_way else "",
-        "refresh_payloads": REFRESH_S if under_way and lead.status == LeadStatus.RECEIVED else "",
+        "refresh": REFRESH_S if in_progress else "",
+        "refresh_payloads": REFRESH_S if in_progress and lead.status == LeadStatus.RECEIVED else "",
         **_payloads(look, seen),
         "headers": _headers(look),
         "commands": [] if lead.erased_at else _commands(look, seen),
@@ -125,8 +126,8 @@ def _facts(lead: InboundLead, now: datetime) -> list[tuple[str, str, str]]:
     """Return label, value and, for what is to be copied, the id of its element."""
     duplicates = LeadEvent.objects.filter(lead=lead.pk, kind=EventKind.DUPLICATE).count()
     return [
-        (_("Received"), presentation.moment(lead.received_at, now=now), ""),
-        (_("Delivered"), presentation.moment(lead.delivered_at, now=now), ""),
+        (_("Received"), formatting.moment(lead.received_at, now=now), ""),
+        (_("Delivered"), formatting.moment(lead.delivered_at, now=now), ""),
         (_("Received again"), _times(duplicates), ""),
         *([(_("Source"), lead.source, "")] if lead.source else []),
         (_("Correlation id"), str(lead.correlation_id), "correlation-id"),
@@ -140,7 +141,7 @@ def _times(count: int) -> str:
 
 
 def _short(sha256: str | None) -> str:
-    return format_html('<code title="{}">{:.12}</code>', sha256, sha256) if sha256 else presentation.NOTHING
+    return format_html('<code title="{}">{:.12}</code>', sha256, sha256) if sha256 else formatting.NOTHING
 
 
 def _actions(look: Look) -> list[dict[str, str]]:
@@ -153,13 +154,13 @@ def _actions(look: Look) -> list[dict[str, str]]:
     ]
 
 
-def _orders_that_apply(lead: InboundLead) -> list[OrderKind]:
+def _orders_that_apply(lead: InboundLead) -> list[BulkActionKind]:
     """Ask the database, so that the rule is the one by which orders choose their leads."""
     conditions: dict[str, Any] = {
-        kind.value: ExpressionWrapper(applies(kind, even_delivered=True), BooleanField()) for kind in OrderKind
+        kind.value: ExpressionWrapper(applies(kind, include_delivered=True), BooleanField()) for kind in BulkActionKind
     }
     row: Any = InboundLead.objects.filter(pk=lead.pk).values_list(*conditions.values()).get()
-    return [kind for kind, holds in zip(OrderKind, row, strict=True) if holds]
+    return [kind for kind, holds in zip(BulkActionKind, row, strict=True) if holds]
 
 
 # --- what happened ---------------------------------------------------------------------------------------------------
@@ -192,16 +193,16 @@ def _answers(attempts: Attempts) -> dict[int, str | None]:
 def _entry(entry: Entry, look: Look, answers: dict[int, str | None]) -> dict[str, Any]:
     answer = answers.get(entry.attempt.pk) if entry.attempt else None
     return {
-        "title": presentation.visible(entry.title),
+        "title": formatting.visible(entry.title),
         "icon": entry.icon,
-        "at": presentation.moment(entry.at, now=look.now) if entry.at else "",
+        "at": formatting.moment(entry.at, now=look.now) if entry.at else "",
         "tone": entry.tone,
         "step": entry.step,
-        "label": presentation.badge(entry.label, entry.tone) if entry.label else "",
-        "text": presentation.visible(entry.text),
-        "actor": presentation.visible(entry.actor),
+        "label": formatting.badge(entry.label, entry.tone) if entry.label else "",
+        "text": formatting.visible(entry.text),
+        "actor": formatting.visible(entry.actor),
         "attempt": entry.attempt,
-        "answer": presentation.formatted(answer, look.cover) if answer else "",
+        "answer": formatting.formatted(answer, look.cover) if answer else "",
         "is_ahead": entry.is_ahead,
         "left_out": entry.left_out,
     }
@@ -213,22 +214,22 @@ def _entry(entry: Entry, look: Look, answers: dict[int, str | None]) -> dict[str
 def _payloads(look: Look, seen: dict[str, Any]) -> dict[str, Any]:
     lead = look.lead
     posted, normalized, customer = lead.raw_payload, lead.normalized_payload, lead.customer_payload
-    compared = comparison.Comparison() if normalized is None else comparison.compare(posted, normalized)
-    for_customer = comparison.marks_for_customer(normalized, customer)
+    compared = payload_diff.PayloadDiff() if normalized is None else payload_diff.compare(posted, normalized)
+    for_customer = payload_diff.marks_for_customer(normalized, customer)
     mapped = LeadEvent.objects.filter(lead=lead.pk, kind=EventKind.MAPPED).order_by("-pk").first()
-    omitted, count = comparison.left_out(normalized, customer, mapped.detail if mapped else None)
+    omitted, count = payload_diff.left_out(normalized, customer, mapped.detail if mapped else None)
     return {
         "forms": [
             _form(_("As posted"), seen["raw_payload"], compared.before, lead),
             _form(_("Normalized"), seen["normalized_payload"], compared.after, lead),
             _form(_("For the customer"), seen["customer_payload"], for_customer, lead),
         ],
-        "signs": list(comparison.SIGNS.values()),
+        "signs": list(payload_diff.SIGNS.values()),
         "is_normalized": normalized is not None,
         "is_mapped": customer is not None,
         "changes": [_change(change, look.cover) for change in compared.changes],
         "more_changes": _more(compared.total, compared.changes),
-        "sources": comparison.sources(normalized, customer),
+        "sources": payload_diff.sources(normalized, customer),
         "left_out": [(look.cover.text(each.name), look.cover.text(each.reason)) for each in omitted],
         "more_left_out": _more(count, omitted),
     }
@@ -237,7 +238,7 @@ def _payloads(look: Look, seen: dict[str, Any]) -> dict[str, Any]:
 def _form(title: str, payload: Any, marks: Any, lead: InboundLead) -> dict[str, str]:
     if payload is None or lead.erased_at:
         return {"title": title, "missing": _missing(lead)}
-    return {"title": title, "block": _marked(comparison.marked_lines(payload, marks))}
+    return {"title": title, "block": _marked(payload_diff.marked_lines(payload, marks))}
 
 
 def _missing(lead: InboundLead) -> str:
@@ -257,7 +258,7 @@ def _marked(lines: list[tuple[str, str]]) -> SafeString:
     There may be 20,000 of them: they are escaped together, and those without a mark stay together.
     """
     marks = [mark for mark, _text in lines]
-    texts = escape(presentation.visible("\n".join(text for _mark, text in lines))).split("\n")
+    texts = escape(formatting.visible("\n".join(text for _mark, text in lines))).split("\n")
     runs = groupby(zip(marks, texts, strict=True), key=itemgetter(0))
     spans = "".join(_spans(mark, [text for _mark, text in run]) for mark, run in runs)
     return format_html('<pre class="gateway-block lead-json" dir="ltr" tabindex="0">{}</pre>', SafeString(spans))
@@ -267,18 +268,18 @@ def _spans(mark: str, escaped: list[str]) -> str:
     if not mark:
         text = "\n".join(escaped)
         return f'<span class="lead-line">{text}\n</span>'
-    sign, label = comparison.SIGNS[mark]
+    sign, label = payload_diff.SIGNS[mark]
     head = f'<span class="lead-line lead-{mark}"><span class="lead-sign" title="{escape(label)}">{sign}</span>'
     return "".join(f"{head}{text}\n</span>" for text in escaped)
 
 
-def _change(change: comparison.Change, cover: Cover) -> tuple[str, str, str, str]:
+def _change(change: payload_diff.Change, cover: Cover) -> tuple[str, str, str, str]:
     before, after = (_value(cover.json(value, under=change.names)) for value in (change.before, change.after))
-    return cover.text(comparison.path_in_words(change.path)), before, after, change.why
+    return cover.text(payload_diff.path_in_words(change.path)), before, after, change.why
 
 
 def _value(value: Any) -> str:
-    text = presentation.visible(comparison.in_a_line(value))
+    text = formatting.visible(payload_diff.in_a_line(value))
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
 
 
@@ -292,11 +293,11 @@ def _more(count: int, shown: Sequence[Any]) -> str:
 def _headers(look: Look) -> list[tuple[str, str]]:
     headers = look.cover.json(look.lead.source_headers)
     rows = headers.items() if isinstance(headers, dict) else [] if headers is None else [("", headers)]
-    return [(presentation.visible(str(name)), presentation.visible(_header(value))) for name, value in rows]
+    return [(formatting.visible(str(name)), formatting.visible(_header(value))) for name, value in rows]
 
 
 def _header(value: Any) -> str:
-    return value if isinstance(value, str) else comparison.in_a_line(value)
+    return value if isinstance(value, str) else payload_diff.in_a_line(value)
 
 
 def _commands(look: Look, seen: dict[str, Any]) -> list[tuple[str, str, str]]:

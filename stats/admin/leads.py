@@ -14,10 +14,10 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from delivery.models import DeliveryAttempt
-from delivery.wording import in_readers_words
 from leads import search
 from leads.models import InboundLead, LeadStatus
-from stats.admin import lead_page, way_out
+from stats.admin import delivery_control, lead_page
+from stats.admin.bulk_action_form import ACTIONS, bulk_action_urls, may_act
 from stats.admin.export import urls as export_urls
 from stats.admin.filters import (
     LastAnswerFilter,
@@ -28,13 +28,13 @@ from stats.admin.filters import (
     SourceFilter,
     StatusFilter,
 )
-from stats.admin.ordering import ACTIONS, may_act, order_urls
+from stats.admin.formatting import NOTHING, short_id, stacked, status_badge, time_of, visible
 from stats.admin.personal_data import urls as reveal_urls
 from stats.admin.records import RecordAdmin, RecordChangeList, column
 from stats.admin.sidebar import urls as count_urls
 from stats.masking import mask_email, mask_phone, mask_text
 from stats.permissions import sees_personal_data
-from stats.presentation import NOTHING, short_id, stacked, status_badge, time_of, visible
+from stats.text.stored_texts import translate_stored_text
 
 #: The large columns, which no list shows.
 PAYLOADS = ("raw_payload", "source_headers", "normalized_payload", "customer_payload")
@@ -84,7 +84,7 @@ class LeadAdmin(RecordAdmin):
         ReceivedFilter,
     )
     actions = ACTIONS
-    list_before_template = "stats/admin/list_way_out.html"
+    list_before_template = "stats/admin/list_delivery_banner.html"
     list_per_page = 25
     ordering = ("-received_at", "-pk")
     sortable_by = ("received",)
@@ -105,7 +105,7 @@ class LeadAdmin(RecordAdmin):
         """Return it with the number of attempts that it took."""
         made = lead.made
         attempts = ngettext("{n} attempt", "{n} attempts", made).format(n=made) if made else None
-        return stacked(visible(in_readers_words(lead.last_answer or NOTHING)), attempts)
+        return stacked(visible(translate_stored_text(lead.last_answer or NOTHING)), attempts)
 
     @admin.display(description=_("delivered, next attempt"))
     def next_step(self, lead: InboundLead) -> str:
@@ -129,7 +129,7 @@ class LeadAdmin(RecordAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         """Return the addresses of leads, with those of ordering, exporting and counting them and of uncovering one."""
-        ours = (order_urls, reveal_urls, export_urls, count_urls, way_out.urls)
+        ours = (bulk_action_urls, reveal_urls, export_urls, count_urls, delivery_control.urls)
         return [*(url for urls in ours for url in urls(self)), *super().get_urls()]
 
     def has_act_permission(self, request: HttpRequest) -> bool:
@@ -142,7 +142,7 @@ class LeadAdmin(RecordAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the list, or at once the only lead that was searched for: somebody waits on the line."""
         may_export = request.user.has_perm("leads.export_lead")
-        context = {"may_export": may_export, "way_out": way_out.alarm(request, at=timezone.now())}
+        context = {"may_export": may_export, "way_out": delivery_control.banner(request, at=timezone.now())}
         response = super().changelist_view(request, context | (extra_context or {}))
         found = _only_one_found(request, response)
         return response if found is None else redirect("admin:leads_inboundlead_change", found.pk)

@@ -18,7 +18,7 @@ from django.shortcuts import render
 from django.utils.translation import gettext as _
 
 from leadgateway.logging import get_logger
-from leads.moments import span
+from leadgateway.time_format import span
 
 log = get_logger(__name__)
 

@@ -12,14 +12,14 @@ from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from leads.moments import span
-from leads.strict_json import clean_text
-from stats import presentation
+from leadgateway.time_format import span
+from leads.webhook.strict_json import clean_text
+from stats.admin import formatting
 from stats.admin.filters import QuestionFilter
 from stats.admin.records import RecordAdmin, column
 from stats.models import HourlyStatistics, Incident
-from stats.watch.rules import Kind
-from stats.watch.wording import NAMES, tell
+from stats.monitoring.rules import Kind
+from stats.text.incidents import NAMES, tell
 
 # --- incidents -------------------------------------------------------------------------------------------------------
 
@@ -48,9 +48,9 @@ class IncidentAdmin(RecordAdmin):
     sortable_by = ()
     ordering = ("-pk",)
     search_help_text = _("A source's name")
-    opened = column("opened_at", _("began"), presentation.time_of)
-    seen = column("last_seen_at", _("last seen"), presentation.time_of)
-    closed = column("closed_at", _("over"), presentation.time_of)
+    opened = column("opened_at", _("began"), formatting.time_of)
+    seen = column("last_seen_at", _("last seen"), formatting.time_of)
+    closed = column("closed_at", _("over"), formatting.time_of)
 
     def find(self, queryset: QuerySet, text: str) -> QuerySet:
         """Return the incidents of a source."""
@@ -63,8 +63,8 @@ class IncidentAdmin(RecordAdmin):
     @admin.display(description=_("state"))
     def state(self, incident: Incident) -> str:
         if incident.closed_at is None:
-            return presentation.badge(gettext("Open"), "failed")
-        return presentation.badge(gettext("Over"), "delivered")
+            return formatting.badge(gettext("Open"), "failed")
+        return formatting.badge(gettext("Over"), "delivered")
 
     @admin.display(description=_("lasted"))
     def lasted(self, incident: Incident) -> str:
@@ -72,7 +72,7 @@ class IncidentAdmin(RecordAdmin):
 
     @admin.display(description=_("when last seen"))
     def in_words(self, incident: Incident) -> str:
-        return presentation.visible(_told(incident).what)
+        return formatting.visible(_told(incident).what)
 
     @admin.display(description=_("what to do"))
     def advice(self, incident: Incident) -> str:
@@ -83,15 +83,15 @@ class IncidentAdmin(RecordAdmin):
         """Say by which channels people were told, and when."""
         lines = [
             _ALERTS[alert.channel, alert.is_over].format(
-                at=gettext("not sent yet") if alert.sent_at is None else presentation.exact(alert.sent_at)
+                at=gettext("not sent yet") if alert.sent_at is None else formatting.exact(alert.sent_at)
             )
             for alert in incident.alerts.order_by("pk")
         ]
-        return "; ".join(lines) or presentation.NOTHING
+        return "; ".join(lines) or formatting.NOTHING
 
     @admin.display(description=_("detail as stored"))
     def detail_as_stored(self, incident: Incident) -> str:
-        return presentation.json_block(incident.detail)
+        return formatting.json_block(incident.detail)
 
 
 _ALERTS = {
@@ -167,7 +167,7 @@ class HourlyStatisticsAdmin(RecordAdmin):
 
     @admin.display(description=_("source"))
     def source_name(self, row: HourlyStatistics) -> str:
-        return row.source or presentation.NOTHING
+        return row.source or formatting.NOTHING
 
 
 def _hour(hour: datetime) -> str:
@@ -176,18 +176,18 @@ def _hour(hour: datetime) -> str:
 
 
 def _number(number: int) -> str:
-    return str(number_format(number, force_grouping=True)) if number else presentation.NOTHING
+    return str(number_format(number, force_grouping=True)) if number else formatting.NOTHING
 
 
 def _parts(parts: dict[str, int], names: dict[str, Any] | None = None) -> str:
     """Return the numbers with what they count, such as `12 delivered, 3 failed`."""
     told = (f"{_number(number)} {(names or {}).get(name, name)}" for name, number in sorted(parts.items()) if number)
-    return ", ".join(told) or presentation.NOTHING
+    return ", ".join(told) or formatting.NOTHING
 
 
 def _duration(seconds: float | None) -> str:
     if seconds is None:
-        return presentation.NOTHING
+        return formatting.NOTHING
     told = span(timedelta(seconds=seconds)) if seconds >= 10 else f"{number_format(round(seconds, 1), 1)} s"
     return _in_one_line(told)
 

@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy
 from unfold.admin import ModelAdmin
 
 from leads import search
-from stats import presentation
+from stats.admin import formatting
 from stats.admin.pagination import CappedPaginator
 
 
@@ -69,7 +69,7 @@ class RecordChangeList(ChangeList):
 class RecordAdmin(ReadOnly, ModelAdmin):
     """Pages of a table that only the gateway itself writes."""
 
-    empty_value_display = presentation.NOTHING
+    empty_value_display = formatting.NOTHING
     list_per_page = 50
     list_fullwidth = True
     change_list_template = "stats/admin/list.html"
@@ -100,7 +100,7 @@ def _parameters(list_filter: Any) -> tuple[str, ...]:
     return (list_filter.parameter_name, *getattr(list_filter, "more_parameters", ()))
 
 
-def column(field: str, label: Any, show: Callable[[Any], str] = presentation.plain) -> Callable[[Any, Any], str]:
+def column(field: str, label: Any, show: Callable[[Any], str] = formatting.plain) -> Callable[[Any, Any], str]:
     """Return an admin column, or field of a page, that shows an attribute of the record under a label."""
 
     @admin.display(description=label, ordering=field)
@@ -113,7 +113,7 @@ def column(field: str, label: Any, show: Callable[[Any], str] = presentation.pla
 def lead_link(lead_id: int | None) -> str:
     """Return a link to a lead's page; the sign for nothing without a lead."""
     if lead_id is None:
-        return presentation.NOTHING
+        return formatting.NOTHING
     label = _("Lead {id}").format(id=lead_id)
     return format_html(
         '<a class="gateway-link" href="{}">{}</a>', reverse("admin:leads_inboundlead_change", args=[lead_id]), label

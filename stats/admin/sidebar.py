@@ -127,7 +127,7 @@ GROUPS: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
     (
         _("Work and trail"),
         (
-            Entry(_("Orders"), "playlist_add_check", "delivery_batchorder_changelist", "delivery.view_batchorder"),
+            Entry(_("Orders"), "playlist_add_check", "delivery_bulkaction_changelist", "delivery.view_bulkaction"),
             Entry(_("Way out"), "output", "leads_way_out", _VIEW_LEADS),
             Entry(_("Attempts"), "send", "delivery_deliveryattempt_changelist", "delivery.view_deliveryattempt"),
             Entry(_("Events"), "history", "leads_leadevent_changelist", "leads.view_leadevent"),

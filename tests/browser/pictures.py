@@ -44,7 +44,7 @@ def pages(gateway: Gateway) -> dict[str, str]:
         "lead-rejected": f"{LEADS}{rejected}/change/",
         "order": f"{LEADS}order/redeliver/?situation=attention",
         "order-one": f"{LEADS}order/reprocess/?ids={failed}",
-        "orders": "/admin/delivery/batchorder/",
+        "orders": "/admin/delivery/bulkaction/",
         "attempts": "/admin/delivery/deliveryattempt/",
         "events": "/admin/leads/leadevent/",
         "event": f"/admin/leads/leadevent/{one('true', 'lead_event')}/change/",

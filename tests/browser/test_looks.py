@@ -44,7 +44,7 @@ def pages(gateway: Gateway, running_customer: DemoCustomer) -> dict[str, str]:
         "a hostile lead": f"{LEADS}{hostile}/change/",
         "an erased lead": f"{LEADS}{erased}/change/",
         "an order": f"{LEADS}order/redeliver/?ids={hostile}",
-        "orders": "/admin/delivery/batchorder/",
+        "orders": "/admin/delivery/bulkaction/",
         "the way out": f"{LEADS}way-out/",
         "attempts": "/admin/delivery/deliveryattempt/",
         "an attempt": f"/admin/delivery/deliveryattempt/{attempt}/change/",
@@ -114,7 +114,7 @@ def violations(page: Page, url: str) -> list[Any]:
 @pytest.fixture
 def held(gateway: Gateway) -> Iterator[int]:
     """A lead that waits since delivery is held, for a reason with a long word."""
-    gateway.manage("hold_delivery", "--reason", f"their maintenance {'x' * 300}")
+    gateway.manage("pause_delivery", "--reason", f"their maintenance {'x' * 300}")
     lead = gateway.accept(payload())
     gateway.wait_for("READY", lead)
     yield lead

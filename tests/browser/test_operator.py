@@ -118,7 +118,7 @@ def test_a_large_order_shows_its_progress_and_can_be_cancelled(
     page.get_by_role("button", name=re.compile("Cancel|Stop")).click()
 
     expect(page.locator("#progress")).to_contain_text(re.compile("cancelled", re.IGNORECASE))
-    [placed] = gateway.rows("SELECT * FROM batch_order WHERE reason = 'by mistake'")
+    [placed] = gateway.rows("SELECT * FROM bulk_action WHERE reason = 'by mistake'")
     assert (placed["total"], placed["cancelled_by"]) == (120, "otto")
     assert 0 < placed["done"] < 120
     ordered = [lead for lead in leads if any(event["kind"] == "redelivered" for event in gateway.events(lead))]

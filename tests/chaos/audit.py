@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from delivery.demo_customer import LedgerRecord
-from tests.chaos.load import Fate, Posted
+from tests.chaos.load import Posted, Scenario
 
 Row = dict[str, Any]
 
@@ -152,9 +152,9 @@ def _count(case: Case, max_attempts: int) -> Counter[str]:
         {
             "delivered": case.row["status"] == "DELIVERED" and case.has_arrived,
             "rejected": case.row["status"] == "REJECTED",
-            "incomplete": case.row["status"] == "FAILED" and _fate(case) is Fate.INCOMPLETE,
-            "refused": given_up and _fate(case) is Fate.REFUSED,
-            "given_up": given_up and _fate(case) is Fate.DELIVERABLE,
+            "incomplete": case.row["status"] == "FAILED" and _fate(case) is Scenario.INCOMPLETE,
+            "refused": given_up and _fate(case) is Scenario.REFUSED,
+            "given_up": given_up and _fate(case) is Scenario.DELIVERABLE,
             "given_up_though_taken": given_up and case.has_arrived,
             "lost": case.accepted and any(_ending(case, max_attempts)),
             "sent_again": case.times_too_often > 0,
@@ -166,8 +166,8 @@ def _count(case: Case, max_attempts: int) -> Counter[str]:
     )
 
 
-def _fate(case: Case) -> Fate | None:
-    return case.posted.fate if case.posted else None
+def _fate(case: Case) -> Scenario | None:
+    return case.posted.scenario if case.posted else None
 
 
 # --- senders and the gateway -----------------------------------------------------------------------------------------
@@ -203,10 +203,10 @@ def _acceptance(evidence: Evidence) -> Iterator[str]:
 
 
 def _ending(case: Case, max_attempts: int) -> Iterator[str]:
-    """Find what has not come to the end that its fate and the customer's answers demand."""
-    status, fate = case.row["status"], _fate(case)
-    if fate is not None and not _is_right_end(case, max_attempts):
-        yield f"{fate}, but {status} after {len(case.attempts)} attempts"
+    """Find what has not come to the end that its scenario and the customer's answers demand."""
+    status, scenario = case.row["status"], _fate(case)
+    if scenario is not None and not _is_right_end(case, max_attempts):
+        yield f"{scenario}, but {status} after {len(case.attempts)} attempts"
     if status == "DELIVERED" and not case.has_arrived:
         yield "DELIVERED, but the customer does not have it"
     if (case.row["delivered_at"] is not None) != (status == "DELIVERED"):
@@ -218,14 +218,14 @@ def _ending(case: Case, max_attempts: int) -> Iterator[str]:
 
 
 def _is_right_end(case: Case, max_attempts: int) -> bool:
-    status, fate = case.row["status"], _fate(case)
-    if fate is Fate.REJECTED:
+    status, scenario = case.row["status"], _fate(case)
+    if scenario is Scenario.REJECTED:
         return status == "REJECTED" and not case.attempts
-    if fate is Fate.INCOMPLETE:
+    if scenario is Scenario.INCOMPLETE:
         return status == "FAILED" and case.row["next_attempt_at"] is None and not case.attempts
     if status == "PERMANENTLY_FAILED":
-        return _is_exhausted(case, max_attempts) or (fate is Fate.REFUSED and _was_refused(case))
-    return status == "DELIVERED" and fate is Fate.DELIVERABLE
+        return _is_exhausted(case, max_attempts) or (scenario is Scenario.REFUSED and _was_refused(case))
+    return status == "DELIVERED" and scenario is Scenario.DELIVERABLE
 
 
 def _was_refused(case: Case) -> bool:
@@ -233,7 +233,7 @@ def _was_refused(case: Case) -> bool:
 
 
 def _is_exhausted(case: Case, max_attempts: int) -> bool:
-    return len(case.attempts) - case.row["attempts_forgiven"] >= max_attempts
+    return len(case.attempts) - case.row["uncounted_attempts"] >= max_attempts
 
 
 def _attempts(case: Case) -> Iterator[str]:

@@ -23,7 +23,7 @@ _AGAIN = (0.2, 1.0)
 _SHARES = {"deliverable": 88, "refused": 4, "rejected": 4, "incomplete": 4}
 
 
-class Fate(StrEnum):
+class Scenario(StrEnum):
     """What has to become of a lead, whatever is killed."""
 
     DELIVERABLE = "deliverable"
@@ -49,7 +49,7 @@ class Told:
 class Posted:
     """One lead, and all that its sender was told."""
 
-    fate: Fate
+    scenario: Scenario
     payload: dict[str, Any]
     began: float
     told: list[Told] = field(default_factory=list)
@@ -60,19 +60,19 @@ class Posted:
         return next((told for told in self.told if told.status == 200), None)
 
 
-def make_lead(number: int, dice: random.Random) -> tuple[Fate, dict[str, Any]]:
+def make_lead(number: int, dice: random.Random) -> tuple[Scenario, dict[str, Any]]:
     """Return a lead that nobody else has, and what has to become of it."""
-    fate = Fate(dice.choices(list(_SHARES), weights=list(_SHARES.values()))[0])
+    scenario = Scenario(dice.choices(list(_SHARES), weights=list(_SHARES.values()))[0])
     payload: dict[str, Any] = {
         "email": f"lead{number}@example.com",
-        "phone": "+49309999422" if fate is Fate.REFUSED else "+49123456789",
-        "zipcode": "12345" if fate is Fate.REJECTED else "66123",
+        "phone": "+49309999422" if scenario is Scenario.REFUSED else "+49123456789",
+        "zipcode": "12345" if scenario is Scenario.REJECTED else "66123",
         "house": {"is_owner": True},
         "solar_energy_consumption": str(dice.randrange(1000, 9000)),
     }
-    if fate is Fate.INCOMPLETE:
+    if scenario is Scenario.INCOMPLETE:
         del payload["phone"]
-    return fate, payload
+    return scenario, payload
 
 
 class Load:
@@ -92,7 +92,7 @@ class Load:
         return Counter(posted=len(posted), accepted=sum(one.accepted is not None for one in posted))
 
     @contextmanager
-    def running(self, patience: float) -> Iterator[None]:
+    def running(self, timeout: float) -> Iterator[None]:
         """Post while the block runs; after it wait for the last senders, so many seconds at most."""
         over = threading.Event()
         with ThreadPoolExecutor(_SENDERS) as senders:
@@ -103,7 +103,7 @@ class Load:
             finally:
                 over.set()
                 clerk.join()
-                wait(self._under_way, patience)
+                wait(self._under_way, timeout)
                 self._over.set()
         for sender in self._under_way:
             sender.result()
@@ -111,8 +111,8 @@ class Load:
     def _post_on(self, senders: ThreadPoolExecutor, over: threading.Event) -> None:
         due = time.monotonic() + self._pause
         while not over.wait(max(0.0, due - time.monotonic())):
-            fate, payload = make_lead(len(self.posted) + 1, self._dice)
-            posted = Posted(fate, payload, began=time.time())
+            scenario, payload = make_lead(len(self.posted) + 1, self._dice)
+            posted = Posted(scenario, payload, began=time.time())
             self.posted.append(posted)
             self._under_way.append(senders.submit(self._send, posted))
             due += self._pause

@@ -37,7 +37,7 @@ SETTINGS = {
     "CIRCUIT_BACKOFF_BASE": "500ms",
     "CIRCUIT_BACKOFF_MAX": "1s",
     "WEB_ANSWER_TIMEOUT": "",
-    "DOORBELL_TIMEOUT": "",
+    "REQUEUE_AFTER": "",
 }
 
 _UNDER_WAY = """
@@ -58,7 +58,7 @@ class Options:
     seconds: float = 120
     per_minute: float = 600
     every: float = 4
-    patience: float = 120
+    timeout: float = 120
     embedded: bool = False
 
 
@@ -131,10 +131,10 @@ def _strike(
     plan = draw(options.seed, seconds=options.seconds, every=options.every, targets=names)
     supervisors = Supervisors(all_targets(gateway, customer, **servers), plan, tell=tell)
     with supervisors.at_work():
-        with load.running(patience=options.patience):
+        with load.running(timeout=options.timeout):
             _wait(lambda: False, options.seconds, lambda: progress(load.counts()))
         began = time.monotonic()
-        _wait(lambda: _all_ended(gateway), options.patience, lambda: progress(load.counts()))
+        _wait(lambda: _all_ended(gateway), options.timeout, lambda: progress(load.counts()))
         ended_after = time.monotonic() - began
     evidence = _evidence(gateway, customer, load)
     audit = compare(evidence)
@@ -172,7 +172,7 @@ def _evidence(gateway: Gateway, customer: DemoCustomer, load: Load) -> Evidence:
 def _verify_trail(gateway: Gateway) -> list[str]:
     """Return what the gateway's own proof of its trail finds, which ends with 1 when there is anything."""
     try:
-        gateway.manage("verify_trail")
+        gateway.manage("verify_audit_log")
     except AssertionError as error:
         return [str(error)]
     return []

@@ -9,22 +9,22 @@ import pytest
 
 from delivery.demo_customer import LedgerRecord
 from tests.chaos.audit import Evidence, Row, compare
-from tests.chaos.load import Fate, Posted, Told
+from tests.chaos.load import Posted, Scenario, Told
 
 NOON = datetime(2026, 1, 21, 12, 0, tzinfo=UTC)
 
 #: What the customer did with each request of a lead, and the status that the gateway heard; None: it heard nothing.
-WAYS: dict[Fate, list[tuple[str, int | None]]] = {
-    Fate.DELIVERABLE: [("status 503", 503), ("reset after booking", None), ("duplicate", 200)],
-    Fate.REFUSED: [("status 422", 422)],
-    Fate.REJECTED: [],
-    Fate.INCOMPLETE: [],
+WAYS: dict[Scenario, list[tuple[str, int | None]]] = {
+    Scenario.DELIVERABLE: [("status 503", 503), ("reset after booking", None), ("duplicate", 200)],
+    Scenario.REFUSED: [("status 422", 422)],
+    Scenario.REJECTED: [],
+    Scenario.INCOMPLETE: [],
 }
 PATHS = {
-    Fate.DELIVERABLE: ["RECEIVED", "READY", "FAILED", "DELIVERED"],
-    Fate.REFUSED: ["RECEIVED", "READY", "PERMANENTLY_FAILED"],
-    Fate.REJECTED: ["RECEIVED", "REJECTED"],
-    Fate.INCOMPLETE: ["RECEIVED", "READY", "FAILED"],
+    Scenario.DELIVERABLE: ["RECEIVED", "READY", "FAILED", "DELIVERED"],
+    Scenario.REFUSED: ["RECEIVED", "READY", "PERMANENTLY_FAILED"],
+    Scenario.REJECTED: ["RECEIVED", "REJECTED"],
+    Scenario.INCOMPLETE: ["RECEIVED", "READY", "FAILED"],
 }
 #: The leads' ids.
 DELIVERED, REFUSED, REJECTED, INCOMPLETE = 1, 2, 3, 4
@@ -33,15 +33,17 @@ DELIVERED, REFUSED, REJECTED, INCOMPLETE = 1, 2, 3, 4
 def whole() -> Evidence:
     """Return the evidence of four leads, one of each fate."""
     evidence = Evidence(posted=[], ledger=[], leads=[], attempts=[], events=[], max_attempts=5)
-    for number, fate in enumerate(Fate, start=1):
-        _add(evidence, number, fate, path=PATHS[fate], ways=WAYS[fate])
+    for number, scenario in enumerate(Scenario, start=1):
+        _add(evidence, number, scenario, path=PATHS[scenario], ways=WAYS[scenario])
     return evidence
 
 
-def _add(evidence: Evidence, number: int, fate: Fate, *, path: list[str], ways: list[tuple[str, int | None]]) -> None:
+def _add(
+    evidence: Evidence, number: int, scenario: Scenario, *, path: list[str], ways: list[tuple[str, int | None]]
+) -> None:
     payload = {"email": f"lead{number}@example.com"}
     told = [Told(NOON.timestamp(), 503), Told(NOON.timestamp() + 1, 200, lead_id=number)]
-    evidence.posted.append(Posted(fate, payload, NOON.timestamp(), told))
+    evidence.posted.append(Posted(scenario, payload, NOON.timestamp(), told))
     evidence.leads.append(
         {
             "id": number,
@@ -51,7 +53,7 @@ def _add(evidence: Evidence, number: int, fate: Fate, *, path: list[str], ways: 
             "delivered_at": NOON if path[-1] == "DELIVERED" else None,
             "next_attempt_at": None,
             "claim_token": None,
-            "attempts_forgiven": 0,
+            "uncounted_attempts": 0,
         }
     )
     evidence.events.append(event(number, "received"))
@@ -122,12 +124,12 @@ def test_a_run_in_which_all_promises_were_kept() -> None:
 def test_a_lead_may_be_given_up_when_its_attempts_are_used_up_and_not_before() -> None:
     evidence = whole()
     path = ["RECEIVED", "READY", "FAILED", "PERMANENTLY_FAILED"]
-    _add(evidence, 5, Fate.DELIVERABLE, path=path, ways=[("status 503", 503)] * 5)
+    _add(evidence, 5, Scenario.DELIVERABLE, path=path, ways=[("status 503", 503)] * 5)
 
     assert compare(evidence).problems == []
     assert compare(evidence).counts["given_up"] == 1
 
-    _lead(evidence, 5)["attempts_forgiven"] = 1
+    _lead(evidence, 5)["uncounted_attempts"] = 1
     assert compare(evidence).problems == ["lead 5: deliverable, but PERMANENTLY_FAILED after 5 attempts"]
     assert compare(evidence).counts["lost"] == 1
 

@@ -8,7 +8,7 @@ from tests.chaos.run import Options, run
 pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(260)]
 
 #: Its faults hit everything; those that lose doorbells come first, as a lost one is found after 30 s.
-OPTIONS = Options(seed=15489, seconds=10, per_minute=600, every=1, patience=100)
+OPTIONS = Options(seed=15489, seconds=10, per_minute=600, every=1, timeout=100)
 
 
 def test_nothing_is_lost_and_nothing_sent_twice_without_a_reason() -> None:

@@ -50,7 +50,7 @@ def send(url: str, *arguments: str) -> tuple[str, CommandError | None]:
     return output.getvalue(), None
 
 
-@pytest.mark.usefixtures("worker", "doorbells")
+@pytest.mark.usefixtures("worker", "queued_leads")
 def test_a_delivered_lead_is_followed_step_by_step(live_server: Any, customer: DemoCustomer) -> None:
     output, error = send(live_server.url)
 
@@ -62,7 +62,7 @@ def test_a_delivered_lead_is_followed_step_by_step(live_server: Any, customer: D
     assert len(customer.requests) == 1
 
 
-@pytest.mark.usefixtures("worker", "doorbells")
+@pytest.mark.usefixtures("worker", "queued_leads")
 def test_each_lead_is_a_new_one(live_server: Any, customer: DemoCustomer) -> None:
     assert [send(live_server.url)[1] for _ in range(2)] == [None, None]
 
@@ -73,7 +73,7 @@ def test_each_lead_is_a_new_one(live_server: Any, customer: DemoCustomer) -> Non
 @pytest.mark.parametrize(
     ("arguments", "reason"), [(["--zipcode", "12345"], "ZIP_NOT_66XXX"), (["--not-owner"], "NOT_HOMEOWNER")]
 )
-@pytest.mark.usefixtures("worker", "doorbells")
+@pytest.mark.usefixtures("worker", "queued_leads")
 def test_a_rejection_that_had_to_come_is_a_success(
     live_server: Any, customer: DemoCustomer, arguments: list[str], reason: str
 ) -> None:
@@ -84,7 +84,7 @@ def test_a_rejection_that_had_to_come_is_a_success(
     assert customer.requests == []
 
 
-@pytest.mark.usefixtures("worker", "doorbells")
+@pytest.mark.usefixtures("worker", "queued_leads")
 def test_a_customer_who_refuses_is_a_failure(live_server: Any, customer: DemoCustomer) -> None:
     customer.set_mode("status=422")
 
@@ -94,7 +94,7 @@ def test_a_customer_who_refuses_is_a_failure(live_server: Any, customer: DemoCus
     assert str(error).startswith("PERMANENTLY_FAILED; expected DELIVERED.")
 
 
-@pytest.mark.usefixtures("doorbells")
+@pytest.mark.usefixtures("queued_leads")
 def test_without_a_worker_time_runs_out(live_server: Any) -> None:
     output, error = send(live_server.url, "--wait", "500ms")
 
@@ -102,7 +102,7 @@ def test_without_a_worker_time_runs_out(live_server: Any) -> None:
     assert str(error).startswith("RECEIVED; expected DELIVERED. No worker took it")
 
 
-@pytest.mark.usefixtures("worker", "doorbells")
+@pytest.mark.usefixtures("worker", "queued_leads")
 def test_the_secret_is_sent_and_never_shown(live_server: Any, settings: Any) -> None:
     settings.ENABLE_AUTH, settings.SHARED_SECRETS, settings.SHARED_SECRET_NAMES = True, ["s3cret-word"], ["a"]
 

@@ -26,19 +26,19 @@ from hypothesis.stateful import (
 )
 
 from delivery import pipeline
-from delivery.circuit import CircuitPolicy
+from delivery.bulk_actions.lead_actions import ActionRefused, redeliver, reprocess, resolve
 from delivery.client import Answer
-from delivery.holding import hold, resume
-from delivery.models import DeliveryAttempt, DeliveryGate
-from delivery.orders import OrderRefused, redeliver, reprocess, resolve
+from delivery.control.circuit import CircuitPolicy
+from delivery.control.pause import hold, resume
+from delivery.models import DeliveryAttempt, DeliveryControl
 from delivery.retry import RetryPolicy
 from delivery.sweep import sweep
 from leadgateway import queue
-from leads.intake import receive
-from leads.lifecycle import ClaimLost
+from leads.audit.verification import Anchors, check
 from leads.models import InboundLead, LeadStatus
-from leads.strict_json import ParsedObject
-from leads.verification import Anchors, check
+from leads.status import ClaimLost
+from leads.webhook.intake import receive
+from leads.webhook.strict_json import ParsedObject
 from tests import make
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -62,7 +62,7 @@ class Work:
     is_leased: bool = True
 
 
-class Life(RuleBasedStateMachine):
+class LeadHistory(RuleBasedStateMachine):
     """What may be done, and what has to hold after each step."""
 
     leads = Bundle("leads")
@@ -77,7 +77,7 @@ class Life(RuleBasedStateMachine):
         #: Who has which lead. One whose lease has run out has it until somebody else comes.
         self.owners: dict[int, Work] = {}
         self.delivered: set[int] = set()
-        DeliveryGate.objects.all().delete()
+        DeliveryControl.objects.all().delete()
 
     # --- senders ---
 
@@ -135,8 +135,8 @@ class Life(RuleBasedStateMachine):
         attempt = pipeline._prepare(claim, config=self.config)
         if attempt is None:
             return None
-        assert DeliveryGate.objects.current().held_at is None
-        assert attempt.attempt_no - self.row(lead_id).attempts_forgiven <= MAX_ATTEMPTS
+        assert DeliveryControl.objects.current().paused_at is None
+        assert attempt.attempt_no - self.row(lead_id).uncounted_attempts <= MAX_ATTEMPTS
         self.owners[lead_id] = Work(claim, attempt)
         return self.owners[lead_id]
 
@@ -160,9 +160,9 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def an_hour_passes(self) -> None:
-        times = ("next_attempt_at", "claimed_until", "rung_at")
+        times = ("next_attempt_at", "claimed_until", "enqueued_at")
         InboundLead.objects.update(**{name: F(name) - HOUR for name in times})
-        DeliveryGate.objects.update(probe_at=F("probe_at") - HOUR, free_at=F("free_at") - HOUR)
+        DeliveryControl.objects.update(next_probe_at=F("next_probe_at") - HOUR, next_send_at=F("next_send_at") - HOUR)
         for work in self.owners.values():
             work.is_leased = False
 
@@ -175,8 +175,8 @@ class Life(RuleBasedStateMachine):
         assert len(self.rung) == len(set(self.rung))
         assert set(self.rung) <= due
         assert not any(map(self.is_leased, self.rung))
-        if not DeliveryGate.objects.current().is_shut:
-            assert not InboundLead.objects.due(now).filter(rung_at=None).exists()
+        if not DeliveryControl.objects.current().is_blocked:
+            assert not InboundLead.objects.due(now).filter(enqueued_at=None).exists()
 
     # --- operators ---
 
@@ -185,7 +185,7 @@ class Life(RuleBasedStateMachine):
         was = self.row(lead_id)
         try:
             what(lead_id, actor="ann", reason="why not", at=timezone.now())
-        except OrderRefused:
+        except ActionRefused:
             now = self.row(lead_id)
             assert (now.status, now.claim_token, now.next_attempt_at) == (
                 was.status,
@@ -241,15 +241,15 @@ class Life(RuleBasedStateMachine):
 
 def test_whatever_happens_in_whatever_order_a_lead_is_where_its_trail_says(config, monkeypatch):
     rung: list[int] = []
-    monkeypatch.setattr(queue, "ring", lambda lead_id, **_: rung.append(lead_id))
+    monkeypatch.setattr(queue, "enqueue", lambda lead_id, **_: rung.append(lead_id))
     monkeypatch.setattr(queue, "depth", lambda: 0)
-    Life.rung = rung
-    Life.config = replace(
+    LeadHistory.rung = rung
+    LeadHistory.config = replace(
         config,
         policy=RetryPolicy(max_attempts=MAX_ATTEMPTS, base=timedelta(seconds=30)),
         circuit=CircuitPolicy(failures=3, leads=2),
     )
 
     run_state_machine_as_test(
-        Life, settings=settings(max_examples=max(settings.default.max_examples // 8, 1), stateful_step_count=40)
+        LeadHistory, settings=settings(max_examples=max(settings.default.max_examples // 8, 1), stateful_step_count=40)
     )

@@ -11,8 +11,8 @@ from django.utils import timezone
 from delivery import pipeline
 from delivery.models import DeliveryAttempt
 from delivery.pipeline import advance
-from leads import intake
 from leads.models import InboundLead
+from leads.webhook import intake
 from tests import make
 from tests.processes import wait_until
 
@@ -137,7 +137,7 @@ def test_a_failure_that_may_pass_is_waited_out(impatient, customer, mode, status
     attempt = lead.attempts.get()
     assert waiting.status == "FAILED"
     assert waiting.next_attempt_at == due == attempt.finished_at + timedelta(seconds=30)
-    assert waiting.rung_at == due
+    assert waiting.enqueued_at == due
     assert_released(lead)
     assert (attempt.response_status, attempt.success) == (status, False)
     assert attempt.error_message
@@ -195,7 +195,7 @@ def test_the_customers_retry_after_counts_when_it_is_later(config, customer, ask
     due = advance(lead.pk, config=config)
 
     assert due == lead.attempts.get().finished_at + timedelta(seconds=wait)
-    assert stored(lead).rung_at == (due if wait <= 300 else None)
+    assert stored(lead).enqueued_at == (due if wait <= 300 else None)
 
 
 @pytest.mark.parametrize("status", ["REJECTED", "DELIVERED", "PERMANENTLY_FAILED"])
@@ -444,7 +444,7 @@ def test_what_the_customer_answers_may_hold_anything(config, customer):
 
 def test_the_same_number_of_attempts_is_left_after_a_redelivery(config, customer):
     customer.set_mode("status=503")
-    lead = make.lead(status="READY", attempts_forgiven=5)
+    lead = make.lead(status="READY", uncounted_attempts=5)
     for number in range(1, 6):
         make.attempt(lead=lead, attempt_no=number)
 

@@ -6,8 +6,8 @@ from django.db import connection
 from django.utils import timezone
 
 from delivery import sweep as sweeping
-from delivery.limits import Limits
-from delivery.models import DeliveryGate
+from delivery.control.limits import Limits
+from delivery.models import DeliveryControl
 from delivery.sweep import sweep
 from leadgateway import queue
 from leads.models import InboundLead
@@ -25,7 +25,7 @@ def ago(**parts):
 @pytest.fixture(autouse=True)
 def rung(monkeypatch):
     leads = []
-    monkeypatch.setattr(queue, "ring", lambda lead_id, **_: leads.append(lead_id))
+    monkeypatch.setattr(queue, "enqueue", lambda lead_id, **_: leads.append(lead_id))
     monkeypatch.setattr(queue, "depth", lambda: 0)
     return leads
 
@@ -38,7 +38,7 @@ def test_a_due_lead_that_nobody_was_rung_for_is_rung_for_once(rung, status):
     assert sweep(at=NOW + timedelta(seconds=5)) == 0
 
     assert rung == [lead.pk]
-    assert InboundLead.objects.get().rung_at == NOW
+    assert InboundLead.objects.get().enqueued_at == NOW
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_due_lead_that_nobody_was_rung_for_is_rung_for_once(rung, status):
         {"status": "FAILED", "next_attempt_at": None},
         {"status": "FAILED", "next_attempt_at": NOW + timedelta(seconds=1)},
         {"next_attempt_at": ago(seconds=1), "claimed_until": NOW + timedelta(seconds=1)},
-        {"next_attempt_at": ago(seconds=29), "rung_at": ago(seconds=29)},
+        {"next_attempt_at": ago(seconds=29), "enqueued_at": ago(seconds=29)},
     ],
 )
 def test_any_other_lead_is_left_alone(rung, columns):
@@ -63,7 +63,7 @@ def test_any_other_lead_is_left_alone(rung, columns):
 @pytest.mark.parametrize(
     "columns",
     [
-        {"rung_at": ago(seconds=31)},  # the doorbell was lost
+        {"enqueued_at": ago(seconds=31)},  # the doorbell was lost
         {"claimed_until": ago(seconds=1)},  # the worker died
     ],
 )
@@ -82,7 +82,7 @@ def test_a_backlog_is_not_rung_again(rung, monkeypatch, depth):
         return depth
 
     monkeypatch.setattr(queue, "depth", deep)
-    make.lead(next_attempt_at=ago(minutes=1), rung_at=ago(minutes=1))
+    make.lead(next_attempt_at=ago(minutes=1), enqueued_at=ago(minutes=1))
 
     assert sweep(at=NOW) == 0
     assert rung == []
@@ -97,7 +97,7 @@ def test_a_backlog_does_not_hide_a_lead_that_nobody_was_rung_for(rung, monkeypat
 
 
 def test_a_backlog_of_others_does_not_hide_a_lead_whose_doorbell_was_lost(rung):
-    lost = make.lead(status="FAILED", next_attempt_at=ago(minutes=1), rung_at=ago(minutes=1))
+    lost = make.lead(status="FAILED", next_attempt_at=ago(minutes=1), enqueued_at=ago(minutes=1))
     for number in range(20):
         make.lead(status="READY", next_attempt_at=ago(minutes=60 - number))
 
@@ -153,7 +153,7 @@ def test_with_the_queue_away_in_the_middle_the_rest_is_rung_for_later(rung, monk
         rung.append(lead_id)
 
     with monkeypatch.context() as patch:
-        patch.setattr(queue, "ring", fails_after_the_first)
+        patch.setattr(queue, "enqueue", fails_after_the_first)
         assert sweep(at=NOW) == 1
 
     assert sweep(at=NOW) == 2
@@ -168,21 +168,21 @@ def rung_after(monkeypatch):
     """Note the seconds after which each lead is rung for."""
     waits = {}
     monkeypatch.setattr(
-        queue, "ring", lambda lead_id, after, **_: waits.update({lead_id: round(after.total_seconds(), 3)})
+        queue, "enqueue", lambda lead_id, after, **_: waits.update({lead_id: round(after.total_seconds(), 3)})
     )
     return waits
 
 
-HELD = {"held_at": NOW}
-DOWN = {"opened_at": NOW, "probe_at": NOW + timedelta(seconds=30)}
+HELD = {"paused_at": NOW}
+DOWN = {"circuit_opened_at": NOW, "next_probe_at": NOW + timedelta(seconds=30)}
 
 
-@pytest.mark.parametrize("state", [HELD, DOWN, HELD | {"opened_at": NOW, "probe_at": NOW}])
+@pytest.mark.parametrize("state", [HELD, DOWN, HELD | {"circuit_opened_at": NOW, "next_probe_at": NOW}])
 def test_while_the_gate_is_shut_only_new_leads_are_rung_for_to_be_checked(rung, state):
-    DeliveryGate.objects.create(**state)
+    DeliveryControl.objects.create(**state)
     for _ in range(20):
         make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
-        make.lead(status="READY", next_attempt_at=ago(minutes=1), rung_at=ago(minutes=1))
+        make.lead(status="READY", next_attempt_at=ago(minutes=1), enqueued_at=ago(minutes=1))
     new = make.lead(next_attempt_at=ago(seconds=1))
 
     assert sweep(at=NOW) == 1
@@ -190,14 +190,14 @@ def test_while_the_gate_is_shut_only_new_leads_are_rung_for_to_be_checked(rung, 
 
 
 def test_nobody_tries_the_customer_while_delivery_is_held(rung):
-    DeliveryGate.objects.create(held_at=NOW, opened_at=NOW, probe_at=NOW)
+    DeliveryControl.objects.create(paused_at=NOW, circuit_opened_at=NOW, next_probe_at=NOW)
     make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
 
     assert sweep(at=NOW) == 0
 
 
 def test_one_lead_is_rung_for_when_the_customer_may_be_tried_again(rung):
-    DeliveryGate.objects.create(opened_at=ago(minutes=1), probe_at=NOW)
+    DeliveryControl.objects.create(circuit_opened_at=ago(minutes=1), next_probe_at=NOW)
     make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
     longest = make.lead(status="READY", next_attempt_at=ago(minutes=2))
 
@@ -206,7 +206,7 @@ def test_one_lead_is_rung_for_when_the_customer_may_be_tried_again(rung):
 
 
 def test_a_lost_doorbell_does_not_keep_another_lead_from_trying(rung):
-    DeliveryGate.objects.create(opened_at=ago(minutes=1), probe_at=NOW)
+    DeliveryControl.objects.create(circuit_opened_at=ago(minutes=1), next_probe_at=NOW)
     leads = [make.lead(status="READY", next_attempt_at=ago(minutes=age)).pk for age in (3, 2)]
 
     for later in (0, 5, 10):
@@ -222,12 +222,12 @@ def test_doorbells_are_spread_by_the_rate(rung_after):
     assert sweep(at=NOW, limits=Limits(interval=timedelta(seconds=1)), window=timedelta(seconds=5)) == 5
 
     assert rung_after == dict(zip(leads[:5], [0, 1, 2, 3, 4], strict=True))
-    assert InboundLead.objects.get(pk=leads[0]).rung_at == NOW + timedelta(seconds=4)
-    assert InboundLead.objects.get(pk=leads[5]).rung_at is None
+    assert InboundLead.objects.get(pk=leads[0]).enqueued_at == NOW + timedelta(seconds=4)
+    assert InboundLead.objects.get(pk=leads[5]).enqueued_at is None
 
 
 def test_nobody_is_rung_for_while_the_customer_wants_a_pause(rung):
-    DeliveryGate.objects.create(free_at=NOW + timedelta(minutes=1))
+    DeliveryControl.objects.create(next_send_at=NOW + timedelta(minutes=1))
     make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
 
     assert sweep(at=NOW) == 0

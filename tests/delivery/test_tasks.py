@@ -32,31 +32,31 @@ ETA = "2026-01-21T12:00:00+00:00"
 
 
 @pytest.mark.parametrize("request_", [{}, {"eta": None}, {"eta": ETA, "retries": 1}])
-def test_a_doorbell_is_answered(advanced: list[int], doorbells: Callable[[], list[int]], request_: dict) -> None:
+def test_a_doorbell_is_answered(advanced: list[int], queued_leads: Callable[[], list[int]], request_: dict) -> None:
     lead = make.lead()
 
     answer(lead.pk, **request_)
 
     assert advanced == [lead.pk]
-    assert doorbells() == []
+    assert queued_leads() == []
 
 
 def test_a_countdown_that_is_over_goes_through_the_queue(
-    advanced: list[int], doorbells: Callable[[], list[int]]
+    advanced: list[int], queued_leads: Callable[[], list[int]]
 ) -> None:
     lead = make.lead()
 
     answer(lead.pk, eta=ETA, retries=0)
 
     assert advanced == []
-    assert doorbells() == [lead.pk]
+    assert queued_leads() == [lead.pk]
 
 
 def test_without_the_queue_it_is_answered_at_once(advanced: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_lead_id: int, **_: object) -> None:
         raise queue.QueueUnavailable("ConnectionError")
 
-    monkeypatch.setattr(queue, "ring", refuse)
+    monkeypatch.setattr(queue, "enqueue", refuse)
 
     answer(7, eta=ETA, retries=0)
 

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(150)]
 
 ANSWER_WITHIN = 0.5  # seconds: the seed's promise to senders
 LEASE = 1 + 15  # seconds: CUSTOMER_API_TIMEOUT of the tests' gateway and the margin
-LOST_DOORBELL = 5  # seconds: DOORBELL_TIMEOUT of the tests' gateway
+LOST_DOORBELL = 5  # seconds: REQUEUE_AFTER of the tests' gateway
 QUEUE = "queue:process_lead"
 
 
@@ -204,7 +204,7 @@ def test_without_redis_answers_are_quick_and_the_leads_are_delivered_later(
     leads = newest_leads(gateway, before)
     assert len(leads) == 101
     assert {lead["status"] for lead in leads[1:]} == {LeadStatus.RECEIVED}
-    assert {lead["rung_at"] for lead in leads[1:]} == {None}, "known to be unrung: nobody waits for their doorbells"
+    assert {lead["enqueued_at"] for lead in leads[1:]} == {None}, "known to be unrung: nobody waits for their doorbells"
 
     broker.start() if fault == "refusing" else broker.thaw()
     everyone = [lead["id"] for lead in leads]
@@ -284,9 +284,9 @@ def test_every_lead_is_sent_once_by_two_workers_and_two_beats_though_each_doorbe
         worker.freeze()
     leads = accepted(post_many(gateway, 60))
     with broker.client() as client:
-        doorbells = client.lrange(QUEUE, 0, -1)
-        assert len(doorbells) > 40, "there is nothing to double"
-        client.lpush(QUEUE, *doorbells)
+        queued_leads = client.lrange(QUEUE, 0, -1)
+        assert len(queued_leads) > 40, "there is nothing to double"
+        client.lpush(QUEUE, *queued_leads)
     for worker in workers:
         worker.thaw()
 
@@ -309,10 +309,10 @@ def test_the_embedded_default_survives_a_killed_worker_and_lost_doorbells(custom
         gateway.kill("worker")
         customer.set_mode("")
         queued = accepted(post_many(gateway, 20))
-        doorbells = list((gateway.directory / "queue").glob("*.msg"))
-        assert len(doorbells) >= 20
-        for doorbell in doorbells:
-            doorbell.unlink()
+        queued_leads = list((gateway.directory / "queue").glob("*.msg"))
+        assert len(queued_leads) >= 20
+        for message in queued_leads:
+            message.unlink()
         gateway.spawn("worker")
 
         assert_all_delivered(gateway, [in_delivery, *queued], timeout=LOST_DOORBELL + 15)

@@ -54,7 +54,7 @@ def happenings(gateway: Gateway) -> list[str]:
 
 
 def is_down(gateway: Gateway) -> bool:
-    return bool(gateway.rows("SELECT id FROM delivery_gate WHERE opened_at IS NOT NULL"))
+    return bool(gateway.rows("SELECT id FROM delivery_control WHERE circuit_opened_at IS NOT NULL"))
 
 
 def statuses(gateway: Gateway) -> set[str]:
@@ -83,8 +83,8 @@ def test_an_outage_is_waited_out_and_everything_is_delivered(
         meanwhile = accepted(post_many(running, 30))
         wait_until(lambda: statuses(running) <= {"READY", "FAILED"}, 20, "every lead to be checked")
         tried = len(customer.requests)
-        probes = running.rows("SELECT probes FROM delivery_gate")[0]["probes"]
-        wait_until(lambda: running.rows("SELECT probes FROM delivery_gate")[0]["probes"] >= probes + 4, 30, "probes")
+        probes = running.rows("SELECT probes FROM delivery_control")[0]["probes"]
+        wait_until(lambda: running.rows("SELECT probes FROM delivery_control")[0]["probes"] >= probes + 4, 30, "probes")
 
         assert len(customer.requests) - tried <= 6, "somebody beside the probes went out"
         assert statuses(running) <= {"READY", "FAILED"}, "something was given up"
@@ -124,7 +124,7 @@ def test_a_prober_that_is_gone_blocks_nobody(
 
 def test_delivery_that_is_held_is_resumed_by_a_command(gateway: Callable[..., Gateway], customer: DemoCustomer) -> None:
     with gateway() as running:
-        running.manage("hold_delivery", "--reason", "their maintenance")
+        running.manage("pause_delivery", "--reason", "their maintenance")
         leads = accepted(post_many(running, 20))
         running.wait_for_all("READY", leads)
         assert customer.requests == []
@@ -133,7 +133,7 @@ def test_delivery_that_is_held_is_resumed_by_a_command(gateway: Callable[..., Ga
         assert "20 leads waited" in running.manage("resume_delivery")
 
         running.wait_for_all("DELIVERED", leads)
-        assert happenings(running) == ["delivery_held", "delivery_resumed"]
+        assert happenings(running) == ["delivery_paused", "delivery_resumed"]
 
 
 def test_a_backlog_goes_out_at_the_rate_that_the_customer_can_take(
@@ -142,7 +142,7 @@ def test_a_backlog_goes_out_at_the_rate_that_the_customer_can_take(
     running = gateway(CUSTOMER_API_RATE_LIMIT="10/s")
     running.start(worker=2)
     try:
-        running.manage("hold_delivery", "--reason", "to have a backlog")
+        running.manage("pause_delivery", "--reason", "to have a backlog")
         leads = accepted(post_many(running, 60))
         running.wait_for_all("READY", leads)
         running.manage("resume_delivery")

@@ -105,7 +105,7 @@ def test_every_process_tells_the_same_and_it_is_what_happened(gateway: Gateway, 
     assert value(found, "webhook_seconds_count", status="401") == 1
     assert (value(found, "database_up"), value(found, "queue_up")) == (1, 1)
     assert value(found, "queue_depth", queue="queue:process_lead") == 0
-    assert value(found, "queue_depth", queue="queue:process_lead_again") == 0
+    assert value(found, "queue_depth", queue="queue:process_lead_retry") == 0
 
 
 def test_nothing_of_a_person_is_told(gateway: Gateway, traffic: None) -> None:

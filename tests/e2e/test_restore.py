@@ -44,8 +44,8 @@ def test_a_backup_of_a_gateway_at_work_goes_on_where_it_was(
         waiting = before.accept(payload())
         before.wait_for("FAILED", waiting)
         customer.set_mode("hang=1")
-        under_way = before.accept(payload())
-        wait_until(lambda: before.attempts(under_way), 15, "an attempt to be under way")
+        in_progress = before.accept(payload())
+        wait_until(lambda: before.attempts(in_progress), 15, "an attempt to be under way")
 
         backup = before.back_up(tmp_path / "backup")
 
@@ -57,16 +57,16 @@ def test_a_backup_of_a_gateway_at_work_goes_on_where_it_was(
     customer.set_mode("")
     with Gateway(customer_url=customer.url, **servers).on(backup) as after:
         after.manage("migrate", "--check")
-        after.manage("verify_trail")
+        after.manage("verify_audit_log")
         assert after.lead(delivered) == rows[delivered]
         assert after.lead(rejected) == rows[rejected]
 
         # What was open goes out, and what was under way is recognised by the customer.
-        after.wait_for_all("DELIVERED", [waiting, under_way], timeout=60)
-        first, *others = after.attempts(under_way)
+        after.wait_for_all("DELIVERED", [waiting, in_progress], timeout=60)
+        first, *others = after.attempts(in_progress)
         assert (first["finished_at"], first["response_status"]) == (None, None)
         assert [attempt["success"] for attempt in others][-1]
-        assert keys(customer).count(rows[under_way]["idempotency_key"]) >= 2
+        assert keys(customer).count(rows[in_progress]["idempotency_key"]) >= 2
         assert keys(customer).count(rows[delivered]["idempotency_key"]) == 1
         assert rows[rejected]["idempotency_key"] not in keys(customer)
 
@@ -78,4 +78,4 @@ def test_a_backup_of_a_gateway_at_work_goes_on_where_it_was(
         # The trail is kept as before.
         with pytest.raises(Exception, match="append-only"):
             after.execute("DELETE FROM lead_event")
-        after.manage("verify_trail")
+        after.manage("verify_audit_log")

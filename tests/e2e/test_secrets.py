@@ -168,7 +168,7 @@ def test_no_command_tells_the_terminal(gateway: Gateway, leads: dict[str, int]) 
         ("lead_counts",),
         ("lead_history", delivered),
         ("requeue_stuck",),
-        ("verify_trail",),
+        ("verify_audit_log",),
         ("export_person", "--phone", REFUSED_PHONE),
         ("redeliver", delivered, "--reason", "test", "--dry-run"),
     ]

@@ -12,10 +12,10 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from leadgateway import __version__, queue
 from leadgateway.env import RateLimit
-from leads import throttling, views
-from leads.body import BodyTooSlow
 from leads.models import LeadStatus
-from stats import queries
+from leads.webhook import rate_limits, view
+from leads.webhook.body import BodyTooSlow
+from stats.api import queries
 from tests import make
 from tests.interface.contract import CONTRACT, HISTORY, PATH, WEBHOOK, ask, assert_kept
 
@@ -30,7 +30,7 @@ GUARDED = [(COUNTS, COUNTS), (RECENT, RECENT), (METRICS, METRICS), (HISTORY, "/s
 
 @pytest.fixture(autouse=True)
 def _own_breaker(monkeypatch):
-    monkeypatch.setattr(views, "_breaker", views.Breaker(pause=views.timedelta(seconds=10), after=5))
+    monkeypatch.setattr(view, "_breaker", view.Breaker(pause=view.timedelta(seconds=10), after=5))
 
 
 def post(body=None, **headers):
@@ -111,7 +111,7 @@ def test_a_refusal_is_as_described(settings, status, send):
 
 def test_one_post_too_many_is_told_as_described(settings):
     settings.WEBHOOK_RATE_LIMIT = RateLimit(1, timedelta(minutes=1))
-    throttling._limiter().storage.reset()
+    rate_limits._limiter().storage.reset()
     answers = [post(), post()]
 
     assert [answer.status_code for answer in answers] == [200, 429]
@@ -123,7 +123,7 @@ def test_a_body_that_does_not_come_is_told_as_described(monkeypatch):
     def late(*_, **__):
         raise BodyTooSlow
 
-    monkeypatch.setattr("leads.views.read_body", late)
+    monkeypatch.setattr("leads.webhook.view.read_body", late)
     response = post()
 
     assert response.status_code == 408
@@ -136,7 +136,7 @@ def test_a_queue_that_is_away_is_told_as_described(settings, monkeypatch):
     def away(*_, **__):
         raise queue.QueueUnavailable
 
-    monkeypatch.setattr(queue, "ring", away)
+    monkeypatch.setattr(queue, "enqueue", away)
     response = post()
 
     assert (response.status_code, response.json["error"]) == (503, "queue unavailable")
@@ -148,7 +148,7 @@ def test_what_goes_wrong_here_is_told_to_senders_as_described(monkeypatch, probl
     def fail(*_, **__):
         raise problem
 
-    monkeypatch.setattr(views, "receive", fail)
+    monkeypatch.setattr(view, "receive", fail)
     response = post()
 
     assert response.status_code == status

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from schemathesis.generation.case import Case
 
 from leadgateway import queue
-from leads.headers import REDACTED
 from leads.models import InboundLead
+from leads.webhook.headers import REDACTED
 from tests.interface.contract import CONTRACT, FORM, HISTORY, WEBHOOK, ask, assert_kept
 from tests.json_strategies import JSON_VALUES, TEXTS
 
@@ -25,7 +25,7 @@ fewer = settings(max_examples=max(settings.default.max_examples // 4, 1))
 
 @pytest.fixture(autouse=True)
 def _no_queue(monkeypatch):
-    monkeypatch.setattr(queue, "ring", lambda *_, **__: None)
+    monkeypatch.setattr(queue, "enqueue", lambda *_, **__: None)
 
 
 # --- from the contract -----------------------------------------------------------------------------------------------

@@ -33,10 +33,10 @@ BAD_VALUES = {
     "WEBHOOK_RATE_LIMIT": ("1000", "20/s or 90/m"),
     "WEBHOOK_RATE_LIMIT_PER_SOURCE": ("5/h", "20/s or 90/m"),
     "WEB_ANSWER_TIMEOUT": ("50ms", "at least 0.1s"),
-    "DOORBELL_TIMEOUT": ("500ms", "at least 1s"),
+    "REQUEUE_AFTER": ("500ms", "at least 1s"),
     "WEB_READ_TIMEOUT": ("10ms", "at least 0.1s"),
     "CUSTOMER_API_MAX_CONCURRENCY": ("-1", "from 0 to 10000"),
-    "WATCH_INTERVAL": ("1ms", "at least 0.1s"),
+    "MONITORING_INTERVAL": ("1ms", "at least 0.1s"),
     "CIRCUIT_FAILURES": ("many", "from 0 to 10000"),
     "CIRCUIT_LEADS": ("0", "from 1 to 100"),
     "WORKER_CONCURRENCY": ("0", "from 1 to 500"),
@@ -111,7 +111,10 @@ def test_a_broken_mapping_file_fails_the_check_by_key_and_field(tmp_path):
 
 @pytest.mark.parametrize(
     "server",
-    [["gunicorn", "-c", "python:leadgateway.gunicorn", "leadgateway.wsgi"], ["celery", "-A", "leadgateway", "beat"]],
+    [
+        ["gunicorn", "-c", "python:leadgateway.server.config", "leadgateway.wsgi"],
+        ["celery", "-A", "leadgateway", "beat"],
+    ],
 )
 def test_a_server_does_not_start_with_a_broken_mapping_file(tmp_path, server):
     env = {

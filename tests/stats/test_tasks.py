@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from leadgateway.celery import app
 from stats import tasks
-from stats.models import HourlyStatistics, Watch
+from stats.models import HourlyStatistics, MonitoringState
 from tests import make
 
 
@@ -23,7 +23,7 @@ def test_every_tick_names_a_task_that_workers_know() -> None:
     ("task", "at_least_every"),
     [
         ("check_pipeline", timedelta(minutes=1)),
-        ("count_hours", timedelta(hours=1)),
+        ("aggregate_hours", timedelta(hours=1)),
         ("apply_retention", timedelta(days=1)),
         ("clear_sessions", timedelta(days=1)),
     ],
@@ -50,7 +50,7 @@ def test_the_pipeline_is_checked_and_hours_are_counted() -> None:
     make.event(at=timezone.now() - timedelta(hours=3))
 
     tasks.check_pipeline()
-    tasks.count_hours()
+    tasks.aggregate_hours()
 
-    assert Watch.objects.get().checked_at is not None
+    assert MonitoringState.objects.get().checked_at is not None
     assert HourlyStatistics.objects.get().accepted == 1

@@ -1,6 +1,6 @@
 """Plain text for a terminal."""
 
-from stats import terminal
+from stats.management import terminal
 
 
 def test_columns_are_aligned_and_the_last_one_wraps_below_itself():

@@ -6,10 +6,10 @@ from tqdm import tqdm
 
 from delivery.management.arguments import actor
 from delivery.management.confirmation import confirm
-from delivery.management.people import add_person, search
+from delivery.management.person_arguments import add_person, search
 from delivery.privacy.erasure import Report, erase, rewrite_tables
-from delivery.privacy.finding import Found
-from leads.number_ranges import in_ranges
+from delivery.privacy.person_search import Found
+from leads.audit.number_ranges import in_ranges
 
 
 class Command(BaseCommand):

@@ -6,11 +6,11 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 
 from delivery.management.arguments import actor
-from delivery.management.people import add_person, search
+from delivery.management.person_arguments import add_person, search
 from delivery.privacy.export import everything_about
-from leads.lifecycle import record_of_many
+from leads.audit.number_ranges import in_ranges
 from leads.models import EventKind
-from leads.number_ranges import in_ranges
+from leads.status import record_system_event
 
 
 class Command(BaseCommand):
@@ -27,5 +27,5 @@ class Command(BaseCommand):
         now = timezone.now()
         told = {"exported_at": now, **everything_about(person, found)}
         detail = {"leads": in_ranges(found.theirs), "leads_of_others": in_ranges(found.others)}
-        record_of_many(EventKind.PERSON_EXPORTED, actor=actor(), at=now, detail=detail)
+        record_system_event(EventKind.PERSON_EXPORTED, actor=actor(), at=now, detail=detail)
         self.stdout.write(json.dumps(told, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2))

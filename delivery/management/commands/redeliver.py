@@ -4,13 +4,13 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
-from delivery import orders
+from delivery.bulk_actions import lead_actions
 from delivery.management.arguments import actor, duration
-from delivery.management.ordering import OrderCommand
+from delivery.management.lead_action_command import LeadActionCommand
 from leads.models import InboundLead, LeadStatus
 
 
-class Command(OrderCommand):
+class Command(LeadActionCommand):
     help = (
         "Send leads to the customer once more, with a fresh retry schedule and the same Idempotency-Key. "
         "Either give their numbers, or --status (and --since) for all leads of one status."
@@ -22,7 +22,7 @@ class Command(OrderCommand):
         super().add_arguments(parser)
         parser.add_argument("--status", choices=LeadStatus.values, help="all leads of this status")
         parser.add_argument("--since", type=duration, metavar="2h", help="with --status: received no longer ago")
-        parser.add_argument("--even-delivered", action="store_true", help="also leads that the customer has already")
+        parser.add_argument("--include-delivered", action="store_true", help="also leads that the customer has already")
 
     def chosen(self, options: dict[str, Any]) -> list[int]:
         if bool(options["ids"]) == bool(options["status"]):
@@ -37,10 +37,12 @@ class Command(OrderCommand):
         return list(leads.order_by("pk").values_list("pk", flat=True))
 
     def order(self, lead_id: int, options: dict[str, Any], *, at: datetime) -> None:
-        even_delivered = options["even_delivered"]
+        include_delivered = options["include_delivered"]
         try:
-            orders.redeliver(lead_id, actor=actor(), reason=options["reason"], at=at, even_delivered=even_delivered)
-        except orders.DoesNotFit as refused:
-            if refused.why != orders.Refusal.DELIVERED:
+            lead_actions.redeliver(
+                lead_id, actor=actor(), reason=options["reason"], at=at, include_delivered=include_delivered
+            )
+        except lead_actions.ActionNotAllowed as refused:
+            if refused.why != lead_actions.Refusal.DELIVERED:
                 raise
-            raise orders.OrderRefused(f"{refused}; --even-delivered sends it again") from refused
+            raise lead_actions.ActionRefused(f"{refused}; --include-delivered sends it again") from refused

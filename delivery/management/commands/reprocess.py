@@ -3,12 +3,12 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from delivery import orders
+from delivery.bulk_actions import lead_actions
 from delivery.management.arguments import actor
-from delivery.management.ordering import OrderCommand
+from delivery.management.lead_action_command import LeadActionCommand
 
 
-class Command(OrderCommand):
+class Command(LeadActionCommand):
     help = (
         "Start leads over from what was received: rules, normalization, mapping, delivery. "
         "For leads that a changed rule or mapping file would treat differently; never for delivered ones."
@@ -22,4 +22,4 @@ class Command(OrderCommand):
         return super().chosen(options)
 
     def order(self, lead_id: int, options: dict[str, Any], *, at: datetime) -> None:
-        orders.reprocess(lead_id, actor=actor(), reason=options["reason"], at=at)
+        lead_actions.reprocess(lead_id, actor=actor(), reason=options["reason"], at=at)

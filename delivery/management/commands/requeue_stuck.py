@@ -7,10 +7,11 @@ from django.db.models import Count
 from django.template.defaultfilters import pluralize
 from django.utils import timezone
 
-from delivery import gate, orders
+from delivery.bulk_actions import lead_actions
+from delivery.control import permission
 from delivery.management.arguments import duration
 from delivery.management.preconditions import require_database
-from delivery.models import DeliveryGate
+from delivery.models import DeliveryControl
 from leadgateway import queue
 from leads.models import InboundLead, LeadQuerySet
 
@@ -33,7 +34,7 @@ class Command(BaseCommand):
         if not total:
             self.stdout.write("No lead is stuck.")
             return
-        if why := gate.obstacle(DeliveryGate.objects.current(), at=timezone.now()):
+        if why := permission.obstacle(DeliveryControl.objects.current(), at=timezone.now()):
             raise CommandError(f"{why} The leads wait for that, and go out by themselves.")
         if options["dry_run"]:
             self.stdout.write(f"{total} lead{pluralize(total)} would be requeued; nothing was done.")
@@ -55,14 +56,14 @@ class Command(BaseCommand):
         rung = 0
         for lead_id in batch:
             now = timezone.now()
-            if not orders.release(lead_id, at=now):
+            if not lead_actions.release(lead_id, at=now):
                 continue
             try:
-                queue.ring(lead_id, again=True)
+                queue.enqueue(lead_id, again=True)
             except queue.QueueUnavailable as error:
                 text = f"The queue is away ({error}) after {before + rung} leads; the sweep rings when it is back."
                 raise CommandError(text) from error
-            InboundLead.objects.filter(pk=lead_id, claim_token=None, next_attempt_at=now).update(rung_at=now)
+            InboundLead.objects.filter(pk=lead_id, claim_token=None, next_attempt_at=now).update(enqueued_at=now)
             rung += 1
         return rung
 

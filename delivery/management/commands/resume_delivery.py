@@ -4,14 +4,14 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.template.defaultfilters import pluralize
 from django.utils import timezone
 
-from delivery import gate, holding
+from delivery.control import pause, permission
 from delivery.management.arguments import actor, reason
 from delivery.management.preconditions import require_database
-from delivery.models import DeliveryGate
+from delivery.models import DeliveryControl
 
 
 class Command(BaseCommand):
-    help = "Let leads go out again after hold_delivery; what waited follows by itself."
+    help = "Let leads go out again after pause_delivery; what waited follows by itself."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--reason", type=reason, metavar="TEXT", help="why, for the trail; no personal data")
@@ -19,10 +19,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         require_database()
         now = timezone.now()
-        if not holding.resume(actor=actor(), reason=options["reason"], at=now):
+        if not pause.resume(actor=actor(), reason=options["reason"], at=now):
             self.stdout.write("Nothing to do: delivery is not held.")
             return
-        count = gate.waiting(now)
+        count = permission.waiting(now)
         self.stdout.write(f"Delivery is resumed; {count} lead{pluralize(count)} waited.")
-        if obstacle := gate.obstacle(DeliveryGate.objects.current(), at=now):
+        if obstacle := permission.obstacle(DeliveryControl.objects.current(), at=now):
             self.stdout.write(obstacle)

@@ -20,9 +20,9 @@ from django.db import DatabaseError, connection
 from honcho.environ import parse_procfile
 from honcho.printer import Message
 
-from delivery import reachability
 from delivery.foreground import Foreground, Printer, free_port, port_problem
 from delivery.management.preconditions import require_database, require_queue
+from leadgateway import dependencies
 
 DEMO_HOST, DEMO_PORT = "127.0.0.1", 8081
 ADMIN = "admin"
@@ -95,12 +95,12 @@ class Command(BaseCommand):
         try:
             call_command("migrate", interactive=False, verbosity=0)
         except DatabaseError as error:
-            raise CommandError(f"The database could not be brought up to date: {reachability.reason(error)}") from error
+            raise CommandError(f"The database could not be brought up to date: {dependencies.reason(error)}") from error
         _let_go_of_the_database()
 
     def _prepare(self) -> Foreground:
-        patience = settings.CUSTOMER_API_TIMEOUT + STOP_MARGIN
-        manager = Foreground(self._printer, patience=patience, when_started=self._welcome)
+        timeout = settings.CUSTOMER_API_TIMEOUT + STOP_MARGIN
+        manager = Foreground(self._printer, timeout=timeout, when_started=self._welcome)
         environment = _environment(self._demo_url)
         for name, command in _commands(self._demo_url):
             # exec: the shell between would hide how the process ended.
@@ -125,8 +125,8 @@ class Command(BaseCommand):
         return BANNER.format(
             url=_url(),
             login=_login(),
-            database=reachability.database_name(),
-            queue=reachability.queue_name(),
+            database=dependencies.database_name(),
+            queue=dependencies.queue_name(),
             customer=_customer_line(self._demo_url),
             secret='\n    -H "X-Shared-Secret: $SHARED_SECRET" \\' if settings.ENABLE_AUTH else "",
         )
@@ -211,7 +211,7 @@ def _url() -> str:
 
 def _python() -> str:
     """Return this Python as one would type it in the checkout."""
-    return shlex.quote(reachability.shown_path(Path(sys.executable)))
+    return shlex.quote(dependencies.shown_path(Path(sys.executable)))
 
 
 def _login() -> str:
@@ -226,7 +226,7 @@ def _login() -> str:
         password = secrets.token_urlsafe(12)
         users.create_superuser(ADMIN, password=password)
     except DatabaseError as error:
-        return f"no user could be looked up: {reachability.reason(error)}"
+        return f"no user could be looked up: {dependencies.reason(error)}"
     finally:
         connection.close()
     return f"user {ADMIN}, password {password}  (shown only now; a new one:\n            {renew} {ADMIN})"

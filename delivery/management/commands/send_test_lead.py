@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
 from delivery.management.arguments import duration
-from delivery.reachability import reason
+from leadgateway.dependencies import reason
 from leads.models import InboundLead, LeadEvent, LeadStatus
 from leads.rules import rejection_reason
 

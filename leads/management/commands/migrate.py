@@ -10,7 +10,7 @@ from psycopg.errors import LockNotAvailable
 
 #: A migration that waits for its lock makes everybody wait who comes after it, senders first; so it does not wait
 #: longer than they do.
-PATIENCE_MS = 300
+LOCK_TIMEOUT_MS = 300
 
 TRIES = 30
 PAUSE_S = 1.0
@@ -26,7 +26,7 @@ class Command(migrate.Command):
             return
         for tries_left in reversed(range(TRIES)):
             try:
-                with _little_patience(connection):
+                with _short_lock_timeout(connection):
                     super().handle(*args, **options)
                 return
             except OperationalError as error:
@@ -37,9 +37,9 @@ class Command(migrate.Command):
 
 
 @contextmanager
-def _little_patience(connection: BaseDatabaseWrapper) -> Iterator[None]:
+def _short_lock_timeout(connection: BaseDatabaseWrapper) -> Iterator[None]:
     with connection.cursor() as cursor:
-        cursor.execute(f"SET lock_timeout = {PATIENCE_MS}")
+        cursor.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
     try:
         yield
     finally:

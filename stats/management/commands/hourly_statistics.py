@@ -4,8 +4,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
-from stats import hourly, terminal
+from stats.management import terminal
 from stats.models import HourlyStatistics
+from stats.monitoring import hourly
 
 _HEAD = ("hour (UTC)", "accepted", "duplicates", "rejected", "delivered", "failed", "given up", "p50", "p95", "source")
 
@@ -25,7 +26,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print a JSON list, with reasons and outcomes")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        hourly.count_hours(at=timezone.now())
+        hourly.aggregate_hours(at=timezone.now())
         rows = list(hourly.recent(hours=options["hours"]))
         if options["json"]:
             self.stdout.write(json.dumps([hourly.shown(row) for row in rows]))

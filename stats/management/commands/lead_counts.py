@@ -5,7 +5,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db.models import Sum
 
 from leads.models import DeletedLeads
-from stats import queries
+from stats.api import queries
 
 
 class Command(BaseCommand):

@@ -8,13 +8,14 @@ from django.utils import timezone
 
 from delivery.configuration import retry_policy
 from delivery.management.arguments import actor
-from delivery.models import DeliveryAttempt, DeliveryGate
-from delivery.standing import error_text, running_attempt, standing
-from leads.lifecycle import record
+from delivery.models import DeliveryAttempt, DeliveryControl
+from leadgateway.time_format import span, timestamp
 from leads.models import EventKind, InboundLead, LeadEvent
-from leads.moments import span, timestamp
-from stats import queries, terminal
-from stats.trail import in_words
+from leads.status import record
+from stats.api import queries
+from stats.management import terminal
+from stats.text.events import in_words
+from stats.text.status_summary import error_text, running_attempt, standing
 
 _ACTOR_WIDTH = 12
 
@@ -30,7 +31,7 @@ class Story:
 
     @property
     def standing(self) -> str:
-        gate = DeliveryGate.objects.current()
+        gate = DeliveryControl.objects.current()
         return standing(self.lead, self.attempts, now=self.now, policy=retry_policy(), gate=gate)
 
     @property
@@ -59,7 +60,7 @@ def _story(lead_id: int) -> Story:
     lead = queries.find_lead(lead_id)
     if lead is None:
         raise CommandError(f"There is no lead {lead_id}.")
-    return Story(lead, queries.attempts_of(lead_id), queries.trail_of(lead_id), now)
+    return Story(lead, queries.attempts_of(lead_id), queries.events_of(lead_id), now)
 
 
 def _json(story: Story, *, with_payloads: bool) -> str:

@@ -6,14 +6,14 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
-from delivery.doctor.database import without_pool
-from delivery.doctor.finding import Finding, Verdict, examine
-from delivery.doctor.report import show, summary
-from delivery.reachability import database_problem
-from stats.models import Incident, Watch
-from stats.watch import report, rules
-from stats.watch.check import THRESHOLDS
-from stats.watch.observation import observe
+from leadgateway.dependencies import database_problem
+from stats.models import Incident, MonitoringState
+from stats.monitoring import report, rules
+from stats.monitoring.doctor.database import without_pool
+from stats.monitoring.doctor.finding import Finding, Verdict, examine
+from stats.monitoring.doctor.report import show, summary
+from stats.monitoring.pipeline_check import THRESHOLDS
+from stats.monitoring.snapshot import take_snapshot
 
 #: A database that is frozen is told of after this many seconds.
 _LIMIT_S = 10
@@ -42,11 +42,11 @@ def _findings() -> list[Finding]:
     if problem := database_problem():
         return [report.database_is_away(problem)]
     at = timezone.now()
-    judgements = rules.judge(observe(at=at, thresholds=THRESHOLDS), THRESHOLDS)
+    results = rules.judge(take_snapshot(at=at, thresholds=THRESHOLDS), THRESHOLDS)
     incidents = list(Incident.objects.filter(closed_at=None).order_by("pk"))
-    watch = Watch.objects.filter(pk=1).first()
+    watch = MonitoringState.objects.filter(pk=1).first()
     return [
-        *report.findings(judgements, at=at),
-        *report.lingering(incidents, judgements, at=at),
+        *report.findings(results, at=at),
+        *report.lingering(incidents, results, at=at),
         report.last_check(watch, at=at),
     ]

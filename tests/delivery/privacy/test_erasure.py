@@ -12,11 +12,11 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from delivery import batches, orders
-from delivery.models import BatchItem, BatchOrder, DeliveryAttempt, OrderKind
-from leads.intake import receive
+from delivery.bulk_actions import lead_actions, processing
+from delivery.models import BulkAction, BulkActionItem, BulkActionKind, DeliveryAttempt
 from leads.models import EventKind, InboundLead, LeadEvent
-from leads.strict_json import parse_object
+from leads.webhook.intake import receive
+from leads.webhook.strict_json import parse_object
 from tests import make
 from tests.servers import postgres_binary
 
@@ -55,7 +55,7 @@ def erase_anna(*arguments):
 
 
 def assert_the_trail_holds():
-    call_command("verify_trail", stdout=StringIO())  # ends the process when it does not
+    call_command("verify_audit_log", stdout=StringIO())  # ends the process when it does not
 
 
 def everything_stored():
@@ -100,7 +100,7 @@ def anna():
     )
     make.event(lead, "status", actor="worker")
     deliver(lead)
-    orders.redeliver(lead.pk, actor="bob", reason="Frau Schmitz rief an", at=timezone.now())
+    lead_actions.redeliver(lead.pk, actor="bob", reason="Frau Schmitz rief an", at=timezone.now())
     InboundLead.objects.filter(pk=lead.pk).update(next_attempt_at=None, status="READY")
     return InboundLead.objects.get(pk=lead.pk)
 
@@ -195,13 +195,13 @@ def test_they_are_taken_out_of_the_lead_of_somebody_else():
 
 def test_a_lead_that_speaks_of_them_in_its_trail_or_answers_alone_is_found():
     by_event, by_answer = make.lead(status="RECEIVED"), make.lead(status="RECEIVED")
-    make.event(by_event, "resolved", actor="bob", detail={"reason": f"same as {EMAIL}", "order": 3})
+    make.event(by_event, "resolved", actor="bob", detail={"reason": f"same as {EMAIL}", "bulk_action": 3})
     make.attempt(by_answer, error_message="0151-12345678")
 
     erase_anna()
 
     assert traces() == []
-    assert by_event.events.get(kind="resolved").detail == {"reason": "[erased]", "order": 3}
+    assert by_event.events.get(kind="resolved").detail == {"reason": "[erased]", "bulk_action": 3}
     assert_the_trail_holds()
 
 
@@ -210,9 +210,9 @@ def test_an_erased_detail_cannot_be_changed_unnoticed_or_tried_out(anna):
     event = LeadEvent.objects.get(lead=anna, kind="redelivered")
     assert (event.detail_salt, event.detail) == (None, {"reason": "[erased]"})
 
-    from leads.append_only import open_door
+    from leads.audit.append_only import allow_audit_changes
 
-    with open_door():
+    with allow_audit_changes():
         LeadEvent.objects.filter(pk=event.pk).update(detail={"reason": "nobody"})
 
     with pytest.raises(SystemExit):
@@ -235,12 +235,12 @@ def test_two_people_can_be_erased_from_one_event():
 
 
 def place(*leads, reason):
-    order = BatchOrder.objects.create(
-        kind="redeliver", actor="bob", reason=reason, selection="x", placed_at=timezone.now(), total=len(leads)
+    order = BulkAction.objects.create(
+        kind="redeliver", actor="bob", reason=reason, selection="x", created_at=timezone.now(), total=len(leads)
     )
-    BatchItem.objects.bulk_create(BatchItem(order=order, lead=lead, outcome="done") for lead in leads)
+    BulkActionItem.objects.bulk_create(BulkActionItem(bulk_action=order, lead=lead, outcome="done") for lead in leads)
     LeadEvent.objects.create(
-        kind="order_placed", actor="bob", detail={"order": order.pk, "reason": reason, "leads": len(leads)}
+        kind="bulk_action_created", actor="bob", detail={"bulk_action": order.pk, "reason": reason, "leads": len(leads)}
     )
     return order
 
@@ -253,9 +253,9 @@ def test_reasons_of_orders_are_erased(anna):
     erase_anna()
 
     assert traces() == []
-    reasons = dict(BatchOrder.objects.values_list("pk", "reason"))
+    reasons = dict(BulkAction.objects.values_list("pk", "reason"))
     assert reasons == {named.pk: "[erased]", hers.pk: "[erased]", others.pk: "customer was down"}
-    placed = LeadEvent.objects.filter(kind="order_placed").order_by("pk")
+    placed = LeadEvent.objects.filter(kind="bulk_action_created").order_by("pk")
     assert [event.detail["reason"] for event in placed] == ["[erased]", "[erased]", "customer was down"]
     assert_the_trail_holds()
 
@@ -298,23 +298,23 @@ def test_a_lead_that_a_worker_has_in_its_hands_is_left_for_a_second_run(anna):
     assert traces() == []
 
 
-@pytest.mark.parametrize("order", [orders.redeliver, orders.reprocess])
+@pytest.mark.parametrize("order", [lead_actions.redeliver, lead_actions.reprocess])
 def test_a_tombstone_is_not_sent_again(order):
     lead = make.lead(status="PERMANENTLY_FAILED", raw_payload=payload())
     erase_anna()
 
-    with pytest.raises(orders.OrderRefused, match=f"lead {lead.pk} was erased"):
+    with pytest.raises(lead_actions.ActionRefused, match=f"lead {lead.pk} was erased"):
         order(lead.pk, actor="bob", reason="again", at=timezone.now())
 
     assert not lead.events.filter(actor="bob").exists()
 
 
-@pytest.mark.parametrize("kind", list(OrderKind))
+@pytest.mark.parametrize("kind", list(BulkActionKind))
 def test_an_order_for_many_passes_tombstones_over(kind):
     make.lead(status="PERMANENTLY_FAILED", raw_payload=payload())
     erase_anna()
 
-    assert not batches.eligible(kind, InboundLead.objects.all(), even_delivered=True).exists()
+    assert not processing.eligible(kind, InboundLead.objects.all(), include_delivered=True).exists()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -82,7 +82,9 @@ def test_of_somebody_elses_lead_it_is_only_what_names_them():
 
 
 def test_notes_of_staff_are_told():
-    LeadEvent.objects.create(kind="order_placed", actor="x", detail={"order": 1, "reason": f"{EMAIL} called"})
+    LeadEvent.objects.create(
+        kind="bulk_action_created", actor="x", detail={"bulk_action": 1, "reason": f"{EMAIL} called"}
+    )
 
     assert export()["named_in_notes_of_staff"] == [f"{EMAIL} called"]
 

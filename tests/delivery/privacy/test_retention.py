@@ -9,9 +9,9 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from delivery import tasks
-from delivery.models import BatchItem, BatchOrder, DeliveryAttempt
+from delivery.models import BulkAction, BulkActionItem, DeliveryAttempt
 from delivery.privacy import retention
-from leads.models import DeletedLeads, EventKind, InboundLead, LeadEvent, TrailHead
+from leads.models import AuditChainHead, DeletedLeads, EventKind, InboundLead, LeadEvent
 from tests import make
 
 pytestmark = pytest.mark.django_db
@@ -56,7 +56,7 @@ def test_each_status_has_its_own_time():
 
     assert left() == {lead.pk for lead in kept}
     assert not LeadEvent.objects.filter(lead__in=[lead.pk for lead in gone]).exists()
-    call_command("verify_trail", stdout=StringIO())
+    call_command("verify_audit_log", stdout=StringIO())
 
 
 def test_a_status_that_is_not_named_is_kept_for_ever(settings):
@@ -100,13 +100,13 @@ def test_a_lead_that_is_under_way_or_has_just_ended_is_kept(status, columns):
 )
 def test_a_lead_that_an_order_is_about_to_touch_is_kept(order, item, is_kept):
     lead = ended(9999, "PERMANENTLY_FAILED")
-    placed = BatchOrder.objects.create(kind="redeliver", actor="x", reason="x", placed_at=make.NOON, total=1, **order)
-    BatchItem.objects.create(order=placed, lead=lead, **item)
+    placed = BulkAction.objects.create(kind="redeliver", actor="x", reason="x", created_at=make.NOON, total=1, **order)
+    BulkActionItem.objects.create(bulk_action=placed, lead=lead, **item)
 
     apply("--no-input")
 
     assert bool(left()) is is_kept
-    assert BatchItem.objects.exists() is is_kept
+    assert BulkActionItem.objects.exists() is is_kept
 
 
 def test_what_goes_is_counted_and_recorded():
@@ -129,7 +129,7 @@ def test_what_goes_is_counted_and_recorded():
     assert first.detail == {"leads": numbers, "counts": {"DELIVERED": 3, "REJECTED": 1}}
     assert second.detail == {"leads": str(again.pk), "counts": {"DELIVERED": 1}}
     assert not DeliveryAttempt.objects.exists()
-    assert list(TrailHead.objects.values_list("chain", flat=True)) == [0]
+    assert list(AuditChainHead.objects.values_list("chain", flat=True)) == [0]
     out = StringIO()
     call_command("lead_counts", stdout=out)
     assert "and 5 deleted when their time had come" in out.getvalue()
@@ -138,13 +138,13 @@ def test_what_goes_is_counted_and_recorded():
 def test_what_was_deleted_lawfully_is_not_missed_by_an_anchor(tmp_path):
     ended(9999, "DELIVERED")
     out = StringIO()
-    call_command("verify_trail", "--anchor", stdout=out, stderr=StringIO())
+    call_command("verify_audit_log", "--anchor", stdout=out, stderr=StringIO())
     anchor = tmp_path / "anchor"
     anchor.write_text(out.getvalue())
 
     apply("--no-input")
 
-    call_command("verify_trail", "--against", str(anchor), stdout=StringIO())
+    call_command("verify_audit_log", "--against", str(anchor), stdout=StringIO())
 
 
 def test_a_dry_run_counts_and_changes_nothing():

@@ -156,7 +156,7 @@ def test_a_lead_that_should_long_be_delivered_is_told_of(support, hours, expecte
     everybody_lives()
     waits = {"status": LeadStatus.FAILED, "next_attempt_at": timezone.now() + timedelta(minutes=1)}
     lead = make.lead(received_at=ago(hours=hours), **waits)
-    make.lead(received_at=ago(days=9), attempts_forgiven=5, **waits)  # redelivered just now
+    make.lead(received_at=ago(days=9), uncounted_attempts=5, **waits)  # redelivered just now
 
     assert ("Problem: A lead is still undelivered 3 h after it was received" in page(support)) is expected
     assert bool(links(support, f"Lead {lead.pk}")) is expected

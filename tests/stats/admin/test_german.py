@@ -10,9 +10,9 @@ from django.test import Client
 from django.utils import timezone
 from django.utils.translation import override
 
-from delivery.models import BatchOrder, OrderKind
+from delivery.models import BulkAction, BulkActionKind
 from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
-from stats.selection import told
+from stats.text.filters import told
 from tests import make
 
 pytestmark = pytest.mark.django_db
@@ -65,15 +65,19 @@ def test_a_selection_that_is_not_known_stays_as_it_is(stored: str) -> None:
 
 
 def test_an_order_tells_its_selection_in_german(german: Client) -> None:
-    order = BatchOrder.objects.create(
-        kind=OrderKind.RESOLVE, actor="otto", reason="ok", selection="Situation: Needs attention", placed_at=make.NOON
+    order = BulkAction.objects.create(
+        kind=BulkActionKind.RESOLVE,
+        actor="otto",
+        reason="ok",
+        selection="Situation: Needs attention",
+        created_at=make.NOON,
     )
     detail = {"kind": "resolve", "selection": order.selection}
-    LeadEvent.objects.create(lead=None, kind=EventKind.ORDER_PLACED, actor="otto", detail=detail)
+    LeadEvent.objects.create(lead=None, kind=EventKind.BULK_ACTION_CREATED, actor="otto", detail=detail)
 
     for url in (
-        "/admin/delivery/batchorder/",
-        f"/admin/delivery/batchorder/{order.pk}/change/",
+        "/admin/delivery/bulkaction/",
+        f"/admin/delivery/bulkaction/{order.pk}/change/",
         "/admin/leads/leadevent/",
     ):
         text = text_of(german, url)

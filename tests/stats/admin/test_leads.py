@@ -273,7 +273,7 @@ def test_events_and_attempts_have_the_same_bar(admin_client: Client) -> None:
     event = make.event(kind=EventKind.DUPLICATE)
     make.attempt(event.lead)
 
-    for url in ("/admin/leads/leadevent/", "/admin/delivery/deliveryattempt/", "/admin/delivery/batchorder/"):
+    for url in ("/admin/leads/leadevent/", "/admin/delivery/deliveryattempt/", "/admin/delivery/bulkaction/"):
         page = admin_client.get(url)
         assert page.status_code == 200
         assert 'class="gateway-find"' in page.text

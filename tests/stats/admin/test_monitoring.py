@@ -8,7 +8,7 @@ from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 
-from leads.moments import span
+from leadgateway.time_format import span
 from stats.models import Alert, Heartbeat, HourlyStatistics, Incident
 from tests.make import NOON
 from tests.stats.admin.test_german import text_of
@@ -121,9 +121,9 @@ def test_the_first_page_tells_of_what_only_the_check_finds(incident: Incident) -
     cache.clear()
     client = client_of("Operator")
 
-    alarms = client.get("/admin/").context["alarms"]
+    banners = client.get("/admin/").context["alarms"]
 
-    assert [alarm.what for alarm in alarms] == [
+    assert [banner.what for banner in banners] == [
         f"“portal-a” has sent no lead for {span(now - NOON + timedelta(hours=3))}"
     ]
-    assert alarms[0].url == f"{INCIDENTS}{incident.pk}/change/"
+    assert banners[0].url == f"{INCIDENTS}{incident.pk}/change/"

@@ -43,7 +43,7 @@ def lead() -> InboundLead:
 
 
 def test_the_migration_makes_the_groups_with_their_permissions() -> None:
-    view = {"view_inboundlead", "view_leadevent", "view_deliveryattempt", "view_batchorder"}
+    view = {"view_inboundlead", "view_leadevent", "view_deliveryattempt", "view_bulkaction"}
     view |= {"view_incident", "view_hourlystatistics"}
     found = {group.name: {p.codename for p in group.permissions.all()} for group in Group.objects.all()}
 
@@ -56,7 +56,7 @@ def test_the_migration_makes_the_groups_with_their_permissions() -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(
-    "model", ["leads_inboundlead", "leads_leadevent", "delivery_deliveryattempt", "delivery_batchorder"]
+    "model", ["leads_inboundlead", "leads_leadevent", "delivery_deliveryattempt", "delivery_bulkaction"]
 )
 def test_every_role_may_look(as_role: SignIn, role: str, model: str) -> None:
     assert as_role(role).get(reverse(f"admin:{model}_changelist")).status_code == 200
@@ -89,7 +89,7 @@ DOORS: dict[str, Callable[[Client, InboundLead], Any]] = {
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(
-    "model", ["leads_inboundlead", "leads_leadevent", "delivery_deliveryattempt", "delivery_batchorder"]
+    "model", ["leads_inboundlead", "leads_leadevent", "delivery_deliveryattempt", "delivery_bulkaction"]
 )
 def test_nobody_adds_edits_or_deletes(as_role: SignIn, lead: InboundLead, role: str, model: str) -> None:
     client = as_role(role)

@@ -195,7 +195,7 @@ def test_all_numbers_take_one_query(admin_client: Client, django_assert_num_quer
 def test_a_part_of_a_page_is_fetched_anew_without_the_numbers(
     admin_client: Client, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
-    url = "/admin/delivery/batchorder/"
+    url = "/admin/delivery/bulkaction/"
     with django_assert_num_queries(5):  # the session, its user, the count, the rows, the numbers
         admin_client.get(url)
     with django_assert_num_queries(4):

@@ -1,0 +1,1 @@
+"""Redeliver, reprocess and resolve leads, one or many."""

@@ -1,0 +1,26 @@
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.utils import timezone
+
+from delivery.control import pause, permission
+from delivery.management.arguments import actor, reason
+from delivery.management.preconditions import require_database
+from delivery.models import DeliveryControl
+
+
+class Command(BaseCommand):
+    help = "Send nothing to the customer until resume_delivery. Leads are accepted and checked as ever, and wait."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--reason", required=True, type=reason, metavar="TEXT", help="why, for the trail; no personal data"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        require_database()
+        now = timezone.now()
+        if pause.hold(actor=actor(), reason=options["reason"], at=now):
+            self.stdout.write("Delivery is held: nothing is sent until manage.py resume_delivery.")
+        else:
+            self.stdout.write(f"Nothing to do. {permission.obstacle(DeliveryControl.objects.current(), at=now)}")

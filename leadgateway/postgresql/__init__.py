@@ -1,1 +1,0 @@
-"""Django's PostgreSQL, with connections that keep to a thread's deadline."""

@@ -1,0 +1,1 @@
+"""The audit log: recording events, append-only triggers, the hash chain and its verification."""

@@ -1,0 +1,98 @@
+"""The triggers by which the database links each new event to the chain that it belongs to, and the linking of old ones.
+
+`audit_chain_head` has the end of every chain. Who adds to a chain locks its row there until the commit, so no chain forks,
+and the row of the lead itself stays free for others.
+"""
+
+from typing import Any
+
+from django.db import migrations
+
+# The event gets its number after the lock, so that the numbers of a chain are in its order. An event that has its hash
+# comes from a backup.
+_POSTGRES_FUNCTION = """
+CREATE OR REPLACE FUNCTION lead_gateway_link() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    its_chain integer := coalesce(NEW.lead_id, 0);
+    is_first boolean;
+BEGIN
+    IF NEW.hash IS NOT NULL THEN RETURN NEW; END IF;
+    NEW.detail_salt := replace(gen_random_uuid()::text, '-', '');
+    LOOP
+        SELECT head.hash INTO NEW.previous FROM audit_chain_head head WHERE head.chain = its_chain FOR UPDATE;
+        is_first := NOT FOUND;
+        IF is_first THEN
+            NEW.previous := '';
+        ELSE
+            NEW.id := nextval(pg_get_serial_sequence('lead_event', 'id'));
+        END IF;
+        NEW.hash := encode(sha256(convert_to(concat_ws(E'\\n',
+            NEW.previous, its_chain, to_char(NEW.at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), NEW.kind,
+            coalesce(NEW.from_status, ''), coalesce(NEW.to_status, ''), NEW.actor,
+            coalesce(replace(NEW.correlation_id::text, '-', ''), ''),
+            encode(sha256(convert_to(NEW.detail_salt || E'\\n' || NEW.detail::text, 'UTF8')), 'hex')
+        ), 'UTF8')), 'hex');
+        IF is_first THEN
+            INSERT INTO audit_chain_head (chain, hash, events) VALUES (its_chain, NEW.hash, 1) ON CONFLICT DO NOTHING;
+        ELSE
+            UPDATE audit_chain_head head SET hash = NEW.hash, events = events + 1 WHERE head.chain = its_chain;
+        END IF;
+        EXIT WHEN FOUND; -- else somebody else has begun the chain at the same moment
+    END LOOP;
+    RETURN NEW;
+END $$
+"""
+
+_POSTGRES_TRIGGER = """
+CREATE TRIGGER lead_event_link BEFORE INSERT ON lead_event FOR EACH ROW EXECUTE FUNCTION lead_gateway_link()
+"""
+
+# One writer at a time needs no lock; SHA256 is a function of Django's. Only a row that is there can be given values,
+# which is a change of the trail and needs the door.
+_SQLITE_TRIGGER = """
+CREATE TRIGGER lead_event_link AFTER INSERT ON lead_event WHEN NEW.hash IS NULL BEGIN
+    INSERT INTO audit_changes_allowed (is_open) VALUES (1);
+    INSERT OR IGNORE INTO audit_chain_head (chain, hash, events) VALUES (coalesce(NEW.lead_id, 0), '', 0);
+    UPDATE lead_event SET
+        detail_salt = lower(hex(randomblob(16))),
+        previous = (SELECT hash FROM audit_chain_head WHERE chain = coalesce(NEW.lead_id, 0))
+        WHERE id = NEW.id;
+    UPDATE lead_event SET hash = SHA256(
+        previous || char(10) || coalesce(lead_id, 0)
+        || char(10) || substr(at || CASE WHEN instr(at, '.') THEN '' ELSE '.' END || '000000', 1, 26)
+        || char(10) || kind || char(10) || coalesce(from_status, '') || char(10) || coalesce(to_status, '')
+        || char(10) || actor || char(10) || coalesce(replace(correlation_id, '-', ''), '')
+        || char(10) || SHA256(detail_salt || char(10) || detail)
+    ) WHERE id = NEW.id;
+    UPDATE audit_chain_head SET hash = (SELECT hash FROM lead_event WHERE id = NEW.id), events = events + 1
+        WHERE chain = coalesce(NEW.lead_id, 0);
+    DELETE FROM audit_changes_allowed WHERE rowid = (SELECT max(rowid) FROM audit_changes_allowed);
+END
+"""
+
+
+def link_new_events() -> migrations.RunPython:
+    """Return the migration step that makes the database link every event that is inserted.
+
+    On SQLite a later migration that alters the table rebuilds it without its triggers: repeat the step there; it may
+    be repeated on PostgreSQL.
+    """
+    return migrations.RunPython(_install, _remove)
+
+
+def _install(_apps: Any, schema_editor: Any) -> None:
+    is_postgres = schema_editor.connection.vendor == "postgresql"
+    statements = [_POSTGRES_FUNCTION, _POSTGRES_TRIGGER] if is_postgres else [_SQLITE_TRIGGER]
+    for statement in [_drop_trigger(is_postgres), *statements]:
+        schema_editor.execute(statement, params=None)
+
+
+def _remove(_apps: Any, schema_editor: Any) -> None:
+    is_postgres = schema_editor.connection.vendor == "postgresql"
+    schema_editor.execute(_drop_trigger(is_postgres), params=None)
+    if is_postgres:
+        schema_editor.execute("DROP FUNCTION IF EXISTS lead_gateway_link()", params=None)
+
+
+def _drop_trigger(is_postgres: bool) -> str:
+    return "DROP TRIGGER IF EXISTS lead_event_link" + (" ON lead_event" if is_postgres else "")

@@ -1,0 +1,1 @@
+"""The read-only HTTP interface: counts, recent, history, metrics and health."""

@@ -1,0 +1,1 @@
+"""Checks, incidents, alerts, heartbeats, metrics and hourly statistics."""

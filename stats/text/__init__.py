@@ -1,0 +1,1 @@
+"""Sentences about leads, events and incidents, made from stored codes and parameters."""

@@ -1,1 +1,0 @@
-"""Watches the pipeline: figures in, incidents and alerts out."""

@@ -1,0 +1,360 @@
+"""The circuit breaker: when the customer is taken for down, what leads do meanwhile, and how it ends."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from delivery import pipeline
+from delivery.control import circuit
+from delivery.control.circuit import CircuitPolicy
+from delivery.models import DeliveryControl
+from delivery.pipeline import advance
+from leads.models import InboundLead, LeadEvent
+from tests import make
+
+# No transaction around a test: what one worker commits is what the others see.
+pytestmark = pytest.mark.django_db(transaction=True)
+
+POLICY = CircuitPolicy(failures=4, leads=3, base=timedelta(seconds=30), longest=timedelta(minutes=5))
+
+
+@pytest.fixture
+def config(config):
+    return replace(config, circuit=POLICY)
+
+
+def gate() -> DeliveryControl:
+    return DeliveryControl.objects.current()
+
+
+def stored(lead):
+    return InboundLead.objects.get(pk=lead.pk)
+
+
+def make_due(*leads):
+    InboundLead.objects.filter(pk__in=[lead.pk for lead in leads]).update(next_attempt_at=timezone.now())
+
+
+def send(config, *leads):
+    """Let each lead have an attempt, if the gate lets it."""
+    for lead in leads:
+        make_due(lead)
+        advance(lead.pk, config=config)
+
+
+def happenings():
+    return [event.kind for event in LeadEvent.objects.filter(lead=None).order_by("pk")]
+
+
+def take_down(*, probe_in=timedelta(), **columns):
+    now = timezone.now()
+    values = {
+        "failures": 4,
+        "circuit_opened_at": now - timedelta(minutes=10),
+        "next_probe_at": now + probe_in,
+        **columns,
+    }
+    DeliveryControl.objects.update_or_create(pk=1, defaults=values)
+
+
+# --- opening ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["status=503", "reset=1", "close=1", "garbage=1"])
+def test_failures_in_a_row_of_several_leads_open_it(config, customer, mode):
+    customer.set_mode(mode)
+    one, two, three = (make.lead() for _ in range(3))
+
+    send(config, one, one, two)
+    assert gate().circuit(timezone.now()) == "closed"
+    send(config, three)
+
+    assert gate().circuit(timezone.now()) == "open"
+    assert happenings() == ["circuit_opened"]
+    opened = LeadEvent.objects.get(lead=None)
+    assert (opened.detail["failures"], opened.detail["leads"]) == (4, 3)
+    assert opened.detail["last_answer"]
+
+
+def test_one_lead_alone_follows_its_schedule_to_the_end(config, customer):
+    customer.set_mode("status=503")
+    lead = make.lead()
+
+    send(config, *[lead] * 5)
+
+    assert stored(lead).status == "PERMANENTLY_FAILED"
+    assert gate().circuit(timezone.now()) == "closed"
+
+
+def test_a_success_between_starts_the_count_anew(config, customer):
+    leads = [make.lead() for _ in range(5)]
+    customer.set_mode("status=503")
+    send(config, *leads[:3])
+    customer.set_mode("")
+    send(config, make.lead())
+    customer.set_mode("status=503")
+
+    send(config, *leads[:3])
+
+    assert gate().failures == 3
+    assert happenings() == []
+
+
+@pytest.mark.parametrize("status", [429, 400, 404, 422, 302])
+def test_what_is_not_the_infrastructure_neither_counts_nor_clears(config, customer, status):
+    customer.set_mode("status=503")
+    send(config, make.lead())
+    customer.set_mode(f"status={status}&retry_after=0")
+
+    send(config, *(make.lead() for _ in range(5)))
+
+    assert gate().failures == 1
+
+
+def test_zero_failures_turn_it_off(config, customer):
+    customer.set_mode("status=503")
+
+    send(replace(config, circuit=replace(POLICY, failures=0)), *(make.lead() for _ in range(6)))
+
+    assert happenings() == []
+    assert len(customer.requests) == 6
+
+
+def test_many_workers_open_it_once(config):
+    """Eight workers fail at the same moment; nobody's failure is lost, and one of them opens."""
+    policy, starting_line = replace(POLICY, failures=8, leads=8), threading.Barrier(8)
+    leads = [make.lead().pk for _ in range(8)]
+
+    def fail(lead_id):
+        starting_line.wait()
+        with transaction.atomic():
+            circuit.take_in(lead_id, _FAILURE, policy=policy, at=timezone.now())
+
+    _at_once([lambda lead_id=lead_id: fail(lead_id) for lead_id in leads])
+
+    assert gate().failures == 8
+    assert sorted(gate().failed_leads) == sorted(leads)
+    assert happenings() == ["circuit_opened"]
+
+
+def test_a_claim_that_was_lost_counts_for_nothing(config, customer, monkeypatch):
+    customer.set_mode("status=503")
+    lead, exchange = make.lead(), pipeline._exchange
+
+    def lose_the_claim(*args, **kwargs):
+        answer = exchange(*args, **kwargs)
+        InboundLead.objects.filter(pk=lead.pk).update(claim_token=None)
+        return answer
+
+    monkeypatch.setattr(pipeline, "_exchange", lose_the_claim)
+    send(config, lead)
+
+    assert gate().failures == 0
+
+
+# --- while it is open ------------------------------------------------------------------------------------------------
+
+
+def test_a_lead_is_checked_and_waits_and_burns_no_attempt(config, customer):
+    take_down(probe_in=timedelta(minutes=1))
+    lead = make.lead()
+    due = lead.next_attempt_at
+
+    assert advance(lead.pk, config=config) is None
+
+    waiting = stored(lead)
+    assert (waiting.status, waiting.next_attempt_at, waiting.enqueued_at) == ("READY", due, None)
+    assert (waiting.claim_token, waiting.claimed_until) == (None, None)
+    assert not lead.attempts.exists()
+    assert customer.requests == []
+
+
+def test_a_lead_against_the_rules_is_rejected_all_the_same(config):
+    take_down(probe_in=timedelta(minutes=1))
+    lead = make.lead(raw_payload=make.payload(zipcode="10115"))
+
+    advance(lead.pk, config=config)
+
+    assert stored(lead).status == "REJECTED"
+
+
+def test_what_was_under_way_when_it_opened_does_not_count_against_its_lead(config, customer, monkeypatch):
+    customer.set_mode("status=503")
+    last_chance, exchange = make.lead(status="FAILED"), pipeline._exchange
+    for _ in range(4):
+        make.attempt(last_chance)
+
+    def open_meanwhile(*args, **kwargs):
+        take_down(probe_in=timedelta(minutes=1))
+        return exchange(*args, **kwargs)
+
+    monkeypatch.setattr(pipeline, "_exchange", open_meanwhile)
+    send(config, last_chance)
+
+    waiting = stored(last_chance)
+    assert (waiting.status, waiting.uncounted_attempts) == ("FAILED", 1)
+    assert waiting.next_attempt_at == last_chance.attempts.latest("attempt_no").finished_at + timedelta(seconds=240)
+
+
+def test_the_failure_that_opens_it_is_not_the_leads(config, customer):
+    customer.set_mode("status=503")
+    last_chance = make.lead(status="FAILED")
+    for _ in range(4):
+        make.attempt(last_chance)
+    send(config, *(make.lead() for _ in range(3)))
+
+    send(config, last_chance)
+
+    assert happenings() == ["circuit_opened"]
+    assert stored(last_chance).status == "FAILED"
+
+
+# --- probes ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_lead_tries_and_the_others_wait(config, customer):
+    customer.set_mode("status=503")
+    take_down()
+    probe, other = make.lead(), make.lead()
+
+    send(config, probe, other)
+
+    assert len(customer.requests) == 1
+    assert (stored(probe).status, stored(other).status) == ("FAILED", "READY")
+
+
+def test_probes_come_further_and_further_apart(config, customer):
+    customer.set_mode("status=503")
+    take_down()
+    waits = []
+
+    for _ in range(6):
+        lead = make.lead()
+        DeliveryControl.objects.update(next_probe_at=timezone.now())
+        send(config, lead)
+        waits.append(round((gate().next_probe_at - lead.attempts.get().requested_at).total_seconds()))
+
+    assert waits == [60, 120, 240, 300, 300, 300]
+    assert gate().probes == 6
+
+
+def test_probes_never_use_up_a_lead(config, customer):
+    customer.set_mode("status=503")
+    take_down()
+    lead = make.lead()
+
+    for _ in range(12):
+        DeliveryControl.objects.update(next_probe_at=timezone.now())
+        send(config, lead)
+
+    assert lead.attempts.count() == 12
+    assert stored(lead).status == "FAILED"
+    assert stored(lead).next_attempt_at - lead.attempts.latest("attempt_no").finished_at == timedelta(seconds=30)
+
+
+def test_a_success_closes_it_and_leads_go_out(config, customer):
+    take_down(failed_leads=[1, 2, 3], probes=3)
+    first, second = make.lead(), make.lead()
+
+    send(config, first, second)
+
+    assert (stored(first).status, stored(second).status) == ("DELIVERED", "DELIVERED")
+    assert happenings() == ["circuit_closed"]
+    assert LeadEvent.objects.get(lead=None).detail == {"down_s": 600, "probes": 4}
+    closed = gate()
+    assert (closed.failures, closed.failed_leads, closed.probes, closed.circuit_opened_at) == (0, [], 0, None)
+
+
+@pytest.mark.parametrize("status", [404, 429])
+def test_another_answer_does_not_close_it(config, customer, status):
+    customer.set_mode(f"status={status}")
+    take_down()
+
+    send(config, make.lead())
+
+    assert gate().circuit(timezone.now()) == "open"
+
+
+def test_a_429_to_a_probe_is_not_the_leads(config, customer):
+    customer.set_mode("status=429")
+    take_down()
+    lead = make.lead()
+
+    send(config, lead)
+
+    assert stored(lead).uncounted_attempts == 1
+
+
+def test_of_many_workers_one_takes_the_probe():
+    take_down()
+    taken, starting_line = [], threading.Barrier(8)
+
+    def try_to_take():
+        starting_line.wait()
+        with transaction.atomic():
+            locked = DeliveryControl.objects.locked()
+            if circuit.take_probe(locked, policy=POLICY, timeout=timedelta(seconds=2), at=timezone.now()):
+                taken.append(1)
+
+    _at_once([try_to_take] * 8)
+
+    assert len(taken) == gate().probes == 1
+
+
+def test_a_prober_that_dies_does_not_keep_the_next_from_trying(config, customer, monkeypatch):
+    class Died(BaseException):
+        """Stands for SIGKILL."""
+
+    def die(*_args, **_kwargs):
+        raise Died
+
+    take_down()
+    victim, other = make.lead(), make.lead()
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_exchange", die)
+        with pytest.raises(Died):
+            send(config, victim)
+    send(config, other)
+    assert customer.requests == []  # the probe may still be under way
+
+    DeliveryControl.objects.update(next_probe_at=timezone.now())  # so much time has passed
+    send(config, other)
+
+    assert stored(other).status == "DELIVERED"
+    assert gate().circuit(timezone.now()) == "closed"
+
+
+def test_the_next_probe_is_not_before_the_last_one_must_be_over():
+    take_down()
+    now = timezone.now()
+    with transaction.atomic():
+        locked = DeliveryControl.objects.locked()
+        assert circuit.take_probe(locked, policy=POLICY, timeout=timedelta(seconds=100), at=now)
+
+    assert gate().next_probe_at == now + timedelta(seconds=100)
+
+
+def test_a_huge_number_of_probes_is_survived():
+    assert POLICY.pause_after(10**9) == timedelta(minutes=5)
+
+
+_FAILURE = circuit.Answer(status=503, body="", error="HTTP 503", retry_after=None, duration_ms=1)
+
+
+def _at_once(works: list[Callable[[], None]]) -> None:
+    def run(work):
+        try:
+            work()
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

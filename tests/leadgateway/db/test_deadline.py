@@ -1,0 +1,38 @@
+import time
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError, connection, transaction
+
+from leadgateway import db
+
+pytestmark = [pytest.mark.needs_postgres, pytest.mark.django_db(transaction=True)]
+
+
+def test_a_transaction_that_runs_out_of_time_does_not_wait_for_another_connection():
+    began = time.monotonic()
+
+    with pytest.raises(OperationalError), db.deadline(timedelta(milliseconds=300)), transaction.atomic():
+        wait_s(10)
+
+    assert 0.3 <= time.monotonic() - began < 3, "the pool itself waits for 5 s"
+
+
+def test_there_is_a_connection_for_who_comes_next():
+    with pytest.raises(OperationalError), db.deadline(timedelta(milliseconds=100)), transaction.atomic():
+        wait_s(10)
+
+    with transaction.atomic():
+        wait_s(0)
+
+
+def test_no_connection_is_taken_when_the_time_is_up():
+    connection.close()
+
+    with db.deadline(timedelta()), pytest.raises(OperationalError, match="the time for the database is up"):
+        connection.ensure_connection()
+
+
+def wait_s(seconds):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(%s)", [seconds])

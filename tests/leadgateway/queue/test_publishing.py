@@ -1,0 +1,85 @@
+import json
+import socket
+from datetime import timedelta
+
+import pytest
+import redis as redis_client
+from django.conf import settings
+
+from leadgateway import queue
+
+pytestmark = pytest.mark.skipif("settings.QUEUE_TYPE != 'redis'", reason="speaks of Redis")
+
+
+@pytest.fixture(autouse=True)
+def fresh_queue(monkeypatch):
+    """Give each test connections of its own and an empty queue."""
+    client = redis_client.Redis.from_url(settings.REDIS_URL)
+    client.flushdb()
+    queue._producers.cache_clear()
+    monkeypatch.setattr(queue, "_breaker", queue.Breaker(pause=timedelta(seconds=1)))
+    yield client
+    queue._producers.cache_clear()
+    client.close()
+
+
+def broken_url(monkeypatch, port):
+    monkeypatch.setattr(queue.app.conf, "broker_write_url", f"redis://127.0.0.1:{port}/0")
+
+
+def test_the_depth_of_the_queue_is_the_length_of_the_seeds_list(fresh_queue):
+    assert queue.depth() == 0
+
+    queue.enqueue(1)
+    queue.enqueue(2)
+
+    assert fresh_queue.llen("queue:process_lead") == 2
+    assert queue.depth() == 2
+
+
+def test_what_is_not_new_has_a_queue_of_its_own(fresh_queue):
+    queue.enqueue(1)
+    queue.enqueue(2, again=True)
+
+    assert fresh_queue.llen("queue:process_lead") == fresh_queue.llen("queue:process_lead_retry") == 1
+    assert queue.depth() == 2
+    assert queue.depths() == {"queue:process_lead": 1, "queue:process_lead_retry": 1}
+
+
+def test_a_doorbell_names_the_lead_and_nothing_else_of_it(fresh_queue):
+    queue.enqueue(123)
+
+    message = json.loads(fresh_queue.lrange("queue:process_lead", 0, -1)[0])
+    assert message["headers"]["task"] == "process_lead"
+    assert message["headers"]["kwargsrepr"] == "{'lead_id': 123}"
+    assert message["headers"]["eta"] is None
+
+
+def test_a_doorbell_may_ring_later(fresh_queue):
+    queue.enqueue(1, after=timedelta(seconds=30))
+
+    assert json.loads(fresh_queue.lrange("queue:process_lead", 0, -1)[0])["headers"]["eta"] is not None
+
+
+def test_a_refusing_broker_is_told_apart_and_left_alone_for_a_moment(monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        broken_url(monkeypatch, unused.getsockname()[1])
+
+        for _ in range(3):
+            with pytest.raises(queue.QueueUnavailable, match="OperationalError"):
+                queue.enqueue(1)
+    with pytest.raises(queue.QueueUnavailable, match="a moment ago"):
+        queue.enqueue(1)
+
+
+@pytest.mark.timeout(5)  # without our bounds the publish would hang for ever
+def test_a_broker_that_never_answers_is_given_up(monkeypatch, settings):
+    settings.QUEUE_TIMEOUT = timedelta(milliseconds=200)
+    with socket.socket() as black_hole:
+        black_hole.bind(("127.0.0.1", 0))
+        black_hole.listen()
+        broken_url(monkeypatch, black_hole.getsockname()[1])
+
+        with pytest.raises(queue.QueueUnavailable):
+            queue.enqueue(1)

@@ -1,0 +1,427 @@
+"""The hash chain of the trail: linked by the database, whoever writes; checked by `manage.py verify_audit_log`."""
+
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+from django.utils import timezone
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from leads.audit.append_only import allow_audit_changes
+from leads.audit.hash_chain import Event, hash_of, read, seal
+from leads.models import AuditChainHead, EventKind, InboundLead, LeadEvent, LeadStatus
+from leads.status import change_status, record
+from tests import make
+
+pytestmark = pytest.mark.django_db
+
+
+def sql(statement):
+    """Run a statement as somebody with rights to the database would who has found the door."""
+    with allow_audit_changes(), connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def verify(*arguments):
+    """Return the exit code and what `manage.py verify_audit_log` says."""
+    out = StringIO()
+    try:
+        call_command("verify_audit_log", *map(str, arguments), stdout=out, stderr=StringIO())
+    except SystemExit as end:
+        return end.code, out.getvalue()
+    return 0, out.getvalue()
+
+
+def forge_last_event(lead, **changes):
+    """Change the last event of a lead and give it, and the chain's head, the hash that fits."""
+    last = list(read(LeadEvent.objects.filter(lead=lead)))[-1]
+    forged = replace(last, **changes)
+    new_hash = hash_of(forged, previous=last.previous, sealed_detail=seal(last.detail_salt, last.detail))
+    with allow_audit_changes():
+        LeadEvent.objects.filter(pk=last.id).update(hash=new_hash, **changes)
+        AuditChainHead.objects.filter(chain=lead.pk).update(hash=new_hash)
+
+
+@pytest.fixture
+def lead():
+    """Return a lead with four events."""
+    lead = make.lead()
+    make.event(lead)
+    record(lead, EventKind.DUPLICATE, actor="webhook", at=make.NOON, detail={"x": 1})
+    change_status(lead, LeadStatus.READY, actor="worker", at=timezone.now())
+    record(lead, EventKind.MAPPED, actor="wörker", at=timezone.now(), detail={"a": ["é", None], "s": 30.0, "t": 0.125})
+    return lead
+
+
+def ids(lead=None):
+    return list(LeadEvent.objects.filter(lead=lead).order_by("pk").values_list("pk", flat=True))
+
+
+# --- the hash --------------------------------------------------------------------------------------------------------
+
+NAMES = st.text("ab0", max_size=4)
+#: What an event's hash says of it. Only the detail may have a line break, see `is_unambiguous`; the salt is ours.
+TOLD = {
+    "lead_id": st.none() | st.integers(1, 20),
+    "at": st.datetimes(timezones=st.just(UTC)),
+    "kind": NAMES,
+    "from_status": st.none() | NAMES,
+    "to_status": st.none() | NAMES,
+    "actor": NAMES,
+    "correlation_id": st.none() | st.uuids(),
+    "detail": st.text("ab\n", max_size=4),
+    "detail_salt": NAMES,
+}
+EVENTS = st.builds(Event, **TOLD, id=st.just(1), detail_sha256=st.none(), previous=st.none(), hash=st.none())
+CHANGES = st.sampled_from(sorted(TOLD)).flatmap(lambda name: st.tuples(st.just(name), TOLD[name]))
+
+
+@given(EVENTS, CHANGES, CHANGES)
+def test_no_two_events_have_the_same_hash(event, change, another):
+    changed = replace(event, **dict([change, another]))
+    # That a status is unknown and that it is empty are the same.
+    assume(any((getattr(event, name) or "") != (getattr(changed, name) or "") for name in TOLD))
+
+    assert hash_in_chain(event) != hash_in_chain(changed)
+
+
+def hash_in_chain(event):
+    return hash_of(event, previous="", sealed_detail=seal(event.detail_salt, event.detail))
+
+
+# --- linking ---------------------------------------------------------------------------------------------------------
+
+
+def test_each_event_holds_the_hash_of_the_one_before_it(lead):
+    events = list(read(LeadEvent.objects.all()))
+
+    assert [event.previous for event in events] == ["", *(event.hash for event in events[:-1])]
+    assert AuditChainHead.objects.values().get() == {"chain": lead.pk, "hash": events[-1].hash, "events": 4}
+
+
+def test_a_hash_is_that_of_the_documented_text():
+    lead = make.lead()
+    at = datetime(2026, 1, 21, 13, 0, 0, 120, tzinfo=UTC)
+    event = make.event(lead, "status", at=at, actor="anna", detail={"reason": "ä"})
+    [stored] = read(LeadEvent.objects.all())
+
+    detail = seal(event.detail_salt, '{"reason": "ä"}' if connection.vendor == "postgresql" else stored.detail)
+    text = f"\n{lead.pk}\n2026-01-21 13:00:00.000120\nstatus\n\n\nanna\n{lead.correlation_id.hex}\n{detail}"
+
+    assert stored.hash == hash_of(stored, previous="", sealed_detail=detail) == sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("at", ["2026-01-21 12:00:00", "2026-01-21 12:00:00.5"])
+def test_an_event_that_was_typed_into_the_database_is_linked_too(lead, at):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO lead_event (lead_id, kind, actor, at) VALUES ({lead.pk}, 'resolved', 'psql', '{at}')"
+        )
+
+    assert verify() == (0, "1 trail checked, 0 broken.\n")
+    assert AuditChainHead.objects.get().events == 5
+
+
+def test_events_that_are_stored_in_bulk_are_linked_too(lead):
+    other = make.lead()
+    of = [lead, other, lead, None, other, None]
+    LeadEvent.objects.bulk_create(LeadEvent(lead=one, kind="exported", actor="x", at=make.NOON) for one in of)
+
+    assert verify() == (0, "3 trails checked, 0 broken.\n")
+    assert dict(AuditChainHead.objects.values_list("chain", "events")) == {0: 2, lead.pk: 6, other.pk: 2}
+
+
+def test_events_of_no_lead_are_a_chain(lead):
+    for number in range(3):
+        LeadEvent.objects.create(kind="bulk_action_created", actor="anna", at=make.NOON, detail={"bulk_action": number})
+
+    events = list(read(LeadEvent.objects.filter(lead=None)))
+    assert [event.previous for event in events] == ["", events[0].hash, events[1].hash]
+    assert verify() == (0, "2 trails checked, 0 broken.\n")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_new", [True, False], ids=["a new chain", "a chain"])
+@pytest.mark.parametrize("of_a_lead", [True, False], ids=["of a lead", "of no lead"])
+def test_parallel_writers_do_not_fork_a_chain(is_new, of_a_lead):
+    lead = make.lead() if of_a_lead else None
+    if not is_new:
+        LeadEvent.objects.create(lead=lead, kind="exported", actor="x")
+    start = threading.Barrier(8)
+
+    def write(number):
+        start.wait()
+        for _ in range(5):
+            LeadEvent.objects.create(lead=lead, kind="duplicate", actor=f"writer-{number}")
+        connection.close()
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert AuditChainHead.objects.get().events == 40 + (not is_new)
+    assert verify() == (0, "1 trail checked, 0 broken.\n")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.needs_postgres
+def test_a_writer_that_waits_keeps_nobody_from_the_lead(lead):
+    """A worker must be able to claim a lead while duplicates of it queue up."""
+    done = threading.Event()
+
+    def claim():
+        InboundLead.objects.filter(pk=lead.pk).update(enqueued_at=make.NOON)
+        connection.close()
+        done.set()
+
+    with transaction.atomic():
+        make.event(lead, "duplicate")
+        threading.Thread(target=claim).start()
+        assert done.wait(5)
+
+
+def test_what_is_rolled_back_leaves_the_chain_as_it_was(lead):
+    with transaction.atomic():
+        make.event(lead, "duplicate")
+        transaction.set_rollback(True)
+
+    assert verify(lead.pk)[0] == 0
+    assert AuditChainHead.objects.get().events == 4
+
+
+# --- events from before there was a chain ----------------------------------------------------------------------------
+
+
+# --- what is found ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "actor = 'nobody'",
+        "kind = 'reprocessed'",
+        "at = '2020-01-01 00:00:00'",
+        "correlation_id = NULL",
+        "to_status = 'DELIVERED'",
+        "detail = '{}'",
+        "detail_salt = NULL",
+        "detail = '{}', detail_salt = NULL, detail_sha256 = '0'",
+        "previous = ''",
+        "hash = '0'",
+    ],
+)
+@pytest.mark.parametrize("place", [1, 3])
+def test_a_changed_event_is_named(lead, change, place):
+    changed = ids(lead)[place]
+
+    sql(f"UPDATE lead_event SET {change} WHERE id = {changed}")
+
+    assert verify() == (1, f"lead {lead.pk}: event {changed} was changed\n1 trail checked, 1 broken.\n")
+
+
+def test_moving_an_event_to_another_lead_is_found(lead):
+    other = make.lead()
+    first = ids(lead)[0]
+    sql(f"UPDATE lead_event SET lead_id = {other.pk} WHERE id = {first}")
+
+    code, said = verify()
+
+    assert code == 1
+    assert f"lead {lead.pk}: what came before event {ids(lead)[0]} was removed" in said
+    assert f"lead {other.pk}: event {first} was changed" in said
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_removed_event_is_found(lead, place):
+    events = ids(lead)
+    sql(f"DELETE FROM lead_event WHERE id = {events[place]}")
+
+    assert verify(lead.pk)[1].startswith(f"lead {lead.pk}: what came before event {events[place + 1]} was removed")
+
+
+def test_a_removed_end_is_found(lead):
+    events = ids(lead)
+    sql(f"DELETE FROM lead_event WHERE id >= {events[2]}")
+
+    assert verify()[1].startswith(f"lead {lead.pk}: after event {events[1]} the last 2 events were removed")
+
+
+def test_a_removed_trail_is_found(lead):
+    sql("DELETE FROM lead_event")
+
+    assert verify()[1].startswith(f"lead {lead.pk}: all its events, 4 of them, were removed\n")
+
+    sql("DELETE FROM audit_chain_head")
+    assert verify()[1].startswith(f"lead {lead.pk}: it has no trail")
+
+
+def test_a_removed_lead_is_found(lead):
+    sql("DELETE FROM inbound_lead")
+
+    assert verify()[1].startswith(f"lead {lead.pk}: all its events, 4 of them, were removed, and so was the lead")
+
+
+def test_a_removed_head_is_found(lead):
+    sql("DELETE FROM audit_chain_head")
+
+    assert verify()[1].startswith(f"lead {lead.pk}: where its events end was removed")
+
+
+def test_a_changed_head_is_found(lead):
+    sql("UPDATE audit_chain_head SET hash = 'x'")
+
+    assert verify()[1].startswith(f"lead {lead.pk}: where its events end was changed")
+
+
+def swap(one, other):
+    highest = LeadEvent.objects.latest("pk").pk + 1
+    for was, to in ((one, highest), (other, one), (highest, other)):
+        sql(f"UPDATE lead_event SET id = {to} WHERE id = {was}")
+
+
+@pytest.mark.parametrize(("one", "other"), [(0, 1), (1, 2), (2, 3), (0, 3)])
+def test_moved_events_are_found(lead, one, other):
+    events = ids(lead)
+    swap(events[one], events[other])
+
+    assert verify()[1].startswith(f"lead {lead.pk}: event {events[one]} was moved")
+
+
+def insert_after(event_id, lead, **given):
+    """Forge an event between two others."""
+    later = list(LeadEvent.objects.filter(pk__gt=event_id).order_by("-pk").values_list("pk", flat=True))
+    for pk in later:
+        sql(f"UPDATE lead_event SET id = {pk + 1} WHERE id = {pk}")
+    LeadEvent.objects.create(pk=event_id + 1, lead=lead, kind="resolved", actor="forger", at=make.NOON, **given)
+    return event_id + 1
+
+
+@pytest.mark.parametrize("place", [0, 2, 3])
+def test_a_forged_event_is_found(lead, place):
+    forged = insert_after(ids(lead)[place], lead, hash="0" * 64, previous="", detail_salt="0")
+
+    assert verify()[1].startswith(f"lead {lead.pk}: event {forged} was inserted")
+
+
+def test_an_event_that_was_forged_with_a_fitting_hash_is_found(lead):
+    before = LeadEvent.objects.get(pk=ids(lead)[1])
+    forged = insert_after(before.pk, lead, hash="0" * 64, previous=before.hash, detail_salt="0")
+    event = next(event for event in read(LeadEvent.objects.all()) if event.id == forged)
+    fitting = hash_of(event, previous=before.hash, sealed_detail=seal("0", event.detail))
+    sql(f"UPDATE lead_event SET hash = '{fitting}' WHERE id = {forged}")
+
+    assert verify()[1].startswith(f"lead {lead.pk}: event {forged} was inserted")
+
+
+def test_a_status_that_the_trail_does_not_know_is_found(lead):
+    sql("UPDATE inbound_lead SET status = 'DELIVERED'")
+
+    assert verify()[1].startswith(f"lead {lead.pk}: its row says DELIVERED, its trail READY")
+
+
+def test_two_fields_that_could_be_one_are_refused(lead):
+    make.event(lead, actor="worker\nx")
+
+    assert verify()[1].startswith(f"lead {lead.pk}: event {ids(lead)[-1]} was changed")
+
+
+def test_each_broken_trail_is_named_and_the_others_are_not(lead):
+    make.event(make.lead())
+    other = make.event(make.lead())
+    sql(f"UPDATE lead_event SET actor = 'x' WHERE id IN ({other.pk}, {ids(lead)[0]})")
+
+    code, said = verify()
+
+    assert (code, said.splitlines()) == (
+        1,
+        [
+            f"lead {lead.pk}: event {ids(lead)[0]} was changed",
+            f"lead {other.lead_id}: event {other.pk} was changed",
+            "3 trails checked, 2 broken.",
+        ],
+    )
+
+
+# --- which trails ----------------------------------------------------------------------------------------------------
+
+
+def test_only_the_trails_that_have_grown_since_are_checked(lead):
+    make.event(make.lead(), at=timezone.now() - timedelta(hours=2))
+    assert verify("--since", "1h") == (0, "1 trail checked, 0 broken.\n")
+    assert verify("--since", "3h") == (0, "2 trails checked, 0 broken.\n")
+
+
+@pytest.mark.parametrize("lead_id", [9, 2**40])
+def test_a_lead_that_is_not_there_is_an_error(lead_id):
+    with pytest.raises(CommandError, match=f"There is no lead {lead_id}."):
+        verify(lead_id)
+
+
+# --- anchors ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def anchor(lead, tmp_path):
+    """Return a file with the anchors of a lead and of the events of no lead."""
+    LeadEvent.objects.create(kind="exported", actor="anna")
+    code, printed = verify("--anchor")
+    assert code == 0
+    file = tmp_path / "anchor"
+    file.write_text(printed)
+    return file
+
+
+def test_an_anchor_is_a_line_for_each_trail(anchor, lead):
+    heads = AuditChainHead.objects.order_by("chain").values_list("chain", "events", "hash")
+
+    assert anchor.read_text() == "".join(f"{chain} {events} {digest}\n" for chain, events, digest in heads)
+
+
+def test_a_trail_that_has_grown_is_still_what_was_anchored(anchor, lead):
+    make.event(lead, "duplicate")
+    make.event(make.lead())
+
+    assert verify("--against", anchor) == (0, "3 trails checked, 0 broken.\n")
+
+
+def test_a_trail_that_was_forged_as_a_whole_is_not_what_was_anchored(anchor, lead):
+    forge_last_event(lead, actor="forger")
+    assert verify()[0] == 0
+
+    assert verify("--against", anchor)[1].startswith(
+        f"lead {lead.pk}: up to event {ids(lead)[-1]} it is not what was anchored"
+    )
+
+
+def test_an_end_that_was_removed_with_its_head_is_missed_by_the_anchor(anchor, lead):
+    sql(f"DELETE FROM lead_event WHERE id = {ids(lead)[-1]}")
+    end = LeadEvent.objects.get(pk=ids(lead)[-1])
+    sql(f"UPDATE audit_chain_head SET hash = '{end.hash}', events = 3 WHERE chain = {lead.pk}")
+    assert verify()[0] == 0
+
+    assert f"lead {lead.pk}: it had 4 events when it was anchored; now there are 3" in verify("--against", anchor)[1]
+
+
+def test_a_lead_that_vanished_is_missed_by_the_anchor(anchor, lead):
+    sql("DELETE FROM inbound_lead")
+    sql(f"DELETE FROM audit_chain_head WHERE chain = {lead.pk}")
+    assert verify()[0] == 0
+
+    assert f"lead {lead.pk}: it had 4 events when it was anchored; now there are 0" in verify("--against", anchor)[1]
+
+
+@pytest.mark.parametrize("content", ["", "nonsense\n", "1 2 zz\n"])
+def test_a_file_that_is_no_anchor_is_refused(tmp_path, content):
+    file = tmp_path / "anchor"
+    file.write_text(content)
+
+    with pytest.raises(CommandError, match="not what --anchor printed"):
+        verify("--against", file)

@@ -1,0 +1,77 @@
+import uuid
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from leads.models import InboundLead, LeadStatus
+from leads.status import AUTOMATIC, BY_OPERATOR, ClaimLost, TransitionNotAllowed, change_status
+from tests import make
+
+pytestmark = pytest.mark.django_db
+
+ALL_STEPS = [(was, to) for was in LeadStatus for to in LeadStatus]
+
+
+def change(lead, to, **kwargs):
+    change_status(lead, to, actor="worker", at=timezone.now(), **kwargs)
+
+
+@pytest.mark.parametrize(("was", "to"), [step for step in ALL_STEPS if step[1] in AUTOMATIC[step[0]]])
+def test_every_step_of_the_machine_changes_the_row_and_writes_one_event(was, to):
+    lead = make.lead(status=was)
+
+    change(lead, to, detail={"reason": "x"}, rejection_reason="ZIP_NOT_66XXX")
+
+    stored = InboundLead.objects.get(pk=lead.pk)
+    assert (stored.status, stored.rejection_reason, lead.status) == (to, "ZIP_NOT_66XXX", to)
+    events = list(lead.events.filter(kind="status").values_list("from_status", "to_status", "actor", "detail"))
+    assert events == ([(was, to, "worker", {"reason": "x"})] if was != to else [])
+
+
+@pytest.mark.parametrize(("was", "to"), [step for step in ALL_STEPS if step[1] not in AUTOMATIC[step[0]]])
+def test_no_other_step_is_possible(was, to):
+    lead = make.lead(status=was)
+
+    with pytest.raises(TransitionNotAllowed):
+        change(lead, to)
+
+    assert InboundLead.objects.get(pk=lead.pk).status == was
+    assert not lead.events.filter(kind="status").exists()
+
+
+@pytest.mark.parametrize("was", ["REJECTED", "DELIVERED", "PERMANENTLY_FAILED"])
+def test_only_an_order_leads_out_of_a_terminal_status(was):
+    assert not AUTOMATIC[was]
+    to = next(iter(BY_OPERATOR[was]))
+
+    change(make.lead(status=was), to, by_operator=True)
+
+
+def test_who_lost_the_claim_writes_nothing():
+    lead = make.lead(status="READY", claim_token=uuid.uuid4())
+
+    with pytest.raises(ClaimLost), transaction.atomic():
+        change(lead, LeadStatus.DELIVERED, claimed_by=uuid.uuid4())
+
+    assert InboundLead.objects.get(pk=lead.pk).status == "READY"
+    assert not lead.events.filter(kind="status").exists()
+
+
+def test_of_two_who_read_the_same_row_one_changes_it():
+    lead = make.lead(status="READY")
+    first, second = InboundLead.objects.get(pk=lead.pk), InboundLead.objects.get(pk=lead.pk)
+
+    change(first, LeadStatus.DELIVERED)
+    with pytest.raises(ClaimLost), transaction.atomic():
+        change(second, LeadStatus.FAILED)
+
+    assert InboundLead.objects.get(pk=lead.pk).status == "DELIVERED"
+    assert lead.events.filter(kind="status").count() == 1
+
+
+def test_the_database_knows_no_other_status():
+    lead = make.lead()
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        InboundLead.objects.filter(pk=lead.pk).update(status="LOST")

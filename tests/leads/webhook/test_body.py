@@ -1,0 +1,344 @@
+"""Bodies as gunicorn hands them over: its own parser and readers, at the end of a real connection."""
+
+import io
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+from django.core.handlers.wsgi import WSGIRequest
+from django.http import HttpRequest
+from django.test import RequestFactory
+from gunicorn.config import Config
+from gunicorn.http.parser import RequestParser
+from gunicorn.http.wsgi import create
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leads.webhook.body import BodyTooFragmented, BodyTooLarge, BodyTooSlow, BodyTruncated, read_body
+
+LIMIT = 1000
+CHUNKED = b"Transfer-Encoding: chunked"
+LAST_CHUNK = b"0\r\n\r\n"
+NEXT_REQUEST = b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+def length(size: int) -> bytes:
+    return b"Content-Length: %d" % size
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+class Connection:
+    """A sender connected to gunicorn's request parser. A read that has nothing to read times out, and so fails."""
+
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.sender = socket.create_connection(listener.getsockname())
+            self.server, self.peer = listener.accept()
+        self.server.settimeout(0.5)
+        self.parser = RequestParser(Config(), self.server, self.peer)
+
+    def receive(self, header: bytes, body: bytes) -> HttpRequest:
+        """Send a request's head and (some of) its body; return the request as Django gets it."""
+        head = b"POST /webhooks/leads HTTP/1.1\r\nHost: test\r\n" + header + b"\r\n\r\n"
+        self.sender.sendall(head + body)
+        return self.next_request()
+
+    def next_request(self) -> HttpRequest:
+        _, environ = create(next(self.parser), self.server, self.peer, self.server.getsockname(), Config())
+        return WSGIRequest(environ)
+
+    def half_close(self) -> None:
+        self.sender.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        self.sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sender.close()
+
+    def close(self) -> None:
+        self.sender.close()
+        self.server.close()
+
+
+@pytest.fixture
+def connection() -> Iterator[Connection]:
+    connection = Connection()
+    yield connection
+    connection.close()
+
+
+class Unreadable(io.BytesIO):
+    """A stream nobody may read."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        pytest.fail("the body was read")
+
+
+class Counted(io.BytesIO):
+    """A stream that hands out a few bytes at a time and knows how many it gave."""
+
+    given = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        asked = 9 if size is None or size < 0 else min(size, 9)
+        piece = super().read(asked)
+        self.given += len(piece)
+        return piece
+
+
+def request_with(stream: Any, **environ: Any) -> HttpRequest:
+    request = RequestFactory().generic("POST", "/webhooks/leads")
+    return WSGIRequest(request.environ | {"CONTENT_LENGTH": "", "wsgi.input": stream} | environ)
+
+
+def chunked_request(stream: Any) -> HttpRequest:
+    return request_with(stream, **{"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True})
+
+
+# Whole bodies
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, LIMIT - 1, LIMIT])
+def test_a_body_of_known_length_is_read_to_its_end(connection, size):
+    request = connection.receive(length(size), b"x" * size + NEXT_REQUEST)
+
+    assert read_body(request, limit=LIMIT) == b"x" * size
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [],
+        [b"x"],
+        [b'{"a":', b"1}"],
+        [b"x"] * LIMIT,
+        [b"x" * LIMIT],
+        [b"x" * (LIMIT - 1), b"y"],
+        [b"0\r\n\r\n", b"\r\n", bytes(range(256))],
+    ],
+)
+def test_a_chunked_body_is_read_to_its_end(connection, pieces):
+    body = b"".join(map(chunk, pieces)) + LAST_CHUNK
+    request = connection.receive(CHUNKED, body + NEXT_REQUEST)
+
+    assert read_body(request, limit=LIMIT) == b"".join(pieces)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"5;name=value\r\nhello\r\n0\r\n\r\n", b"005\r\nhello\r\n000\r\n\r\n", b"5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n"],
+)
+def test_chunk_extensions_and_trailers_are_no_part_of_the_body(connection, body):
+    assert read_body(connection.receive(CHUNKED, body), limit=LIMIT) == b"hello"
+
+
+def test_a_request_without_a_body_is_empty_and_nothing_is_waited_for(connection):
+    assert read_body(connection.receive(b"Accept: */*", b""), limit=LIMIT) == b""
+
+
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [(length(5), b"hello"), (CHUNKED, chunk(b"hello") + LAST_CHUNK), (b"Accept: */*", b"")],
+)
+def test_the_next_request_on_the_connection_is_found_after_the_body(connection, header, body):
+    read_body(connection.receive(header, body + NEXT_REQUEST), limit=LIMIT)
+
+    assert connection.next_request().path == "/health"
+
+
+def test_a_body_that_django_has_read_already_is_still_there():
+    request = RequestFactory().generic("POST", "/webhooks/leads", b'{"a":1}')
+
+    assert request.body == b'{"a":1}'
+    assert read_body(request, limit=LIMIT) == b'{"a":1}'
+
+
+def test_a_length_wins_over_a_transfer_encoding():
+    request = request_with(
+        io.BytesIO(b"hello, next request"),
+        **{"CONTENT_LENGTH": "5", "HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True},
+    )
+
+    assert read_body(request, limit=LIMIT) == b"hello"
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), max_size=6))
+def test_any_chunks_are_the_body_or_too_large(pieces):
+    connection = Connection()
+    try:
+        request = connection.receive(CHUNKED, b"".join(map(chunk, pieces)) + LAST_CHUNK)
+        body = b"".join(pieces)
+        if len(body) > LIMIT:
+            with pytest.raises(BodyTooLarge):
+                read_body(request, limit=LIMIT)
+        else:
+            assert read_body(request, limit=LIMIT) == body
+    finally:
+        connection.close()
+
+
+def test_a_server_that_hands_out_less_than_asked_is_asked_again():
+    body = bytes(range(256))
+
+    assert read_body(request_with(Counted(body), CONTENT_LENGTH="256"), limit=LIMIT) == body
+    assert read_body(chunked_request(Counted(body)), limit=LIMIT) == body
+
+
+# Too large
+
+
+@pytest.mark.parametrize("announced", [LIMIT + 1, 10**12, 10**30])
+def test_a_body_announced_too_large_is_refused_unread(announced):
+    with pytest.raises(BodyTooLarge):
+        read_body(request_with(Unreadable(), CONTENT_LENGTH=str(announced)), limit=LIMIT)
+
+
+def test_a_body_announced_too_large_is_refused_before_it_is_sent(connection):
+    with pytest.raises(BodyTooLarge):
+        read_body(connection.receive(length(LIMIT + 1), b""), limit=LIMIT)
+
+
+@pytest.mark.parametrize("pieces", [[b"x" * (LIMIT + 1)], [b"x"] * (LIMIT + 1), [b"x" * LIMIT, b"y"]])
+def test_a_chunked_body_one_byte_too_large_is_refused(connection, pieces):
+    request = connection.receive(CHUNKED, b"".join(map(chunk, pieces)) + LAST_CHUNK)
+
+    with pytest.raises(BodyTooLarge):
+        read_body(request, limit=LIMIT)
+
+
+def test_an_endless_chunked_body_is_refused_while_it_is_still_sent(connection):
+    request = connection.receive(CHUNKED, chunk(b"x" * 100) * 11)
+
+    with pytest.raises(BodyTooLarge):
+        read_body(request, limit=LIMIT)
+
+
+def test_no_more_of_a_chunked_body_is_read_than_it_takes_to_refuse_it():
+    stream = Counted(b"x" * 100 * LIMIT)
+
+    with pytest.raises(BodyTooLarge):
+        read_body(chunked_request(stream), limit=LIMIT)
+    assert stream.given == LIMIT + 1
+
+
+# Not all there
+
+
+@pytest.mark.parametrize("sent", [b"", b"h", b"hell"])
+def test_a_body_shorter_than_its_length_is_truncated(connection, sent):
+    request = connection.receive(length(5), sent)
+    connection.half_close()
+
+    with pytest.raises(BodyTruncated):
+        read_body(request, limit=LIMIT)
+
+
+def test_a_chunked_body_cut_at_any_byte_is_truncated():
+    whole = chunk(b"hello") + chunk(b"x" * 17) + LAST_CHUNK
+    for cut in range(len(whole)):
+        connection = Connection()
+        request = connection.receive(CHUNKED, whole[:cut])
+        connection.half_close()
+        with pytest.raises(BodyTruncated):
+            read_body(request, limit=LIMIT)
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"3\r\nhello\r\n",  # more than the chunk says
+        b"8\r\nhello\r\n",  # less
+        b"zz\r\nhello\r\n",
+        b"-5\r\nhello\r\n",
+        b"0x5\r\nhello\r\n",
+        b"\r\nhello\r\n",
+        b"hello",
+        b'{"a":1}\r\n',
+        b'5;a="\r\nhello\r\n',
+        b"5\nhello\n",
+        b"5\r\nhello\n",
+        b"f" * 9000,
+    ],
+)
+def test_a_broken_chunk_is_truncated_whatever_the_server_raises(connection, body):
+    request = connection.receive(CHUNKED, body + LAST_CHUNK)
+    connection.half_close()
+
+    with pytest.raises(BodyTruncated):
+        read_body(request, limit=LIMIT)
+
+
+@pytest.mark.parametrize("trailer", [b"no colon", b"bad name: 1", b"Content-Length: 5", b"X: \x00"])
+def test_a_broken_trailer_is_truncated(connection, trailer):
+    request = connection.receive(CHUNKED, chunk(b"hello") + b"0\r\n" + trailer + b"\r\n\r\n")
+
+    with pytest.raises(BodyTruncated):
+        read_body(request, limit=LIMIT)
+
+
+@pytest.mark.parametrize(("header", "sent"), [(length(500), b"x" * 10), (CHUNKED, b"64\r\nhello")])
+def test_a_connection_reset_in_the_body_is_truncated(connection, header, sent):
+    request = connection.receive(header, sent)
+    connection.reset()
+
+    with pytest.raises(BodyTruncated):
+        read_body(request, limit=LIMIT)
+
+
+@pytest.mark.parametrize("announced", ["-1", "abc", "1.5", "0x10", "5, 5"])
+def test_a_length_that_is_none_is_refused_unread(announced):
+    with pytest.raises(BodyTruncated):
+        read_body(request_with(Unreadable(), CONTENT_LENGTH=announced), limit=LIMIT)
+
+
+def test_a_chunked_body_is_not_read_where_the_server_does_not_end_it():
+    request = request_with(Unreadable(), HTTP_TRANSFER_ENCODING="chunked")
+
+    with pytest.raises(BodyTruncated):
+        read_body(request, limit=LIMIT)
+
+
+def test_the_reason_never_quotes_the_body(connection):
+    request = connection.receive(CHUNKED, b"geheim\r\n")
+
+    with pytest.raises(BodyTruncated) as refused:
+        read_body(request, limit=LIMIT)
+    assert "geheim" not in str(refused.value)
+    assert refused.value.__cause__ is None
+    assert refused.value.__suppress_context__
+
+
+# Too slow, too many pieces
+
+
+@pytest.mark.parametrize(("header", "sent"), [(length(500), b"x" * 10), (CHUNKED, b"64\r\nhello"), (CHUNKED, b"6")])
+def test_a_body_that_the_server_gives_up_on_is_too_slow(connection, header, sent):
+    connection.server.settimeout(0.01)
+
+    with pytest.raises(BodyTooSlow) as refused:
+        read_body(connection.receive(header, sent), limit=LIMIT)
+    assert refused.value.__suppress_context__
+
+
+def in_chunks_of(size: int, body: bytes) -> bytes:
+    return b"".join(chunk(body[at : at + size]) for at in range(0, len(body), size)) + LAST_CHUNK
+
+
+@pytest.mark.parametrize(("size", "is_read"), [(1, False), (1024, True), (262_144, True)])
+def test_a_large_body_is_read_unless_it_comes_in_crumbs(size, is_read):
+    body = b"x" * 262_144
+    sent = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n" + in_chunks_of(size, body)
+    received = (sent[at : at + 8192] for at in range(0, len(sent), 8192))  # as a socket hands it over
+    _, environ = create(next(RequestParser(Config(), received, None)), None, "", "", Config())
+    started = time.thread_time()
+
+    with nullcontext() if is_read else pytest.raises(BodyTooFragmented):
+        assert read_body(WSGIRequest(environ), limit=262_144) == body
+    assert time.thread_time() - started < 1

@@ -1,0 +1,172 @@
+"""Rate limits of the webhook by its door, counted by a real Redis, or in this process when there is none."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+
+from leadgateway import queue
+from leadgateway.env import RateLimit
+from leads.models import InboundLead
+from leads.webhook import rate_limits
+from tests import make
+from tests.processes import wait_until
+from tests.servers import RedisServer
+
+URL = "/webhooks/leads"
+MINUTE = timedelta(minutes=1)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _begin_anew(monkeypatch, settings):
+    """Count from nothing, and ring nobody."""
+    monkeypatch.setattr(queue, "enqueue", lambda lead_id, **_: None)
+    settings.WEB_PROCESSES = 1
+    rate_limits._limiter.cache_clear()
+    rate_limits._limiter().storage.reset()
+    yield
+    rate_limits._limiter.cache_clear()
+
+
+def post(client, body=None, **headers):
+    content = make.payload() if body is None else body
+    return client.post(URL, content, content_type="application/json", headers=headers)
+
+
+def statuses(client, count, **headers):
+    return [post(client, **headers).status_code for _ in range(count)]
+
+
+def test_without_limits_everything_is_taken(client, settings):
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"  # nobody is asked
+
+    assert statuses(client, 5) == [200] * 5
+
+
+def test_what_is_over_the_limit_is_refused_and_not_stored(client, settings):
+    settings.WEBHOOK_RATE_LIMIT = RateLimit(3, MINUTE)
+
+    assert statuses(client, 3) == [200] * 3
+    refused = post(client)
+
+    assert refused.status_code == 429
+    assert refused.json() == {"error": "too many requests", "correlation_id": refused["X-Correlation-ID"]}
+    assert 1 <= int(refused["Retry-After"]) <= 60
+    assert InboundLead.objects.count() == 3
+
+
+def test_it_is_decided_before_the_body_is_read(client, settings):
+    settings.WEBHOOK_RATE_LIMIT = RateLimit(1, MINUTE)
+    post(client)
+
+    assert post(client, b"no JSON").status_code == 429
+
+
+@pytest.fixture
+def two_sources(settings):
+    settings.ENABLE_AUTH = True
+    settings.SHARED_SECRETS = ["old", "new", "other"]
+    settings.SHARED_SECRET_NAMES = ["forms", "forms", "portal"]
+    settings.WEBHOOK_RATE_LIMIT_PER_SOURCE = RateLimit(2, MINUTE)
+
+
+def test_a_source_uses_up_its_own_limit_by_whichever_of_its_secrets(client, two_sources):
+    assert statuses(client, 1, X_Shared_Secret="old") == [200]
+    assert statuses(client, 2, X_Shared_Secret="new") == [200, 429]
+    assert statuses(client, 2, X_Shared_Secret="other") == [200, 200]
+
+
+def test_who_has_no_secret_uses_up_nothing(client, settings, two_sources):
+    settings.WEBHOOK_RATE_LIMIT = RateLimit(1, MINUTE)
+
+    assert statuses(client, 5, X_Shared_Secret="guessed") == [401] * 5
+    assert statuses(client, 1, X_Shared_Secret="old") == [200]
+
+
+def test_a_source_over_its_limit_does_not_use_up_that_of_all(client, settings, two_sources):
+    settings.WEBHOOK_RATE_LIMIT = RateLimit(3, MINUTE)
+
+    assert statuses(client, 5, X_Shared_Secret="old") == [200, 200, 429, 429, 429]
+    assert statuses(client, 2, X_Shared_Secret="other") == [200, 429]
+
+
+def test_without_authentication_a_source_is_an_address_that_nobody_can_make_up(settings):
+    settings.WEBHOOK_RATE_LIMIT_PER_SOURCE = RateLimit(1, MINUTE)
+
+    assert statuses(Client(REMOTE_ADDR="192.0.2.1"), 2) == [200, 429]
+    assert statuses(Client(REMOTE_ADDR="192.0.2.1"), 1, X_Forwarded_For="192.0.2.9") == [429]
+    assert statuses(Client(REMOTE_ADDR="192.0.2.2"), 1) == [200]
+
+
+def test_there_is_room_again_when_the_window_has_passed(client, settings):
+    settings.WEBHOOK_RATE_LIMIT = RateLimit(2, timedelta(seconds=1))
+    assert statuses(client, 3) == [200, 200, 429]
+
+    wait_until(lambda: statuses(client, 1) == [200], 3, "room")  # Redis counts by its own clock: nothing can be moved
+
+
+def test_processes_that_cannot_count_together_get_a_share_each(client, settings):
+    settings.QUEUE_TYPE = "database"
+    settings.WEB_PROCESSES = 2
+    settings.WEBHOOK_RATE_LIMIT = RateLimit(4, MINUTE)
+    rate_limits._limiter.cache_clear()
+
+    assert statuses(client, 3) == [200, 200, 429]
+
+
+@pytest.fixture
+def counted_by_redis(settings):
+    if settings.QUEUE_TYPE != "redis":
+        pytest.skip("counted in the process")
+    settings.WEBHOOK_RATE_LIMIT = RateLimit(1, MINUTE)
+
+
+def test_processes_count_together(client, counted_by_redis):
+    assert statuses(client, 1) == [200]
+    rate_limits._limiter.cache_clear()  # as in another process
+
+    assert statuses(client, 1) == [429]
+
+
+def test_many_at_a_time_are_counted_right(rf, settings, counted_by_redis):
+    settings.WEBHOOK_RATE_LIMIT = RateLimit(50, MINUTE)
+    request = type("Request", (), {"_request": rf.post(URL)})
+
+    def ask(_):
+        return rate_limits.PostThrottle().allow_request(request, None)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(ask, range(200))) == 50
+
+
+def test_a_wiped_redis_counts_from_nothing(client, counted_by_redis):
+    assert statuses(client, 2) == [200, 429]
+
+    rate_limits._limiter().storage.storage.script_flush()
+    assert statuses(client, 1) == [429]
+    rate_limits._limiter().storage.reset()
+    assert statuses(client, 1) == [200]
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("how", ["refusing", "frozen"])
+def test_without_redis_leads_are_taken_and_hardly_wait(rf, settings, counted_by_redis, how):
+    request = type("Request", (), {"_request": rf.post(URL)})
+    with RedisServer() as server:
+        settings.REDIS_URL = server.url
+        rate_limits._limiter.cache_clear()
+        assert rate_limits.PostThrottle().allow_request(request, None)
+        server.freeze() if how == "frozen" else server.kill()
+        waited = []
+        for _ in range(10):
+            started = time.monotonic()
+            assert rate_limits.PostThrottle().allow_request(request, None)
+            waited.append(time.monotonic() - started)
+        server.thaw()
+
+    assert max(waited) < 0.06
+    assert sum(waited[3:]) < 0.01  # the breaker is open

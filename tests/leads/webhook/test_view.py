@@ -1,0 +1,393 @@
+"""The webhook by its door: what senders get, and what is in the database afterwards."""
+
+import json
+import threading
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError, connection
+from django.test import Client
+
+from leadgateway import queue
+from leads.models import InboundLead, LeadEvent
+from leads.webhook import intake, view
+from tests import make
+
+URL = "/webhooks/leads"
+
+
+@pytest.fixture(autouse=True)
+def rung(monkeypatch):
+    """Note which leads were rung for, in place of a broker; tests/e2e has the real one."""
+    leads = []
+    monkeypatch.setattr(queue, "enqueue", lambda lead_id, **_: leads.append(lead_id))
+    monkeypatch.setattr(view, "_breaker", view.Breaker(pause=timedelta(seconds=10), after=2))
+    return leads
+
+
+def post(client, body, url=URL, **headers):
+    data = body if isinstance(body, bytes) else json.dumps(body)
+    return client.post(url, data, content_type="application/json", headers=headers)
+
+
+@pytest.mark.django_db
+def test_the_seeds_lead_is_stored_and_answered(client, rung):
+    payload = make.payload()
+
+    response = post(client, payload)
+
+    lead = InboundLead.objects.get()
+    assert response.status_code == 200
+    assert response.json() == {"lead_id": lead.pk, "status": "RECEIVED", "correlation_id": str(lead.correlation_id)}
+    assert response["X-Correlation-ID"] == str(lead.correlation_id)
+    assert lead.raw_payload == payload
+    assert lead.status == "RECEIVED"
+    assert rung == [lead.pk]
+    assert list(lead.events.values_list("kind", "actor", "correlation_id")) == [
+        ("received", "webhook", lead.correlation_id)
+    ]
+
+
+@pytest.mark.django_db
+def test_a_slash_at_the_end_makes_no_difference(client):
+    assert post(client, make.payload(), url=URL + "/").status_code == 200
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("content_type", ["text/plain", "application/xml", "", "application/json; charset=latin-1"])
+def test_the_content_type_is_not_looked_at(client, content_type):
+    assert client.post(URL, json.dumps(make.payload()), content_type=content_type).status_code == 200
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("accept", ["text/html", "application/xml", "image/png;q=0.1", "nonsense"])
+def test_the_answer_is_json_whatever_was_asked_for(client, accept):
+    response = post(client, make.payload(), Accept=accept)
+
+    assert response.status_code == 200
+    assert response["Content-Type"] == "application/json"
+
+
+@pytest.mark.django_db
+def test_a_senders_correlation_id_is_kept(client):
+    wanted = str(uuid.uuid4())
+
+    assert post(client, make.payload(), X_Correlation_ID=wanted).json()["correlation_id"] == wanted
+    assert str(InboundLead.objects.get().correlation_id) == wanted
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("given", ["123", "<script>", "x" * 5000])
+def test_a_correlation_id_that_is_no_uuid_is_replaced(client, given):
+    answered = post(client, make.payload(), X_Correlation_ID=given).json()["correlation_id"]
+
+    assert answered != given
+    assert uuid.UUID(answered)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"null", b'"lead"', b"\xff\xfe{}", b'{"a": NaN}', b"[" * 5000, b'{"a":' * 5000]
+)
+def test_a_malformed_body_is_refused_and_nothing_is_stored(client, rung, body):
+    response = post(client, body)
+
+    assert response.status_code == 400
+    assert response.json() == {"error": "malformed JSON payload", "correlation_id": response["X-Correlation-ID"]}
+    assert response["X-Error-Detail"]
+    assert not InboundLead.objects.exists()
+    assert rung == []
+
+
+@pytest.mark.django_db
+def test_what_postgresql_cannot_hold_is_replaced_and_noted(client):
+    response = post(client, rb'{"name": "A\u0000nn\ud800", "\u0000": 1}')
+
+    lead = InboundLead.objects.get()
+    assert response.status_code == 200
+    assert lead.raw_payload == {"name": "A\ufffdnn\ufffd", "\ufffd": 1}
+    assert lead.events.get().detail["notes"]
+
+
+@pytest.mark.django_db
+def test_a_body_over_the_limit_is_refused(client, settings, rung):
+    settings.MAX_PAYLOAD_BYTES = 100
+
+    response = post(client, {"a": "x" * 100})
+
+    assert response.status_code == 413
+    assert response.json()["error"] == "payload too large"
+    assert not InboundLead.objects.exists()
+    assert rung == []
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("method", ["get", "put", "patch", "delete", "head", "options"])
+def test_other_methods_are_refused_in_the_one_shape(client, method):
+    response = getattr(client, method)(URL)
+
+    assert response.status_code == 405
+    assert response["Allow"] == "POST"
+    if method != "head":
+        assert response.json() == {"error": "method not allowed", "correlation_id": response["X-Correlation-ID"]}
+
+
+@pytest.mark.parametrize("path", ["/", "/webhooks", "/webhooks/leads/1", "/nothing", "/%00", "/webhooks/leads%0A"])
+def test_an_unknown_path_is_refused_in_the_one_shape(client, path):
+    response = client.post(path)
+
+    assert response.status_code == 404
+    assert response.json() == {"error": "not found", "correlation_id": response["X-Correlation-ID"]}
+
+
+def test_a_foreign_host_is_refused_in_the_one_shape(client):
+    response = client.post(URL, headers={"Host": "evil.example.com"})
+
+    assert response.status_code == 400
+    assert response.json() == {"error": "bad request", "correlation_id": response["X-Correlation-ID"]}
+
+
+@pytest.mark.django_db
+def test_a_bug_of_ours_is_a_500_in_the_one_shape(monkeypatch):
+    def bug(*_, **__):
+        raise RuntimeError("a secret detail")
+
+    monkeypatch.setattr(view, "receive", bug)
+    response = post(Client(raise_request_exception=False), make.payload())
+
+    assert response.status_code == 500
+    assert response.json() == {"error": "internal server error", "correlation_id": response["X-Correlation-ID"]}
+
+
+# --- authentication --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def auth(settings):
+    settings.ENABLE_AUTH = True
+    settings.SHARED_SECRETS = ["new secret", "alt-schlüssel"]
+    settings.SHARED_SECRET_NAMES = ["portal-a", "portal-b"]
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("auth")
+@pytest.mark.parametrize("secret", ["new secret", "alt-schlüssel".encode().decode("latin-1")])
+def test_each_valid_secret_opens(client, secret):
+    assert (
+        client.post(URL, make.payload(), content_type="application/json", HTTP_X_SHARED_SECRET=secret).status_code
+        == 200
+    )
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("auth")
+@pytest.mark.parametrize(
+    "secret", [None, "", "new secret ", "NEW SECRET", "new secret,alt-schlüssel", "x" * 9000, "\xff"]
+)
+def test_a_wrong_secret_is_refused_before_the_body_is_looked_at(client, rung, secret):
+    extra = {} if secret is None else {"HTTP_X_SHARED_SECRET": secret}
+
+    response = client.post(URL, b"not even JSON", content_type="application/json", **extra)
+
+    assert response.status_code == 401
+    assert response.json() == {"error": "unauthorized", "correlation_id": response["X-Correlation-ID"]}
+    assert not InboundLead.objects.exists()
+    assert rung == []
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("auth")
+def test_the_secret_says_who_posted_the_lead(client):
+    secret = "alt-schlüssel".encode().decode("latin-1")
+    client.post(URL, make.payload(), content_type="application/json", HTTP_X_SHARED_SECRET=secret)
+
+    assert InboundLead.objects.get().source == "portal-b"
+
+
+@pytest.mark.django_db
+def test_without_authentication_nobody_is_taken_for_the_source(client, settings):
+    settings.SHARED_SECRETS, settings.SHARED_SECRET_NAMES = ["new secret"], ["portal-a"]
+    client.post(URL, make.payload(), content_type="application/json", HTTP_X_SHARED_SECRET="new secret")
+
+    assert InboundLead.objects.get().source is None
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("auth")
+def test_the_secret_is_not_stored(client):
+    client.post(
+        URL,
+        make.payload(),
+        content_type="application/json",
+        HTTP_X_SHARED_SECRET="new secret",
+        HTTP_AUTHORIZATION="Bearer abc",
+        HTTP_USER_AGENT="form/1",
+    )
+
+    headers = InboundLead.objects.get().source_headers
+    assert headers["User-Agent"] == "form/1"
+    assert "new secret" not in json.dumps(headers)
+    assert "abc" not in headers["Authorization"]
+
+
+# --- duplicates ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_the_same_payload_again_is_the_same_lead(client, rung):
+    first = post(client, b'{"a": 1, "b": [2, {"c": 3}]}').json()
+    InboundLead.objects.update(status="REJECTED")
+
+    again = post(client, b' {"b":[2,{"c":3}],\n"a":1}')
+
+    assert again.status_code == 200
+    assert again.json() == {
+        "lead_id": first["lead_id"],
+        "status": "REJECTED",
+        "correlation_id": again["X-Correlation-ID"],
+        "duplicate": True,
+    }
+    assert rung == [first["lead_id"]]
+    events = LeadEvent.objects.order_by("id").values_list("kind", "correlation_id")
+    assert [(kind, str(id_)) for kind, id_ in events] == [
+        ("received", first["correlation_id"]),
+        ("duplicate", again["X-Correlation-ID"]),
+    ]
+
+
+@pytest.mark.django_db
+def test_outside_the_window_the_same_payload_is_a_new_lead(client, rung):
+    payload = make.payload()
+    first = post(client, payload).json()["lead_id"]
+    old = InboundLead.objects.get().received_at - timedelta(hours=24, seconds=1)
+    InboundLead.objects.update(received_at=old)
+
+    second = post(client, payload).json()
+
+    assert "duplicate" not in second
+    assert second["lead_id"] != first
+    assert InboundLead.objects.get(pk=first).payload_hash is None
+    assert InboundLead.objects.get(pk=second["lead_id"]).payload_hash
+    assert rung == [first, second["lead_id"]]
+
+
+@pytest.mark.django_db
+def test_with_no_window_every_post_is_a_lead(client, settings):
+    settings.DEDUP_WINDOW = timedelta()
+
+    payload = make.payload()
+
+    assert post(client, payload).json()["lead_id"] != post(client, payload).json()["lead_id"]
+    assert set(InboundLead.objects.values_list("payload_hash", flat=True)) == {None}
+
+
+@pytest.mark.alone
+@pytest.mark.django_db(transaction=True)
+def test_a_hundred_parallel_posts_make_one_lead(rung, settings):
+    settings.DATABASE_TIMEOUT = timedelta(minutes=1)  # more threads than a web process has
+    answers, payload = [], make.payload()
+
+    def send():
+        try:
+            answers.append(post(Client(), payload).json())
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=send) for _ in range(100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len({answer["lead_id"] for answer in answers}) == 1
+    assert sum("duplicate" not in answer for answer in answers) == 1
+    assert len(rung) == 1
+    assert LeadEvent.objects.filter(kind="duplicate").count() == 99
+
+
+# --- a neighbour is away ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_without_a_database_the_answer_is_503_and_nothing_is_rung(client, monkeypatch, rung):
+    def away(*_, **__):
+        raise OperationalError("connection refused: host=secret-host password=hunter2")
+
+    monkeypatch.setattr(intake.InboundLead, "save", away)
+
+    for _ in range(3):  # the third time by the breaker
+        response = post(client, make.payload())
+        assert response.status_code == 503
+        assert response.json() == {"error": "database error", "correlation_id": response["X-Correlation-ID"]}
+        assert int(response["Retry-After"]) > 0
+    assert rung == []
+
+
+@pytest.mark.django_db
+def test_without_a_queue_the_answer_is_503_but_the_lead_is_kept_for_the_sweep(client, settings, monkeypatch):
+    settings.QUEUE_TYPE = "redis"
+
+    def away(_lead_id, **_):
+        raise queue.QueueUnavailable("OperationalError")
+
+    monkeypatch.setattr(queue, "enqueue", away)
+    payload = make.payload()
+
+    response = post(client, payload)
+
+    lead = InboundLead.objects.get()
+    assert response.status_code == 503
+    assert response.json()["error"] == "queue unavailable"
+    assert lead.status == "RECEIVED"
+    assert lead.enqueued_at is None
+    assert post(client, payload).json()["duplicate"] is True
+
+
+@pytest.mark.django_db
+def test_where_the_database_is_the_queue_a_lost_doorbell_is_no_reason_to_refuse(client, settings, monkeypatch):
+    settings.QUEUE_TYPE = "database"
+
+    def away(_lead_id, **_):
+        raise queue.QueueUnavailable("OSError")
+
+    monkeypatch.setattr(queue, "enqueue", away)
+
+    assert post(client, make.payload()).status_code == 200
+    assert InboundLead.objects.get().enqueued_at is None
+
+
+@pytest.mark.django_db
+def test_what_storing_a_lead_costs_is_known(client, django_assert_num_queries):
+    with django_assert_num_queries(4):  # BEGIN or SAVEPOINT, lead, event, COMMIT or RELEASE
+        post(client, make.payload())
+
+
+@pytest.mark.django_db
+def test_search_keys_are_there_from_the_first_moment(client):
+    post(client, make.payload(email=" Ann@Example.COM ", phone="0151 / 123 456 78", name="Ann  Müller"))
+
+    lead = InboundLead.objects.get()
+    assert (lead.search_email, lead.search_phone, lead.search_zipcode, lead.search_name) == (
+        "ann@example.com",
+        "+4915112345678",
+        "66123",
+        "ann müller",
+    )
+
+
+@pytest.mark.django_db
+def test_several_leads_in_one_array_are_refused_whole(client):
+    from tests.payloads import load
+
+    assert post(client, load("several_leads")).status_code == 400
+    assert not InboundLead.objects.exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", ["flat", "form_tool_export", "nested_address", "full_solar"])
+def test_what_lead_sources_really_post_is_taken(client, name):
+    from tests.payloads import load
+
+    assert post(client, load(name)).status_code == 200
+    assert InboundLead.objects.get().raw_payload == load(name)

@@ -1,0 +1,207 @@
+"""What became of a payload on its way; nothing here needs a database."""
+
+import json
+import time
+
+import pytest
+
+from leads.normalization import normalize
+from stats.admin.payload_diff import (
+    LONGEST,
+    SIGNS,
+    compare,
+    left_out,
+    marked_lines,
+    marks_for_customer,
+    path_in_words,
+    sources,
+)
+
+
+def changes(before, after=None):
+    found = compare(before, normalize(before) if after is None else after)
+    return [(path_in_words(each.path), each.before, each.after, each.why) for each in found.changes]
+
+
+def marked(value, marks):
+    """Return the lines that have a mark, without their indent."""
+    return [(mark, line.strip()) for mark, line in marked_lines(value, marks) if mark]
+
+
+# --- as posted, and normalized ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "change"),
+    [
+        ({"a": " x "}, ("a", " x ", "x", "white space around it removed")),
+        ({"email": "E@X.de"}, ("email", "E@X.de", "e@x.de", "lower-cased")),
+        ({"email": " E@X.de"}, ("email", " E@X.de", "e@x.de", "white space around it removed, lower-cased")),
+        (
+            {"phone": "0151 12345678"},
+            ("phone", "0151 12345678", "+4915112345678", "written with its country code (E.164)"),
+        ),
+        ({"phone": 15112345678}, ("phone", 15112345678, "+4915112345678", "written with its country code (E.164)")),
+        ({"phone": "1-1-0"}, ("phone", "1-1-0", "110", "no number of a known numbering plan: only its digits")),
+        ({"phone": "none"}, ("phone", "none", "", "no digit in it")),
+        ({"a": "TRUE"}, ("a", "TRUE", True, "text → true or false")),
+        ({"a": {"b": [1, [" x"]]}}, ("a.b[1][0]", " x", "x", "white space around it removed")),
+        ({"a b": {'"': " x"}}, ('"a b"."\\""', " x", "x", "white space around it removed")),
+    ],
+)
+def test_what_normalization_changed_is_told_with_the_reason(before, change):
+    assert changes(before) == [change]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "change"),
+    [
+        ({"a": 1}, {"a": True}, ("a", 1, True, "text → true or false")),
+        ({"a": 1}, {"a": 1.0}, ("a", 1, 1.0, "changed")),
+        ({"a": 0}, {"a": None}, ("a", 0, None, "changed")),
+        ({"a": 1}, {}, ("a", 1, None, "removed")),
+        ({}, {"a": 1}, ("a", None, 1, "added")),
+        ({"a": [1]}, {"a": [1, 2]}, ("a", [1], [1, 2], "changed")),
+        ({"a": {}}, {"a": []}, ("a", {}, [], "changed")),
+        ([1], {"a": 1}, ("", [1], {"a": 1}, "changed")),
+        ({"a": "x"}, {"a": "y"}, ("a", "x", "y", "changed")),
+    ],
+)
+def test_what_others_changed_is_told_too(before, after, change):
+    assert changes(before, after) == [change]
+
+
+@pytest.mark.parametrize("value", [{}, {"a": [1, {"b": None}], "c": "x"}, [], None, "x", 1.5])
+def test_what_is_the_same_has_no_change_and_no_mark(value):
+    found = compare(value, json.loads(json.dumps(value)))
+
+    assert (found.changes, found.total) == ([], 0)
+    assert marked(value, found.before) == marked(value, found.after) == []
+
+
+def test_changed_lines_are_marked_on_both_sides():
+    before = {"a": " x", "b": {"c": 1, "d": ["TRUE", "y"]}, "gone": {"x": 1}}
+    after = {"new": 1, "b": {"d": [True, "y"], "c": 1}, "a": "x"}
+    found = compare(before, after)
+
+    assert marked(before, found.before) == [
+        ("changed", '"a": " x",'),
+        ("changed", '"TRUE",'),
+        ("gone", '"gone": {'),
+        ("gone", '"x": 1'),
+        ("gone", "}"),
+    ]
+    assert marked(after, found.after) == [("added", '"new": 1,'), ("changed", "true,"), ("changed", '"a": "x"')]
+
+
+def test_every_mark_has_a_sign_of_its_own():
+    assert len({sign for sign, _meaning in SIGNS.values()}) == len(SIGNS)
+
+
+# --- for the customer ------------------------------------------------------------------------------------------------
+
+NORMALIZED = {"phone": "+49123456789", "zipcode": "66123", "solar_area": "50", "solar_owner": "Ja", "house": {"a": 1}}
+CUSTOMER = {
+    "phone": "+49123456789",
+    "product": {"name": "solar"},
+    "attributes": [{"name": "solar_area", "value": 50}, {"name": "solar_owner", "value": "Ja"}],
+}
+
+
+def test_what_the_customer_gets_is_marked():
+    assert marked(CUSTOMER, marks_for_customer(NORMALIZED, CUSTOMER)) == [
+        ("added", '"product": {'),
+        ("added", '"name": "solar"'),
+        ("added", "},"),
+        ("moved", '"name": "solar_area",'),
+        ("changed", '"value": 50'),
+        ("moved", '"name": "solar_owner",'),
+        ("moved", '"value": "Ja"'),
+    ]
+
+
+def test_where_each_value_comes_from_is_told():
+    assert [(each.target, each.origin) for each in sources(NORMALIZED, CUSTOMER)] == [
+        ("phone", "the field phone"),
+        ("product", "the gateway's settings: CUSTOMER_PRODUCT_NAME"),
+        ("solar_area", "the field solar_area: text → number"),
+        ("solar_owner", "the field solar_owner"),
+    ]
+
+
+def test_what_the_customer_does_not_get_is_told_with_the_reason():
+    normalized = NORMALIZED | {"solar_usage": 5, "solar_roof": None}
+    mapped = {"attributes": ["solar_area"], "omitted": {"solar_usage": "not text", "solar_roof": "null"}}
+    found, count = left_out(normalized, CUSTOMER, mapped)
+
+    never = "not in the mapping file; never leaves the house"
+    assert [(each.name, each.reason) for each in found] == [
+        ("zipcode", never),
+        ("house", never),
+        ("solar_usage", "not text"),
+        ("solar_roof", "null"),
+    ]
+    assert count == 4
+
+
+@pytest.mark.parametrize("mapped", [None, [], "text"])
+def test_without_a_word_in_the_trail_nothing_is_made_up(mapped):
+    found, _count = left_out({"a": 1}, {}, mapped)
+
+    assert [each.reason for each in found] == ["the trail does not say why"]
+
+
+ODD = [None, [], "x", 5, {}, {"attributes": "x"}, {"attributes": [1, {}, {"name": 5}, {"name": "x"}]}, {"phone": []}]
+
+
+@pytest.mark.parametrize("normalized", ODD)
+@pytest.mark.parametrize("customer", ODD)
+def test_forms_of_any_shape_are_survived(normalized, customer):
+    marks = marks_for_customer(normalized, customer)
+    lines = marked_lines(customer, marks)
+
+    assert json.loads("\n".join(line for _mark, line in lines)) == customer
+    assert isinstance(sources(normalized, customer), list)
+    assert left_out(normalized, customer, {"omitted": 1})[1] >= 0
+
+
+# --- size ------------------------------------------------------------------------------------------------------------
+
+LARGE = [
+    {f"key{number}": " TRUE" for number in range(20_000)},
+    {"list": list(range(20_000))},
+    {"list": [{f"k{key}": f" v{key}" for key in range(20)} for _ in range(1000)]},
+    {"text": " " + "x" * 200_000},
+]
+
+
+@pytest.mark.parametrize("payload", LARGE)
+def test_a_large_payload_is_compared_and_written_whole_in_no_time(payload):
+    normalized = normalize(payload)
+    began = time.process_time()
+    found = compare(payload, normalized)
+    lines = marked_lines(payload, found.before)
+    took = time.process_time() - began
+
+    assert [line for _mark, line in lines] == json.dumps(payload, indent=2, ensure_ascii=False).split("\n")
+    assert len(found.changes) == min(found.total, LONGEST)
+    assert found.total == sum(1 for mark, _line in lines if mark)
+    assert took < 1  # a tenth of it on a machine that does nothing else
+
+
+def test_lists_are_capped_with_the_number_of_all():
+    normalized = {f"key{number}": number for number in range(1000)}
+
+    found, count = left_out(normalized, {"attributes": []}, {"omitted": {}})
+
+    assert (len(found), count) == (LONGEST, 1000)
+
+
+def test_nesting_is_followed_to_the_end():
+    before = " x"
+    for _ in range(64):
+        before = {"a": before}
+    found = compare(before, normalize(before))
+
+    assert [path_in_words(each.path) for each in found.changes] == [".".join("a" * 64)]
+    assert len(marked_lines(before, found.before)) == 129

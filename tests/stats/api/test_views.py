@@ -1,0 +1,353 @@
+"""The statistics by their door, in the seed's shapes."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from leads.models import InboundLead
+from stats.api import queries
+from tests import make
+
+COUNTS = "/stats/leads/counts"
+RECENT = "/stats/leads/recent"
+
+JSON = "application/json"
+
+
+def history(lead_id):
+    return f"/stats/leads/{lead_id}/history"
+
+
+def execute(sql, *values):
+    """Run one statement as an operator would at the database's own prompt."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+
+
+# --- counts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_counts_are_the_seeds(client):
+    for status, count in {"RECEIVED": 10, "REJECTED": 2, "READY": 3, "DELIVERED": 45, "FAILED": 1}.items():
+        InboundLead.objects.bulk_create(
+            InboundLead(raw_payload={}, status=status, correlation_id=number, idempotency_key=number)
+            for number in map(uuid_of, range(count))
+        )
+
+    response = client.get(COUNTS)
+
+    assert response.status_code == 200
+    assert response["Content-Type"] == JSON
+    assert list(response.json().items()) == [
+        ("received", 10),
+        ("rejected", 2),
+        ("ready", 3),
+        ("delivered", 45),
+        ("failed", 1),
+        ("permanently_failed", 0),
+        ("total", 61),
+    ]
+
+
+def uuid_of(number):
+    return f"00000000-0000-0000-0000-{number:012}"
+
+
+@pytest.mark.django_db
+def test_counts_of_nothing_are_zeros(client):
+    assert set(client.get(COUNTS).json().values()) == {0}
+    assert len(client.get(COUNTS).json()) == 7
+
+
+@pytest.mark.django_db
+def test_counts_include_the_permanently_failed(client):
+    make.lead(status="PERMANENTLY_FAILED")
+
+    assert client.get(COUNTS).json() | {"permanently_failed": 1, "total": 1} == client.get(COUNTS).json()
+
+
+# --- recent ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_recent_is_the_seeds(client):
+    at = datetime(2026, 1, 21, 10, 25, 0, 999_999, tzinfo=UTC)
+    rejected = make.lead(status="REJECTED", rejection_reason="ZIP_NOT_66XXX", received_at=at)
+    delivered = make.lead(status="DELIVERED", received_at=at + timedelta(minutes=5))
+
+    response = client.get(RECENT)
+
+    assert response.status_code == 200
+    assert response["Content-Type"] == JSON
+    assert json.dumps(response.json()) == json.dumps(
+        [
+            {
+                "id": delivered.pk,
+                "received_at": "2026-01-21T10:30:00Z",
+                "status": "DELIVERED",
+                "rejection_reason": None,
+            },
+            {
+                "id": rejected.pk,
+                "received_at": "2026-01-21T10:25:00Z",
+                "status": "REJECTED",
+                "rejection_reason": "ZIP_NOT_66XXX",
+            },
+        ]
+    )
+
+
+@pytest.mark.django_db
+def test_recent_of_nothing_is_an_empty_list(client):
+    assert client.get(RECENT).json() == []
+
+
+@pytest.mark.django_db
+def test_recent_is_fifty_of_sixty_newest_first_whatever_the_order_of_their_ids(client):
+    leads = [make.lead(received_at=make.NOON - timedelta(seconds=number)) for number in range(60)]
+
+    assert [lead["id"] for lead in client.get(RECENT).json()] == [lead.pk for lead in leads[:50]]
+
+
+@pytest.mark.django_db
+def test_recent_puts_the_larger_id_first_among_leads_of_the_same_moment(client):
+    leads = [make.lead(received_at=make.NOON) for _ in range(60)]
+
+    assert [lead["id"] for lead in client.get(RECENT).json()] == [lead.pk for lead in reversed(leads)][:50]
+
+
+# --- history ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_history_is_the_seeds(client):
+    payload = {
+        "email": "customer@example.com",
+        "phone": "+49123456789",
+        "zipcode": "66123",
+        "house": {"is_owner": True},
+    }
+    at = datetime(2026, 1, 21, 10, 30, tzinfo=UTC)
+    lead = make.lead(status="DELIVERED", received_at=at, raw_payload=payload)
+    make.attempt(lead, requested_at=at + timedelta(seconds=5.9), response_status=200)
+
+    response = client.get(history(lead.pk))
+
+    assert response.status_code == 200
+    assert response["Content-Type"] == JSON
+    assert list(response.json()) == [
+        "id",
+        "received_at",
+        "status",
+        "rejection_reason",
+        "raw_payload",
+        "normalized_payload",
+        "customer_payload",
+        "delivery_attempts",
+    ]
+    assert list(response.json()["delivery_attempts"][0]) == [
+        "attempt_no",
+        "attempted_at",
+        "success",
+        "status_code",
+        "error_message",
+    ]
+    assert response.json() == {
+        "id": lead.pk,
+        "received_at": "2026-01-21T10:30:00Z",
+        "status": "DELIVERED",
+        "rejection_reason": None,
+        "raw_payload": payload,
+        "normalized_payload": payload,
+        "customer_payload": {"phone": "+49123456789", "product": {"name": make.PRODUCT}, "attributes": []},
+        "delivery_attempts": [
+            {
+                "attempt_no": 1,
+                "attempted_at": "2026-01-21T10:30:05Z",
+                "success": True,
+                "status_code": 200,
+                "error_message": None,
+            }
+        ],
+    }
+
+
+@pytest.mark.django_db
+def test_history_of_a_lead_that_an_operator_inserted(client):
+    execute('INSERT INTO inbound_lead (id, raw_payload) VALUES (7, \'{"name": "Jürgen Groß"}\')')
+    execute("INSERT INTO delivery_attempt (lead_id, attempt_no, response_status, success) VALUES (7, 1, 200, true)")
+
+    response = client.get(history(7))
+
+    assert response.json()["status"] == "RECEIVED"
+    assert response.json()["normalized_payload"] is None
+    assert response.json()["customer_payload"] is None
+    assert response.json()["delivery_attempts"][0]["success"] is True
+    assert response.json()["delivery_attempts"][0]["error_message"] is None
+    assert "Jürgen Groß" in response.content.decode()
+    assert response.json()["received_at"].endswith("Z")
+
+
+@pytest.mark.django_db
+def test_history_tells_attempts_in_order_with_their_errors(client):
+    lead = make.lead(status="FAILED")
+    make.attempt(lead, attempt_no=2, response_status=None, error_message="connection refused")
+    make.attempt(lead, attempt_no=1, response_status=503, error_message="HTTP 503")
+    make.attempt(make.lead(), attempt_no=1)
+
+    attempts = client.get(history(lead.pk)).json()["delivery_attempts"]
+
+    assert [
+        (attempt["attempt_no"], attempt["status_code"], attempt["error_message"], attempt["success"])
+        for attempt in attempts
+    ] == [(1, 503, "HTTP 503", False), (2, None, "connection refused", False)]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("claim", "errors"),
+    [
+        (timedelta(seconds=30), ["outcome unknown", None]),
+        (timedelta(seconds=-30), ["outcome unknown", "outcome unknown"]),
+        (None, ["outcome unknown", "outcome unknown"]),
+    ],
+)
+def test_an_attempt_without_an_outcome_is_unknown_unless_a_worker_has_it_in_hand(client, claim, errors):
+    lead = make.lead(status="READY", claimed_until=claim and timezone.now() + claim)
+    for _ in range(2):
+        make.attempt(lead, requested_at=timezone.now(), finished_at=None)
+
+    attempts = client.get(history(lead.pk)).json()["delivery_attempts"]
+
+    assert [attempt["error_message"] for attempt in attempts] == errors
+    assert {(attempt["success"], attempt["status_code"]) for attempt in attempts} == {(False, None)}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "lead_id",
+    ["0", "999", str(2**31 - 1), str(2**31), str(2**63), str(10**30), "9" * 1_000, "9" * 5_000, "0" * 5_000],
+    ids=lambda lead_id: f"{lead_id[:3]}-{len(lead_id)}-digits",
+)
+def test_a_lead_that_is_not_there_is_404_however_long_its_id(client, lead_id):
+    response = client.get(history(lead_id))
+
+    assert response.status_code == 404
+    assert response.json() == {"error": "lead not found", "correlation_id": response["X-Correlation-ID"]}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("lead_id", ["abc", "-1", "1.5", "٣", "1/2", ""])
+def test_an_id_that_is_no_number_is_an_unknown_path(client, lead_id):
+    response = client.get(history(lead_id))
+
+    assert response.status_code == 404
+    assert response.json() == {"error": "not found", "correlation_id": response["X-Correlation-ID"]}
+
+
+# --- all three -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("url", [COUNTS, RECENT, history(1)])
+def test_a_slash_at_the_end_makes_no_difference(client, url):
+    make.lead(id=1)
+
+    assert client.get(url).status_code == client.get(url + "/").status_code == 200
+    assert client.get(url).content == client.get(url + "/").content
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("url", "queries_of_it"), [(COUNTS, 1), (RECENT, 1), (history(1), 2)])
+def test_the_number_of_queries_does_not_grow_with_the_leads(client, django_assert_num_queries, url, queries_of_it):
+    lead = make.lead(id=1)
+    with django_assert_num_queries(queries_of_it):
+        client.get(url)
+
+    for _ in range(5):
+        make.attempt(lead)
+        make.lead()
+
+    with django_assert_num_queries(queries_of_it):
+        client.get(url)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("url", [COUNTS, RECENT, history(1)])
+def test_personal_data_is_not_left_in_caches(client, url):
+    make.lead(id=1)
+
+    assert client.get(url)["Cache-Control"] == "no-store"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("url", [COUNTS, RECENT, history(1), "/health", "/health/ready"])
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "options", "trace"])
+def test_other_methods_are_refused(client, url, method):
+    make.lead(id=1)
+
+    response = getattr(client, method)(url)
+
+    assert response.status_code == 405
+    assert response["Allow"] == "GET, HEAD"
+    assert response.json() == {"error": "method not allowed", "correlation_id": response["X-Correlation-ID"]}
+    assert InboundLead.objects.count() == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("url", [COUNTS, RECENT, history(1), "/health"])
+def test_head_is_get_without_a_body(client, url):
+    make.lead(id=1)
+
+    response = client.head(url)
+
+    assert response.status_code == 200
+    assert response.content == b""
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("accept", ["text/html", "application/xml", "nonsense"])
+def test_the_answer_is_json_whatever_was_asked_for(client, accept):
+    assert client.get(COUNTS, headers={"Accept": accept})["Content-Type"] == JSON
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("url", [COUNTS, RECENT, history(1)])
+def test_a_database_that_cannot_be_reached_is_503(client, monkeypatch, url):
+    monkeypatch.setattr(connection, "ensure_connection", _refuse)
+
+    response = client.get(url)
+
+    assert response.status_code == 503
+    assert response.json() == {"error": "database error", "correlation_id": response["X-Correlation-ID"]}
+    assert response["Retry-After"] == "1"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("url", "query"), [(COUNTS, "counts"), (RECENT, "recent"), (history(1), "find_lead"), (history(1), "attempts_of")]
+)
+def test_a_database_that_goes_away_in_the_middle_is_503(client, monkeypatch, url, query):
+    make.lead(id=1)
+    monkeypatch.setattr(queries, query, _refuse)
+
+    response = client.get(url)
+
+    assert response.status_code == 503
+    assert response.json()["error"] == "database error"
+    assert "secret" not in response.content.decode()
+
+
+def _refuse(*_):
+    raise OperationalError("connection to postgres://user:secret@host failed")
+
+
+@pytest.mark.django_db
+def test_text_that_utf8_cannot_hold_does_not_break_the_answer(client, monkeypatch):
+    monkeypatch.setattr(queries, "recent", lambda: ["a\ud800b"])
+
+    assert client.get(RECENT).json() == ["a?b"]

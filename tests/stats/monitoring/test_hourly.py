@@ -1,0 +1,171 @@
+"""What happened hour by hour: counted once, completely, also after an outage, and kept."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from leads.audit.append_only import allow_audit_changes
+from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
+from stats.models import HourlyStatistics, MonitoringState
+from stats.monitoring import hourly
+from tests import make
+from tests.make import NOON
+
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+
+pytestmark = pytest.mark.django_db
+
+
+def lead(source: str | None = None, **columns: Any) -> InboundLead:
+    found = make.lead(source=source, received_at=NOON, **columns)
+    make.event(found)
+    return found
+
+
+def became(one: InboundLead, status: LeadStatus, *, after: timedelta = MINUTE, **detail: Any) -> None:
+    columns = {"kind": EventKind.STATUS, "actor": "worker", "at": NOON + after}
+    LeadEvent.objects.create(lead=one, to_status=status, detail=detail, **columns)
+
+
+def answered(one: InboundLead, status: int | None, *, after: timedelta = MINUTE) -> None:
+    make.event(one, EventKind.ATTEMPT_FINISHED, at=NOON + after, detail={"response_status": status})
+
+
+def rows(*columns: str) -> list[Any]:
+    return list(HourlyStatistics.objects.order_by("hour", "source").values_list(*columns))
+
+
+def count(at: datetime = NOON + HOUR + 5 * MINUTE) -> int:
+    return hourly.aggregate_hours(at=at)
+
+
+def test_an_hour_has_everything_that_happened_in_it() -> None:
+    delivered, slow, rejected, given_up = lead(), lead(), lead(), lead()
+    make.event(delivered, EventKind.DUPLICATE)
+    answered(delivered, 200)
+    became(delivered, LeadStatus.DELIVERED, after=timedelta(seconds=2))
+    answered(slow, None)
+    became(slow, LeadStatus.FAILED)
+    answered(slow, 503)
+    answered(slow, 200)
+    became(slow, LeadStatus.DELIVERED, after=timedelta(seconds=90))
+    became(rejected, LeadStatus.REJECTED, reason="ZIP_NOT_66XXX")
+    answered(given_up, 422)
+    became(given_up, LeadStatus.PERMANENTLY_FAILED, reason="the customer refused it: HTTP 422")
+    became(given_up, LeadStatus.READY, after=HOUR)  # the next hour
+
+    assert count() == 1
+
+    [row] = HourlyStatistics.objects.all()
+    assert hourly.shown(row) == {
+        "hour": "2026-01-21T12:00:00Z",
+        "source": "",
+        "accepted": 4,
+        "duplicates": 1,
+        "rejected": {"ZIP_NOT_66XXX": 1},
+        "delivered": 2,
+        "failed": 1,
+        "permanently_failed": 1,
+        "attempts": {"delivered": 2, "failed": 2, "refused": 1},
+        "p50_s": 2.0,
+        "p95_s": 2.0,
+    }
+
+
+def test_each_source_has_its_row() -> None:
+    lead("b"), lead("a"), lead("a"), lead(None)
+
+    count()
+
+    assert rows("source", "accepted") == [("", 1), ("a", 2), ("b", 1)]
+
+
+def test_times_are_those_of_leads_that_nobody_redelivered() -> None:
+    for seconds in range(1, 101):
+        became(lead(), LeadStatus.DELIVERED, after=timedelta(seconds=seconds))
+    became(lead(uncounted_attempts=1), LeadStatus.DELIVERED, after=timedelta(minutes=50))
+
+    count()
+
+    assert rows("delivered", "p50_s", "p95_s") == [(101, 50.0, 95.0)]
+
+
+@pytest.mark.parametrize(("minutes", "expected"), [(59, 0), (64, 0), (65, 1), (130, 2)])
+def test_an_hour_is_counted_five_minutes_after_its_end(minutes: int, expected: int) -> None:
+    lead()
+
+    assert count(NOON + minutes * MINUTE) == expected
+
+
+def test_counting_again_changes_nothing() -> None:
+    lead("a")
+    count()
+    before = rows("pk", "hour", "source", "accepted")
+
+    assert count() == 0
+    MonitoringState.objects.update(counted_until=NOON)  # a second one that was slower
+    assert count() == 1
+
+    assert rows("pk", "hour", "source", "accepted") == before
+
+
+def test_hours_that_were_missed_are_made_up_for_in_steps() -> None:
+    lead()
+    count()
+    late = lead()
+    make.event(late, EventKind.DUPLICATE, at=NOON + 70 * HOUR)
+    at = NOON + 72 * HOUR
+
+    assert [count(at) for _ in range(3)] == [48, 22, 0]
+
+    assert rows("hour", "accepted", "duplicates") == [(NOON, 2 - 1, 0), (NOON + 70 * HOUR, 0, 1)]
+    assert hourly.counted_until() == NOON + 71 * HOUR
+
+
+def test_after_months_only_the_last_two_weeks_are_made_up_for() -> None:
+    lead()
+    count()
+    assert hourly.counted_until() == NOON + HOUR
+    at = NOON + timedelta(days=90)
+
+    count(at)
+
+    assert hourly.counted_until() == at - timedelta(days=14) + 48 * HOUR
+
+
+def test_at_the_beginning_the_trail_of_two_weeks_is_counted() -> None:
+    make.event(at=NOON - timedelta(days=15))
+    make.event(at=NOON - timedelta(days=3))
+
+    while count(NOON + 6 * MINUTE):
+        pass
+
+    assert rows("hour", "accepted") == [(NOON - timedelta(days=3), 1)]
+
+
+def test_with_no_event_at_all_nothing_is_counted() -> None:
+    assert count() == 0
+    assert hourly.recent(hours=24).count() == 0
+
+
+def test_the_row_survives_the_leads() -> None:
+    lead()
+    count()
+
+    with allow_audit_changes():
+        LeadEvent.objects.all().delete()
+        InboundLead.objects.all().delete()
+    count(NOON + 5 * HOUR)
+
+    assert rows("hour", "accepted") == [(NOON, 1)]
+
+
+def test_an_hour_costs_few_queries(django_assert_max_num_queries: Any) -> None:
+    for _ in range(20):
+        became(lead("a"), LeadStatus.DELIVERED)
+
+    with django_assert_max_num_queries(25):
+        count()
+    assert connection.in_atomic_block  # the test's own; nothing is left open by the count

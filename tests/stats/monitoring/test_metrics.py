@@ -1,0 +1,153 @@
+"""What /metrics tells of the database. Its form, and all of it together, are tested with a real Prometheus."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError, connection
+from django.utils import timezone
+from prometheus_client.parser import text_string_to_metric_families
+
+from delivery.client import Answer
+from delivery.control import circuit, pause
+from delivery.models import DeliveryControl
+from leads.models import LeadStatus
+from stats.models import Heartbeat
+from stats.tasks import update_counters
+from tests import make
+
+pytestmark = pytest.mark.django_db
+
+
+def scrape(client):
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer["Content-Type"].startswith("text/plain")
+    return {
+        (sample.name.removeprefix("lead_gateway_"), *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(answer.content.decode())
+        for sample in family.samples
+    }
+
+
+def ago(**span):
+    return timezone.now() - timedelta(**span)
+
+
+def test_an_empty_gateway_has_every_series_at_zero(client):
+    found = scrape(client)
+
+    for status in LeadStatus.values:
+        assert found["leads", status] == 0
+    for series in ("leads_accepted_total", "duplicates_total", "oldest_undelivered_seconds", "oldest_due_seconds"):
+        assert found[series,] == 0
+    assert found["leads_rejected_total", "NOT_HOMEOWNER"] == 0
+    assert ("webhook_seconds_count", "503") in found  # of the whole process, so not 0 in a test run
+    assert {name for name, *_ in found} >= {"delivery_attempts_total", "accepted_to_delivered_seconds_bucket"}
+
+
+def test_leads_are_counted_by_status(client):
+    for status in LeadStatus.values:
+        make.lead(status=status)
+    update_counters()
+    make.lead()  # what is under way is counted anew
+
+    found = scrape(client)
+
+    assert [found["leads", status] for status in LeadStatus.values] == [2, 1, 1, 1, 1, 1]
+
+
+def test_the_oldest_lead_that_still_goes_out_tells_its_age(client):
+    make.lead(received_at=ago(days=2), status=LeadStatus.DELIVERED)
+    make.lead(received_at=ago(days=1), status=LeadStatus.FAILED, next_attempt_at=None)
+    make.lead(received_at=ago(hours=1), status=LeadStatus.FAILED, next_attempt_at=ago(minutes=-1))
+    make.lead(received_at=ago(minutes=5), next_attempt_at=ago(minutes=5))
+    make.lead(received_at=ago(minutes=9), next_attempt_at=ago(minutes=9), claimed_until=ago(minutes=-1))
+
+    found = scrape(client)
+
+    assert found["oldest_undelivered_seconds",] == pytest.approx(3600, abs=5)
+    assert found["oldest_due_seconds",] == pytest.approx(300, abs=5)
+    assert found["leads_due",] == 1
+    assert found["leads_needing_attention",] == 1
+
+
+def test_a_breaker_that_is_open_and_a_hold_tell_since_when(client):
+    at = ago(minutes=3)
+    found = scrape(client)
+    assert found["circuit_open_since_timestamp_seconds",] == found["delivery_paused_since_timestamp_seconds",] == 0
+    assert found["circuit_openings_total",] == 0
+
+    down, policy = Answer(503, "", "HTTP 503", None, 1), circuit.CircuitPolicy(failures=2, leads=2)
+    for lead_id in (1, 2):
+        circuit.take_in(lead_id, down, policy=policy, at=at)
+    pause.hold(actor="alice", reason="maintenance", at=at)
+
+    found = scrape(client)
+    assert DeliveryControl.objects.get().is_blocked
+    assert found["circuit_open_since_timestamp_seconds",] == pytest.approx(at.timestamp())
+    assert found["delivery_paused_since_timestamp_seconds",] == pytest.approx(at.timestamp())
+    assert found["circuit_openings_total",] == 1
+
+
+def test_a_heartbeat_is_told_by_process(client):
+    seen = ago(seconds=7)
+    Heartbeat.objects.create(name="worker@host", kind=Heartbeat.Kind.WORKER, started_at=seen, seen_at=seen)
+
+    assert scrape(client)["heartbeat_timestamp_seconds", "worker", "worker@host"] == pytest.approx(seen.timestamp())
+
+
+def test_answers_of_the_webhook_are_counted_and_no_others(client):
+    before = scrape(client)
+
+    client.post("/webhooks/leads", b"no JSON", content_type="text/plain")
+    client.post("/webhooks/leads/", make.payload(), content_type="application/json")
+    client.get("/stats/leads/counts")
+
+    after = scrape(client)
+    rise = {series: after[series] - before[series] for series in after if series[0] == "webhook_seconds_count"}
+    assert {series[1]: number for series, number in rise.items() if number} == {"200": 1, "400": 1}
+
+
+def test_without_the_database_the_rest_is_told(client, monkeypatch):
+    def away():
+        raise OperationalError("away")
+
+    monkeypatch.setattr(connection, "ensure_connection", away)
+
+    found = scrape(client)
+
+    assert found["database_up",] == 0
+    assert found["queue_up",] == 1
+    assert not [series for series in found if series[0] == "leads_accepted_total"]
+    assert found["webhook_seconds_count", "503"] >= 0
+
+
+def test_openmetrics_is_spoken_to_whoever_asks_for_it(client):
+    answer = client.get("/metrics", HTTP_ACCEPT="application/openmetrics-text; version=1.0.0")
+
+    assert answer["Content-Type"].startswith("application/openmetrics-text")
+    assert answer.content.endswith(b"# EOF\n")
+
+
+def test_only_reading_is_allowed(client):
+    assert client.post("/metrics").status_code == 405
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "text/plain; version=abc",
+        "text/plain; version=1..0",
+        "application/openmetrics-text; version=2.x",
+        "application/openmetrics-text; version=1.0.1.\x01",
+        "application/openmetrics-text; version=" + "1" * 5000,
+    ],
+)
+def test_a_version_that_is_none_is_not_looked_at(client, accept):
+    answer = client.get("/metrics", HTTP_ACCEPT=accept)
+
+    assert answer.status_code == 200
+    assert answer["Content-Type"].partition("; escaping")[0] in (
+        "text/plain; version=0.0.4; charset=utf-8",
+        "application/openmetrics-text; version=1.0.0; charset=utf-8",
+    )

@@ -1,0 +1,164 @@
+"""What statistics and health answer while a server is down or frozen: the real web server on servers of its own."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests import environment
+from tests.processes import Process, free_port, scratch_directory, wait_until
+from tests.servers import PostgresServer, RedisServer
+
+pytestmark = [pytest.mark.e2e, pytest.mark.faults]
+
+READY = "/health/ready"
+STATISTICS = ["/stats/leads/counts", "/stats/leads/recent", "/stats/leads/1/history"]
+
+#: The seed's promise. The machine that runs the tests is busy, so a few tries are allowed.
+LONGEST_S = 0.5
+TRIES = 4
+
+
+@dataclass
+class Gateway:
+    postgres: PostgresServer
+    redis: RedisServer
+    port: int
+
+    def get(self, path: str) -> tuple[int, str, float]:
+        """Return status, body and how many seconds it took."""
+        started = time.monotonic()
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as response:
+                status, body = response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            status, body = error.code, error.read().decode()
+        return status, body, time.monotonic() - started
+
+    def ready(self) -> str:
+        return json.loads(self.get(READY)[1])["status"]
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    with PostgresServer() as postgres, RedisServer() as redis:
+        port = free_port()
+        # One process: its first look at each neighbour takes longer, and is over when it is up.
+        ours = {"API_HOST": "127.0.0.1", "API_PORT": str(port), "WEB_PROCESSES": "1"}
+        env = environment.of_a_process(**postgres.env, **redis.env, **ours, VAR_DIR=str(scratch_directory("var")))
+        postgres.create_database("lead_gateway")
+        _run(["python", "manage.py", "migrate", "-v0"], env)
+        gunicorn = ["gunicorn", "-c", "python:leadgateway.server.config", "leadgateway.wsgi"]
+        web = Process(gunicorn, env=env, cwd=environment.ROOT, log=scratch_directory("web") / "log")
+        web.start()
+        gateway = Gateway(postgres, redis, port)
+        try:
+            wait_until(lambda: _is_up(gateway), 30, f"the web server: {web.output()}")
+            yield gateway
+        finally:
+            web.stop()
+
+
+def _run(command: list[str], env: dict[str, str]) -> None:
+    process = Process(command, env=env, cwd=environment.ROOT, log=scratch_directory("run") / "log")
+    process.start()
+    wait_until(lambda: not process.is_running, 60, f"{command}: {process.output()}")
+    assert process.exit_code == 0, process.output()
+
+
+def _is_up(gateway: Gateway) -> bool:
+    try:
+        return gateway.ready() == "ready"
+    except OSError:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def _all_is_well_before_and_after(gateway: Gateway) -> Iterator[None]:
+    wait_until(lambda: gateway.ready() == "ready", 10, "all to be well")
+    yield
+    for server in (gateway.postgres, gateway.redis):
+        if server.process.is_running:
+            server.thaw()
+        else:
+            server.start()
+    wait_until(lambda: gateway.ready() == "ready", 20, "all to be well again")
+
+
+def test_ready_names_the_queues_depth(gateway):
+    assert json.loads(gateway.get(READY)[1])["checks"]["queue"] == {"ok": True, "depth": 0}
+
+
+@pytest.mark.parametrize("fault", ["freeze", "stop"])
+@pytest.mark.parametrize(
+    ("servers", "status", "code"),
+    [
+        (["postgres"], "not ready", 503),
+        (["redis"], "degraded", 200),
+        (["postgres", "redis"], "not ready", 503),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)
+def test_ready_is_answered_in_time_whatever_is_away(gateway, fault, servers, status, code):
+    for name in servers:
+        getattr(getattr(gateway, name), fault)()
+
+    answers = [gateway.get(READY) for _ in range(TRIES)]
+
+    assert {answer[0] for answer in answers} == {code}
+    assert {json.loads(answer[1])["status"] for answer in answers} == {status}
+    checks = json.loads(answers[-1][1])["checks"]
+    assert checks["database"]["ok"] is ("postgres" not in servers)
+    assert checks["queue"]["ok"] is ("redis" not in servers)
+    assert checks["mapping"]["ok"] is True
+    assert sorted(answer[2] for answer in answers)[TRIES // 2] < LONGEST_S, answers
+
+
+@pytest.mark.parametrize("fault", ["freeze", "stop"])
+@pytest.mark.parametrize("path", STATISTICS)
+def test_statistics_are_refused_in_time_while_the_database_is_away(gateway, fault, path):
+    getattr(gateway.postgres, fault)()
+
+    answers = [gateway.get(path) for _ in range(TRIES)]
+
+    assert {answer[0] for answer in answers} == {503}
+    assert {json.loads(answer[1])["error"] for answer in answers} == {"database error"}
+    assert sorted(answer[2] for answer in answers)[TRIES // 2] < LONGEST_S, answers
+
+
+@pytest.mark.parametrize("fault", ["freeze", "stop"])
+def test_health_is_ok_whatever_is_away(gateway, fault):
+    for server in (gateway.postgres, gateway.redis):
+        getattr(server, fault)()
+
+    status, body, took = gateway.get("/health")
+
+    assert (status, body) == (200, "OK")
+    assert took < LONGEST_S
+
+
+@pytest.mark.parametrize("fault", ["freeze", "stop"])
+def test_metrics_are_told_in_time_as_far_as_they_can_be_had(gateway, fault):
+    for server in (gateway.postgres, gateway.redis):
+        getattr(server, fault)()
+
+    answers = [gateway.get("/metrics") for _ in range(TRIES)]
+
+    assert {answer[0] for answer in answers} == {200}
+    for _, body, _ in answers:
+        assert {"lead_gateway_database_up 0.0", "lead_gateway_queue_up 0.0"} <= set(body.splitlines())
+        assert "lead_gateway_webhook_seconds_count" in body
+        assert "lead_gateway_leads_accepted" not in body  # none, rather than a wrong one
+    assert sorted(answer[2] for answer in answers)[TRIES // 2] < 2 * LONGEST_S, answers
+
+
+def test_statistics_do_not_need_the_queue(gateway):
+    gateway.redis.freeze()
+
+    assert gateway.get(STATISTICS[0])[0] == 200
+    assert gateway.get(STATISTICS[1])[1] == "[]"
+    assert gateway.get(STATISTICS[2])[0] == 404

@@ -1,0 +1,136 @@
+"""What happened to a lead, in words; nothing here needs a database."""
+
+import pytest
+
+from leads.models import EventKind, LeadEvent
+from stats.masking import Cover
+from stats.text.events import detail_in_words, in_words, status_step, what_happened
+
+EVENTS = [
+    ("received", {}, "Received"),
+    ("received", {"notes": ["2 signs replaced"]}, "Received: 2 signs replaced"),
+    ("duplicate", {}, "Received again"),
+    ("mapped", {"attributes": [], "omitted": {}}, "Mapped for the customer"),
+    ("mapped", {"attributes": ["a", "b"], "omitted": {}}, "Mapped for the customer: sent: a, b"),
+    (
+        "mapped",
+        {"omitted": {"b": "null", "c": "empty"}, "attributes": ["a"], "mapping": "17021452c7"},
+        "Mapped for the customer: sent: a; left out: b (null), c (empty); mapping file 17021452",
+    ),
+    ("attempt_started", {"attempt_no": 3}, "Attempt 3 started"),
+    ("attempt_started", {}, "Attempt started"),
+    (
+        "attempt_finished",
+        {"attempt_no": 1, "response_status": 503, "error": "HTTP 503", "duration_ms": 120, "next_attempt_in_s": 60.0},
+        "Attempt 1 finished: HTTP 503; 120 ms; next attempt in 1 min",
+    ),
+    (
+        "attempt_finished",
+        {"attempt_no": 2, "response_status": None, "error": "connection refused", "duration_ms": 0},
+        "Attempt 2 finished: connection refused; 0 ms",
+    ),
+    ("redelivered", {"reason": "asked for", "bulk_action": 7}, "Redelivery ordered by anna: asked for; order 7"),
+    ("reprocessed", {}, "Reprocessing ordered by anna"),
+    ("resolved", {"reason": "called her"}, "Marked as settled by anna: called her"),
+    ("revealed", {"minutes": 10}, "Personal data shown by anna: for 10 min"),
+    (
+        "bulk_action_created",
+        {"bulk_action": 7, "kind": "redeliver", "leads": 12, "reason": "outage", "selection": "needs attention"},
+        "Order placed by anna: Redeliver; leads: 12; selection: needs attention; outage; order 7",
+    ),
+    ("bulk_action_cancelled", {"bulk_action": 7, "left": 3}, "Order cancelled by anna: not done: 3; order 7"),
+    ("exported", {"format": "csv", "leads": 2}, "Leads exported by anna: leads: 2; csv"),
+    (
+        "circuit_opened",
+        {"failures": 10, "leads": 5, "last_answer": "HTTP 503"},
+        "Customer taken for down: leads: 5; failures in a row: 10; the last: HTTP 503",
+    ),
+    ("circuit_closed", {"down_s": 7260, "probes": 9}, "Customer is back: after 2 h 1 min; tried: 9 times"),
+    ("delivery_paused", {"reason": "their maintenance"}, "Delivery held by anna: their maintenance"),
+    ("delivery_resumed", {"paused_s": 90}, "Delivery resumed by anna: after 1 min 30 s"),
+    (
+        "erased",
+        {"details": {"12": "seal", "13": "seal", "17": "seal"}},
+        "Personal data erased by anna: in events: 12-13, 17",
+    ),
+    (
+        "person_erased",
+        {"leads": "1-3", "leads_of_others": "", "left_for_later": "7", "attempts": 2, "events": 1, "orders": 0},
+        "Person erased by anna: leads: 1-3; left, as they were being worked on: 7; attempts: 2; events: 1; orders: 0",
+    ),
+    (
+        "person_exported",
+        {"leads": "1, 9", "leads_of_others": "4"},
+        "Data of a person exported by anna: leads: 1, 9; leads of others: 4",
+    ),
+    (
+        "retention_applied",
+        {"leads": "1-3", "counts": {"DELIVERED": 2, "REJECTED": 1}},
+        "Old leads deleted by anna: leads: 1-3; Delivered (2), Rejected (1)",
+    ),
+    ("revealed", {"by": "lead_history"}, "Personal data shown by anna: by means of lead_history"),
+    ("received", {"ticket": 7, "list": [1.5, {"a": []}]}, "Received: ticket: 7; list: 1.5, a (nothing)"),
+]
+
+
+@pytest.mark.parametrize(("kind", "detail", "words"), EVENTS)
+def test_an_event_is_told_in_words(kind, detail, words):
+    assert in_words(LeadEvent(kind=kind, detail=detail, actor="anna")) == words
+
+
+def test_every_kind_has_words_of_its_own():
+    assert len({in_words(LeadEvent(kind=kind, detail={}, actor="anna")) for kind in EventKind}) == len(EventKind)
+
+
+@pytest.mark.parametrize(
+    ("detail", "words"),
+    [
+        ({}, "Status changed: Ready → Failed"),
+        ({"reason": "5 attempts failed"}, "Status changed: Ready → Failed: 5 attempts failed"),
+        (
+            {"reason": "MISSING_REQUIRED_FIELD", "missing": ["phone"]},
+            "Status changed: Ready → Failed: MISSING_REQUIRED_FIELD; missing: phone",
+        ),
+    ],
+)
+def test_a_change_of_status_is_told_with_its_reason(detail, words):
+    assert in_words(LeadEvent(kind="status", from_status="READY", to_status="FAILED", detail=detail)) == words
+
+
+def test_a_status_that_is_unknown_is_named():
+    assert status_step(LeadEvent(kind="status", from_status="READY", to_status="ERASED")) == "Ready → ERASED"
+
+
+@pytest.mark.parametrize("kind", [*EventKind.values])
+@pytest.mark.parametrize(
+    "detail",
+    [
+        None,
+        [],
+        [1],
+        "text",
+        5,
+        True,
+        {"notes": 1, "attributes": 2, "omitted": ["x"], "missing": "y", "reason": {}, "next_attempt_in_s": "soon"},
+        {"attempt_no": {}, "kind": ["x"], "{0}": "{1}", "next_attempt_in_s": 1e300, "mapping": 7, "": None},
+        {"attempt_no": [], "kind": {}, "next_attempt_in_s": -(10**400)},
+    ],
+)
+def test_a_detail_of_any_shape_is_survived(kind, detail):
+    assert in_words(LeadEvent(kind=kind, detail=detail, actor="anna"))
+
+
+def test_a_kind_that_is_unknown_is_named():
+    assert what_happened(LeadEvent(kind="unheard_of", detail={})) == "unheard_of"
+
+
+def test_a_detail_is_told_as_far_as_it_may_be_seen():
+    detail = {
+        "reason": "call 0151 12345678",
+        "erika@example.com": ["e@example.com"],
+        "mapping": "17021452" * 7 + "abcdef12",
+    }
+
+    words = detail_in_words(LeadEvent(kind="redelivered", detail=detail), Cover(is_on=True))
+
+    assert words == "mapping file 17021452; call 0151•••••78; e•••@example.com: e•••@example.com"
