@@ -11,7 +11,7 @@ from uuid import UUID
 
 from delivery.configuration import Configuration
 from delivery.mapping import map_lead
-from delivery.retry import Verdict, verdict
+from delivery.retry import ResponseClass, classify_response
 from leads.models import EventKind, LeadStatus
 from leads.rules import RejectionReason
 
@@ -279,7 +279,7 @@ class Samples:
         status = int(answer) if answer.isdecimal() else None
         duration_ms = self._duration_ms(answer)
         life.later(duration_ms / 1000)
-        success = verdict(status) is Verdict.DELIVERED
+        success = classify_response(status) is ResponseClass.DELIVERED
         error = None if success else f"HTTP {status}" if status else answer
         attempt |= {
             "response_status": status,

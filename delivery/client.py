@@ -57,7 +57,7 @@ _WRONG_HOST_CODES = (62, 64)
 
 
 @dataclass(frozen=True)
-class Answer:
+class CustomerResponse:
     """What one exchange with the customer came to.
 
     A 2xx means that the customer took the lead, also when the body after it broke off, came too slowly or was too long:
@@ -87,7 +87,7 @@ class CustomerAPI:
     token: str = field(repr=False)
     timeout: timedelta
 
-    def deliver(self, payload: dict[str, Any], *, idempotency_key: str, correlation_id: str) -> Answer:
+    def deliver(self, payload: dict[str, Any], *, idempotency_key: str, correlation_id: str) -> CustomerResponse:
         """POST the payload as JSON on a connection of its own and say what came of it.
 
         Never raises for what the network, the customer or a bad URL or token did: that is in the answer. Redirects are
@@ -103,7 +103,9 @@ class CustomerAPI:
             error = None if 200 <= status < 300 else f"HTTP {status}"
         except Exception as exc:  # noqa: BLE001 - whatever the network layers raise, the attempt has an outcome
             status, text, retry_after, error = None, "", None, self._describe(exc)
-        return Answer(status, text, error, retry_after, duration_ms=round((time.monotonic() - started) * 1000))
+        return CustomerResponse(
+            status, text, error, retry_after, duration_ms=round((time.monotonic() - started) * 1000)
+        )
 
     def _headers(self, idempotency_key: str, correlation_id: str) -> dict[str, str]:
         headers = {

@@ -241,8 +241,8 @@ class DeliveryControl(models.Model):
         """Tell whether leads wait, however long: somebody holds delivery, or the customer is down."""
         return self.paused_at is not None or self.circuit_opened_at is not None
 
-    def circuit(self, at: datetime) -> str:
+    def circuit(self, now: datetime) -> str:
         """Return `closed`, `open`, or `half_open` when the next lead may try whether the customer is back."""
         if self.circuit_opened_at is None or self.next_probe_at is None:
             return "closed"
-        return "half_open" if self.next_probe_at <= at else "open"
+        return "half_open" if self.next_probe_at <= now else "open"

@@ -16,12 +16,12 @@ from django.db.models import Max
 from django.utils import timezone
 
 from delivery import sweep
-from delivery.client import Answer
+from delivery.client import CustomerResponse
 from delivery.configuration import Configuration
 from delivery.control import circuit, permission
 from delivery.mapping import MappedLead, map_lead
 from delivery.models import DeliveryAttempt
-from delivery.retry import Verdict, next_delay, verdict
+from delivery.retry import ResponseClass, classify_response, next_delay
 from leadgateway import tracing
 from leadgateway.logging import get_logger
 from leads.models import EventKind, InboundLead, LeadStatus
@@ -82,7 +82,7 @@ def advance(lead_id: int, *, config: Configuration) -> datetime | None:
             log.warning("claim_lost")  # somebody else has taken over; what we found out is not written
             return None
         if config.limits.concurrency:
-            sweep.enqueue_next(at=timezone.now())  # its place is free
+            sweep.enqueue_next(now=timezone.now())  # its place is free
         return due
 
 
@@ -120,22 +120,22 @@ def _qualify(claim: Claim, *, config: Configuration) -> bool:
     _change(
         claim,
         LeadStatus.READY,
-        at=now,
+        now=now,
         normalized_payload=normalized,
         customer_payload=mapped.payload,
         mapping_sha256=config.mapping.sha256,
     )
-    _record_mapping(lead, mapped, at=now, sha256=config.mapping.sha256)
+    _record_mapping(lead, mapped, now=now, sha256=config.mapping.sha256)
     if mapped.missing:
         _stop(claim, LeadStatus.FAILED, reason=RejectionReason.MISSING_REQUIRED_FIELD, missing=list(mapped.missing))
         return False
     return True
 
 
-def _record_mapping(lead: InboundLead, mapped: MappedLead, *, at: datetime, sha256: str) -> None:
+def _record_mapping(lead: InboundLead, mapped: MappedLead, *, now: datetime, sha256: str) -> None:
     names = [attribute["name"] for attribute in mapped.payload["attributes"]]
     detail = {"mapping": sha256, "attributes": names, "omitted": mapped.omitted}
-    record(lead, EventKind.MAPPED, actor=WORKER, at=at, detail=detail)
+    record(lead, EventKind.MAPPED, actor=WORKER, now=now, detail=detail)
 
 
 def _begin_attempt(claim: Claim, *, config: Configuration) -> DeliveryAttempt | None:
@@ -144,9 +144,9 @@ def _begin_attempt(claim: Claim, *, config: Configuration) -> DeliveryAttempt | 
     The latter happens when a worker died in the last one: its outcome is unknown, and stays so.
     """
     lead, now = claim.lead, timezone.now()
-    leaves_at = _ask_the_gate(lead, config=config, at=now)
+    leaves_at = _ask_the_gate(lead, config=config, now=now)
     if leaves_at is None:
-        _put_back(claim, at=now)
+        _put_back(claim, now=now)
         return None
     made = DeliveryAttempt.objects.filter(lead=lead).aggregate(last=Max("attempt_no"))["last"] or 0
     if config.policy.exhausted(made - lead.uncounted_attempts):
@@ -155,13 +155,13 @@ def _begin_attempt(claim: Claim, *, config: Configuration) -> DeliveryAttempt | 
     if not _renew_claim(claim):
         raise ClaimLost(f"lead {lead.pk}")
     attempt = DeliveryAttempt.objects.create(lead=lead, attempt_no=made + 1, requested_at=leaves_at, created_at=now)
-    record(lead, EventKind.ATTEMPT_STARTED, actor=WORKER, at=now, detail={"attempt_no": attempt.attempt_no})
+    record(lead, EventKind.ATTEMPT_STARTED, actor=WORKER, now=now, detail={"attempt_no": attempt.attempt_no})
     return attempt
 
 
-def _ask_the_gate(lead: InboundLead, *, config: Configuration, at: datetime) -> datetime | None:
+def _ask_the_gate(lead: InboundLead, *, config: Configuration, now: datetime) -> datetime | None:
     return permission.send_time(
-        lead.pk, circuit=config.circuit, limits=config.limits, timeout=config.customer.timeout, at=at
+        lead.pk, circuit=config.circuit, limits=config.limits, timeout=config.customer.timeout, now=now
     )
 
 
@@ -178,7 +178,7 @@ def _await_turn(leaves_at: datetime) -> None:
     time.sleep(max(0.0, (leaves_at - timezone.now()).total_seconds()))
 
 
-def _exchange(lead: InboundLead, attempt: DeliveryAttempt, *, config: Configuration) -> Answer:
+def _exchange(lead: InboundLead, attempt: DeliveryAttempt, *, config: Configuration) -> CustomerResponse:
     """Send the lead to the customer, in a span of its own, with no transaction open and no connection held."""
     told = {tracing.LEAD_ID: lead.pk, tracing.ATTEMPT_NO: attempt.attempt_no}
     with tracing.span("POST customer", "CLIENT", told | {tracing.CORRELATION_ID: str(lead.correlation_id)}):
@@ -197,7 +197,9 @@ def _exchange(lead: InboundLead, attempt: DeliveryAttempt, *, config: Configurat
 # --- after the request -----------------------------------------------------------------------------------------------
 
 
-def _settle_surely(claim: Claim, attempt: DeliveryAttempt, answer: Answer, *, config: Configuration) -> datetime | None:
+def _settle_surely(
+    claim: Claim, attempt: DeliveryAttempt, answer: CustomerResponse, *, config: Configuration
+) -> datetime | None:
     """Settle, and keep trying while the database is away: an outcome that is lost is a lead that may go out twice."""
     while True:
         try:
@@ -219,12 +221,12 @@ class _Decision:
     delay: timedelta | None = None
 
 
-def _decide(answer: Answer, *, failures: int, config: Configuration, now: datetime) -> _Decision:
+def _decide(answer: CustomerResponse, *, failures: int, config: Configuration, now: datetime) -> _Decision:
     """Say what follows from an answer after so many failures that count, this one included if it does."""
-    judged = verdict(answer.status)
-    if judged is Verdict.DELIVERED:
+    judged = classify_response(answer.status)
+    if judged is ResponseClass.DELIVERED:
         return _Decision(LeadStatus.DELIVERED)
-    if judged is Verdict.PERMANENT:
+    if judged is ResponseClass.PERMANENT:
         return _Decision(LeadStatus.PERMANENTLY_FAILED, reason=f"the customer refused it: {answer.error}")
     if config.policy.exhausted(failures):
         return _Decision(
@@ -233,25 +235,27 @@ def _decide(answer: Answer, *, failures: int, config: Configuration, now: dateti
     return _Decision(LeadStatus.FAILED, delay=next_delay(config.policy, max(failures, 1), answer.retry_after, now))
 
 
-def _settle(claim: Claim, attempt: DeliveryAttempt, answer: Answer, *, config: Configuration) -> datetime | None:
+def _settle(
+    claim: Claim, attempt: DeliveryAttempt, answer: CustomerResponse, *, config: Configuration
+) -> datetime | None:
     """Write the outcome, the status it leads to and the events, in one transaction; fenced by the claim."""
     now = timezone.now()
     with transaction.atomic():
-        if not _complete(attempt, answer, at=now):
+        if not _complete(attempt, answer, now=now):
             return None  # a COMMIT of ours whose answer was lost went through after all
-        customer_is_down = circuit.take_in(claim.lead.pk, answer, policy=config.circuit, at=now)
+        customer_is_down = circuit.take_in(claim.lead.pk, answer, policy=config.circuit, now=now)
         forgiven = claim.lead.uncounted_attempts + customer_is_down
         decision = _decide(answer, failures=attempt.attempt_no - forgiven, config=config, now=now)
         lock(claim.lead.pk)  # after the gate and before the chain, as everybody
-        _record_outcome(claim.lead, attempt, answer, at=now, delay=decision.delay)
+        _record_outcome(claim.lead, attempt, answer, now=now, delay=decision.delay)
         last_answer = _in_short(answer)
         if decision.delay is not None:
-            _wait(claim, decision.delay, at=now, last_answer=last_answer, uncounted_attempts=forgiven)
+            _wait(claim, decision.delay, now=now, last_answer=last_answer, uncounted_attempts=forgiven)
         elif decision.status == LeadStatus.DELIVERED:
             _change(
                 claim,
                 LeadStatus.DELIVERED,
-                at=now,
+                now=now,
                 delivered_at=now,
                 last_answer=last_answer,
                 rejection_reason=None,
@@ -259,24 +263,24 @@ def _settle(claim: Claim, attempt: DeliveryAttempt, answer: Answer, *, config: C
                 **_RELEASED,
             )
         else:
-            _give_up(claim, reason=str(decision.reason), at=now, last_answer=last_answer)
+            _give_up(claim, reason=str(decision.reason), now=now, last_answer=last_answer)
     _log_outcome(claim.lead, attempt, answer, decision.delay)
     return None if decision.delay is None else now + decision.delay
 
 
-def _in_short(answer: Answer) -> str:
+def _in_short(answer: CustomerResponse) -> str:
     """Return what staff filter and group leads by: the HTTP status, or what came instead of one."""
     return str(answer.status) if answer.status is not None else (answer.error or "")[:_LONGEST_ANSWER]
 
 
-def _complete(attempt: DeliveryAttempt, answer: Answer, *, at: datetime) -> bool:
+def _complete(attempt: DeliveryAttempt, answer: CustomerResponse, *, now: datetime) -> bool:
     return (
         DeliveryAttempt.objects.filter(pk=attempt.pk, finished_at=None).update(
             response_status=answer.status,
             response_body=answer.body or None,
             error_message=answer.error,
-            success=verdict(answer.status) is Verdict.DELIVERED,
-            finished_at=at,
+            success=classify_response(answer.status) is ResponseClass.DELIVERED,
+            finished_at=now,
             duration_ms=answer.duration_ms,
         )
         == 1
@@ -284,7 +288,7 @@ def _complete(attempt: DeliveryAttempt, answer: Answer, *, at: datetime) -> bool
 
 
 def _record_outcome(
-    lead: InboundLead, attempt: DeliveryAttempt, answer: Answer, *, at: datetime, delay: timedelta | None
+    lead: InboundLead, attempt: DeliveryAttempt, answer: CustomerResponse, *, now: datetime, delay: timedelta | None
 ) -> None:
     detail = {
         "attempt_no": attempt.attempt_no,
@@ -293,10 +297,12 @@ def _record_outcome(
         "duration_ms": answer.duration_ms,
         "next_attempt_in_s": None if delay is None else delay.total_seconds(),
     }
-    record(lead, EventKind.ATTEMPT_FINISHED, actor=WORKER, at=at, detail=detail)
+    record(lead, EventKind.ATTEMPT_FINISHED, actor=WORKER, now=now, detail=detail)
 
 
-def _log_outcome(lead: InboundLead, attempt: DeliveryAttempt, answer: Answer, delay: timedelta | None) -> None:
+def _log_outcome(
+    lead: InboundLead, attempt: DeliveryAttempt, answer: CustomerResponse, delay: timedelta | None
+) -> None:
     slow = answer.duration_ms > _SLOW_DELIVERY_MS
     write = log.warning if slow or answer.error else log.info
     write(
@@ -314,9 +320,9 @@ def _log_outcome(lead: InboundLead, attempt: DeliveryAttempt, answer: Answer, de
 
 
 def _change(
-    claim: Claim, to: LeadStatus, *, at: datetime, detail: dict[str, Any] | None = None, **columns: Any
+    claim: Claim, to: LeadStatus, *, now: datetime, detail: dict[str, Any] | None = None, **columns: Any
 ) -> None:
-    change_status(claim.lead, to, actor=WORKER, at=at, claimed_by=claim.token, detail=detail, **columns)
+    change_status(claim.lead, to, actor=WORKER, now=now, claimed_by=claim.token, detail=detail, **columns)
 
 
 _RELEASED: dict[str, Any] = {"claimed_until": None, "claim_token": None}
@@ -325,16 +331,16 @@ _RELEASED: dict[str, Any] = {"claimed_until": None, "claim_token": None}
 def _stop(claim: Claim, to: LeadStatus, *, reason: str, **detail: Any) -> None:
     """End the claim and the way of a lead that is not to be delivered: nothing more happens by itself."""
     told = {"reason": reason, **detail}
-    _change(claim, to, at=timezone.now(), detail=told, rejection_reason=reason, next_attempt_at=None, **_RELEASED)
+    _change(claim, to, now=timezone.now(), detail=told, rejection_reason=reason, next_attempt_at=None, **_RELEASED)
     log.info("lead_stopped", status=to, reason=reason)
 
 
-def _give_up(claim: Claim, *, reason: str, at: datetime | None = None, **columns: Any) -> None:
+def _give_up(claim: Claim, *, reason: str, now: datetime | None = None, **columns: Any) -> None:
     """End the lead's way without delivery; support and operators find it under "permanently failed"."""
     _change(
         claim,
         LeadStatus.PERMANENTLY_FAILED,
-        at=at or timezone.now(),
+        now=now or timezone.now(),
         detail={"reason": reason},
         next_attempt_at=None,
         **columns,
@@ -343,21 +349,21 @@ def _give_up(claim: Claim, *, reason: str, at: datetime | None = None, **columns
     log.error("lead_permanently_failed", reason=reason)
 
 
-def _put_back(claim: Claim, *, at: datetime) -> None:
+def _put_back(claim: Claim, *, now: datetime) -> None:
     """End the claim of a lead that may not leave yet. It stays due and unrung; the sweep rings when it may."""
     released = InboundLead.objects.filter(pk=claim.lead.pk, claim_token=claim.token)
-    released.update(updated_at=at, **_RELEASED)
+    released.update(updated_at=now, **_RELEASED)
     log.debug("lead_waits_for_delivery")
 
 
-def _wait(claim: Claim, delay: timedelta, *, at: datetime, **columns: Any) -> None:
+def _wait(claim: Claim, delay: timedelta, *, now: datetime, **columns: Any) -> None:
     """End the claim and set the next attempt; a short wait counts as rung for, since the caller rings then."""
-    due = at + delay
+    due = now + delay
     enqueued_at = due if delay <= LONGEST_COUNTDOWN else None
     _change(
         claim,
         LeadStatus.FAILED,
-        at=at,
+        now=now,
         next_attempt_at=due,
         enqueued_at=enqueued_at,
         **columns,

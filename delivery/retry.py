@@ -24,7 +24,7 @@ _HTTP_DATES = (
 )
 
 
-class Verdict(StrEnum):
+class ResponseClass(StrEnum):
     """What an answer of the customer means for the lead."""
 
     DELIVERED = "DELIVERED"
@@ -55,16 +55,16 @@ class RetryPolicy:
         return attempts >= self.max_attempts
 
 
-def verdict(status: int | None) -> Verdict:
+def classify_response(status: int | None) -> ResponseClass:
     """Judge an HTTP status; None stands for a network error or a time-out.
 
     Redirects are not followed and 1xx is no answer, so both are as final as a 4xx. Only 429 and 5xx ask us back.
     """
     if status is None or status == 429 or 500 <= status <= 599:
-        return Verdict.RETRY
+        return ResponseClass.RETRY
     if 200 <= status <= 299:
-        return Verdict.DELIVERED
-    return Verdict.PERMANENT
+        return ResponseClass.DELIVERED
+    return ResponseClass.PERMANENT
 
 
 def retry_after(header: str | None, *, now: datetime) -> timedelta | None:

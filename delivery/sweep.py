@@ -25,7 +25,7 @@ BATCH = 1000
 _CANDIDATES = 10
 
 
-def sweep(*, at: datetime, limits: Limits = NO_LIMITS, window: timedelta = timedelta(seconds=5)) -> int:
+def sweep(*, now: datetime, limits: Limits = NO_LIMITS, window: timedelta = timedelta(seconds=5)) -> int:
     """Ring for what is due at `at`; return for how many leads.
 
     While the gate is shut that is for new leads, which can be checked all the same, and for one that tries whether
@@ -34,43 +34,43 @@ def sweep(*, at: datetime, limits: Limits = NO_LIMITS, window: timedelta = timed
     :param window: how long until the next sweep.
     :raises django.db.Error: the database is away; the next sweep finds the same leads.
     """
-    gate, due = DeliveryControl.objects.current(), InboundLead.objects.due(at)
+    gate, due = DeliveryControl.objects.current(), InboundLead.objects.due(now)
     if gate.is_blocked:
-        leads = _choose(due.filter(status=LeadStatus.RECEIVED), at=at, most=BATCH)
-        leads += [lead for lead in _probes(gate, due, at=at) if lead not in leads]
+        leads = _choose(due.filter(status=LeadStatus.RECEIVED), now=now, most=BATCH)
+        leads += [lead for lead in _probes(gate, due, now=now) if lead not in leads]
         waits = [timedelta()] * len(leads)
     else:
-        waits = queued_leads(gate, limits, at=at, window=window, most=BATCH)
-        leads = _choose(due, at=at, most=len(waits))
-    rung = _enqueue(leads, waits, at=at)
+        waits = queued_leads(gate, limits, now=now, window=window, most=BATCH)
+        leads = _choose(due, now=now, most=len(waits))
+    rung = _enqueue(leads, waits, now=now)
     if rung:
         log.info("sweep_enqueued", leads=rung)
     return rung
 
 
-def enqueue_next(*, at: datetime) -> None:
+def enqueue_next(*, now: datetime) -> None:
     """Ring for one lead that waits, since another has come back from the customer."""
     if DeliveryControl.objects.current().is_blocked:
         return
-    due = InboundLead.objects.due(at)
+    due = InboundLead.objects.due(now)
     for lead_id in _by_turns(*_never_enqueued(due, _CANDIDATES))[:_CANDIDATES]:
-        if _mark([lead_id], at=at, enqueue_at=at):
-            _enqueue_marked([lead_id], [timedelta()], enqueue_at=at)
+        if _mark([lead_id], now=now, enqueue_at=now):
+            _enqueue_marked([lead_id], [timedelta()], enqueue_at=now)
             return
 
 
-def _choose(leads: LeadQuerySet, *, at: datetime, most: int) -> list[int]:
+def _choose(leads: LeadQuerySet, *, now: datetime, most: int) -> list[int]:
     """Return leads to ring for, the longest due of each kind by turns.
 
     A lead whose doorbell was lost takes its turn too: on a busy day there is always one that was never rung for.
     """
-    return _by_turns(*_never_enqueued(leads, most), _presumed_lost(leads, at=at, most=most))[:most]
+    return _by_turns(*_never_enqueued(leads, most), _presumed_lost(leads, now=now, most=most))[:most]
 
 
-def _probes(gate: DeliveryControl, due: LeadQuerySet, *, at: datetime) -> list[int]:
+def _probes(gate: DeliveryControl, due: LeadQuerySet, *, now: datetime) -> list[int]:
     """Return one lead if it may try whether the customer is back."""
-    may_try = gate.paused_at is None and gate.circuit(at) == "half_open"
-    return _choose(due, at=at, most=1) if may_try else []
+    may_try = gate.paused_at is None and gate.circuit(now) == "half_open"
+    return _choose(due, now=now, most=1) if may_try else []
 
 
 def _never_enqueued(leads: LeadQuerySet, most: int) -> tuple[list[int], list[int]]:
@@ -84,9 +84,9 @@ def _by_turns(*kinds: list[int]) -> list[int]:
     return [lead_id for lead_id in chain.from_iterable(zip_longest(*kinds)) if lead_id is not None]
 
 
-def _presumed_lost(leads: LeadQuerySet, *, at: datetime, most: int) -> list[int]:
+def _presumed_lost(leads: LeadQuerySet, *, now: datetime, most: int) -> list[int]:
     """Return leads whose doorbell seems lost; none while the queue is deep, as theirs are still in it."""
-    lost = leads.filter(enqueued_at__lt=at - settings.REQUEUE_AFTER).order_by("next_attempt_at")
+    lost = leads.filter(enqueued_at__lt=now - settings.REQUEUE_AFTER).order_by("next_attempt_at")
     found = list(lost.values_list("pk", flat=True)[:most])
     return found if found and _queue_is_shallow() else []
 
@@ -98,17 +98,17 @@ def _queue_is_shallow() -> bool:
         return False
 
 
-def _enqueue(leads: list[int], waits: list[timedelta], *, at: datetime) -> int:
+def _enqueue(leads: list[int], waits: list[timedelta], *, now: datetime) -> int:
     """Mark first, then ring: a mark without a doorbell is found again, while a late mark would hide a new one."""
-    enqueue_at = at + max(waits[: len(leads)], default=timedelta())
-    marked = _mark(leads, at=at, enqueue_at=enqueue_at)
+    enqueue_at = now + max(waits[: len(leads)], default=timedelta())
+    marked = _mark(leads, now=now, enqueue_at=enqueue_at)
     return _enqueue_marked([lead for lead in leads if lead in marked], waits, enqueue_at=enqueue_at)
 
 
-def _mark(leads: list[int], *, at: datetime, enqueue_at: datetime) -> set[int]:
+def _mark(leads: list[int], *, now: datetime, enqueue_at: datetime) -> set[int]:
     """Note that these are rung for, and return those that nobody else was just about to ring for or to work on."""
-    not_rung = Q(enqueued_at=None) | Q(enqueued_at__lt=at - settings.REQUEUE_AFTER)
-    free = InboundLead.objects.due(at).filter(not_rung, pk__in=leads).select_for_update(skip_locked=True, no_key=True)
+    not_rung = Q(enqueued_at=None) | Q(enqueued_at__lt=now - settings.REQUEUE_AFTER)
+    free = InboundLead.objects.due(now).filter(not_rung, pk__in=leads).select_for_update(skip_locked=True, no_key=True)
     with transaction.atomic():
         marked = set(free.values_list("pk", flat=True))
         InboundLead.objects.filter(pk__in=marked).update(enqueued_at=enqueue_at)

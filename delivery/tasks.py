@@ -73,19 +73,19 @@ def _requeue_after_countdown(lead_id: int) -> bool:
 @shared_task(name="sweep", ignore_result=True)
 def sweep(**_: Any) -> None:
     """Ring for the leads that are due, that nobody works on and that may go out."""
-    sweeping.sweep(at=timezone.now(), limits=limits(), window=settings.WORKER_POLL_INTERVAL)
+    sweeping.sweep(now=timezone.now(), limits=limits(), window=settings.WORKER_POLL_INTERVAL)
 
 
 @shared_task(name="process_bulk_actions", ignore_result=True)
 def process_bulk_actions(**_: Any) -> None:
     """Carry out what operators have ordered for many leads, BULK_ACTION_RATE leads a second on average."""
     share = settings.BULK_ACTION_RATE * settings.WORKER_POLL_INTERVAL.total_seconds()
-    processing.process_pending(at=timezone.now(), most=max(1, int(share)))
+    processing.process_pending(now=timezone.now(), most=max(1, int(share)))
 
 
 @shared_task(name="apply_retention", ignore_result=True)
 def apply_retention(**_: Any) -> None:
     """Delete leads whose time has come; so many that the sweep need not wait long for a worker."""
     for _batch in range(_BATCHES_AN_HOUR):
-        if not retention.delete_batch(settings.RETENTION_DAYS, at=timezone.now(), actor="retention"):
+        if not retention.delete_batch(settings.RETENTION_DAYS, now=timezone.now(), actor="retention"):
             return

@@ -72,13 +72,13 @@ OPEN_STATUSES = (LeadStatus.RECEIVED, LeadStatus.READY, LeadStatus.FAILED)
 class LeadQuerySet(models.QuerySet["InboundLead"]):
     """Questions to ask of leads."""
 
-    def unclaimed(self, at: datetime) -> Self:
+    def unclaimed(self, now: datetime) -> Self:
         """Leads under way that nobody works on at `at`: never taken, given back, or their lease has run out."""
-        return self.filter(Q(claimed_until=None) | Q(claimed_until__lt=at), status__in=OPEN_STATUSES)
+        return self.filter(Q(claimed_until=None) | Q(claimed_until__lt=now), status__in=OPEN_STATUSES)
 
-    def due(self, at: datetime) -> Self:
+    def due(self, now: datetime) -> Self:
         """Leads that somebody should work on at `at`, and nobody does."""
-        return self.unclaimed(at).filter(next_attempt_at__lte=at)
+        return self.unclaimed(now).filter(next_attempt_at__lte=now)
 
 
 class InboundLead(models.Model):

@@ -50,7 +50,7 @@ def record(
     kind: EventKind,
     *,
     actor: str,
-    at: datetime,
+    now: datetime,
     correlation_id: UUID | None = None,
     detail: dict[str, Any] | None = None,
 ) -> None:
@@ -62,15 +62,15 @@ def record(
         lead_id=lead.pk,
         kind=kind,
         actor=actor,
-        at=at,
+        at=now,
         correlation_id=correlation_id or lead.correlation_id,
         detail=detail or {},
     )
 
 
-def record_system_event(kind: EventKind, *, actor: str, at: datetime, detail: dict[str, Any]) -> None:
+def record_system_event(kind: EventKind, *, actor: str, now: datetime, detail: dict[str, Any]) -> None:
     """Add an event that is about many leads, and so belongs to none. `detail` as for `record`."""
-    LeadEvent.objects.create(kind=kind, actor=actor, at=at, detail=detail)
+    LeadEvent.objects.create(kind=kind, actor=actor, at=now, detail=detail)
 
 
 def change_status(
@@ -78,7 +78,7 @@ def change_status(
     to: LeadStatus,
     *,
     actor: str,
-    at: datetime,
+    now: datetime,
     claimed_by: UUID | None = None,
     by_operator: bool = False,
     detail: dict[str, Any] | None = None,
@@ -100,7 +100,7 @@ def change_status(
     if claimed_by is not None:
         row = row.filter(claim_token=claimed_by)
     with transaction.atomic(savepoint=False):
-        if row.update(status=to, updated_at=at, **columns) != 1:
+        if row.update(status=to, updated_at=now, **columns) != 1:
             raise ClaimLost(f"lead {lead.pk}")
         if to != was:
             LeadEvent.objects.create(
@@ -109,9 +109,9 @@ def change_status(
                 from_status=was,
                 to_status=to,
                 actor=actor,
-                at=at,
+                at=now,
                 correlation_id=lead.correlation_id,
                 detail=detail or {},
             )
-    for name, value in {"status": to, "updated_at": at, **columns}.items():
+    for name, value in {"status": to, "updated_at": now, **columns}.items():
         setattr(lead, name, value)

@@ -13,20 +13,20 @@ from stats.monitoring.pipeline_check import check
 @shared_task(name="update_counters", ignore_result=True)
 def update_counters(**_: Any) -> None:
     """Count for the metrics what they need not count anew each time."""
-    counters.fold(at=timezone.now())
+    counters.fold(now=timezone.now())
     counters.count_closed()
 
 
 @shared_task(name="check_pipeline", ignore_result=True)
 def check_pipeline(**_: Any) -> None:
     """Find what is wrong with the pipeline, and tell people."""
-    check(at=timezone.now())
+    check(now=timezone.now())
 
 
 @shared_task(name="aggregate_hours", ignore_result=True)
 def aggregate_hours(**_: Any) -> None:
     """Count what happened in the hours that are over, those that were missed included."""
-    hourly.aggregate_hours(at=timezone.now())
+    hourly.aggregate_hours(now=timezone.now())
 
 
 @shared_task(name="clear_sessions", ignore_result=True)

@@ -81,7 +81,7 @@ def attempt(lead: InboundLead | None = None, **columns: Any) -> DeliveryAttempt:
 def event(lead: InboundLead | None = None, kind: EventKind = EventKind.RECEIVED, **columns: Any) -> LeadEvent:
     """Store an event of a lead's trail."""
     of = lead or make_lead()
-    told: dict[str, Any] = {"actor": "webhook", "at": NOON, **columns}
+    told: dict[str, Any] = {"actor": "webhook", "now": NOON, **columns}
     record(of, kind, **told)
     return LeadEvent.objects.filter(lead=of).latest("id")
 

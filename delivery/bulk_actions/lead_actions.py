@@ -56,7 +56,7 @@ def redeliver(
     *,
     actor: str,
     reason: str,
-    at: datetime,
+    now: datetime,
     bulk_action: int | None = None,
     include_delivered: bool = True,
 ) -> None:
@@ -76,10 +76,10 @@ def redeliver(
         if lead.rejection_reason == RejectionReason.MISSING_REQUIRED_FIELD:
             raise ActionNotAllowed(Refusal.INCOMPLETE, lead_id)
         told = _told(reason, bulk_action)
-        _start_anew(lead, LeadStatus.READY, EventKind.REDELIVERED, actor=actor, told=told, at=at)
+        _start_anew(lead, LeadStatus.READY, EventKind.REDELIVERED, actor=actor, told=told, now=now)
 
 
-def reprocess(lead_id: int, *, actor: str, reason: str, at: datetime, bulk_action: int | None = None) -> None:
+def reprocess(lead_id: int, *, actor: str, reason: str, now: datetime, bulk_action: int | None = None) -> None:
     """Start the lead over from its raw payload: rules, normalization, mapping, delivery; the caller rings.
 
     For leads that a changed rule or mapping file would treat differently. A delivered lead cannot be reprocessed.
@@ -88,29 +88,29 @@ def reprocess(lead_id: int, *, actor: str, reason: str, at: datetime, bulk_actio
     """
     with transaction.atomic():
         told = _told(reason, bulk_action)
-        _start_anew(_get(lead_id), LeadStatus.RECEIVED, EventKind.REPROCESSED, actor=actor, told=told, at=at)
+        _start_anew(_get(lead_id), LeadStatus.RECEIVED, EventKind.REPROCESSED, actor=actor, told=told, now=now)
 
 
-def resolve(lead_id: int, *, actor: str, reason: str, at: datetime, bulk_action: int | None = None) -> None:
+def resolve(lead_id: int, *, actor: str, reason: str, now: datetime, bulk_action: int | None = None) -> None:
     """Take the lead off the list of those that need attention; its status stays, and nothing is sent.
 
     :raises ActionRefused: it is unknown, or needs no attention.
     """
     with transaction.atomic():
         lead = _get(lead_id)
-        if not InboundLead.objects.filter(NEEDS_ATTENTION, pk=lead_id).update(resolved_at=at, updated_at=at):
+        if not InboundLead.objects.filter(NEEDS_ATTENTION, pk=lead_id).update(resolved_at=now, updated_at=now):
             raise ActionNotAllowed(Refusal.AT_REST, lead_id)
-        record(lead, EventKind.RESOLVED, actor=actor, at=at, detail=_told(reason, bulk_action))
+        record(lead, EventKind.RESOLVED, actor=actor, now=now, detail=_told(reason, bulk_action))
 
 
-def release(lead_id: int, *, at: datetime) -> bool:
+def release(lead_id: int, *, now: datetime) -> bool:
     """Make a lead due now: for one that waits for its next attempt, or whose doorbell is thought lost.
 
     A lead that a worker has in its hands is left alone, and so is one that nothing will happen to by itself.
     Tell whether it was released.
     """
     free = InboundLead.objects.filter(pk=lead_id, status__in=OPEN_STATUSES, next_attempt_at__isnull=False)
-    return free.exclude(claimed_until__gt=at).update(next_attempt_at=at, enqueued_at=None, updated_at=at) == 1
+    return free.exclude(claimed_until__gt=now).update(next_attempt_at=now, enqueued_at=None, updated_at=now) == 1
 
 
 def _get(lead_id: int) -> InboundLead:
@@ -128,23 +128,23 @@ def _told(reason: str, bulk_action: int | None) -> dict[str, Any]:
 
 
 def _start_anew(
-    lead: InboundLead, to: LeadStatus, kind: EventKind, *, actor: str, told: dict[str, Any], at: datetime
+    lead: InboundLead, to: LeadStatus, kind: EventKind, *, actor: str, told: dict[str, Any], now: datetime
 ) -> None:
     """Make the lead due in status `to`, as if it had never been tried; its attempts stay in the trail."""
-    if lead.claimed_until is not None and lead.claimed_until > at:
+    if lead.claimed_until is not None and lead.claimed_until > now:
         raise ActionNotAllowed(Refusal.IN_HAND, lead.pk)
     made = lead.attempts.aggregate(last=Max("attempt_no"))["last"] or 0
     was = LeadStatus(lead.status)
-    record(lead, kind, actor=actor, at=at, detail=told)
+    record(lead, kind, actor=actor, now=now, detail=told)
     try:
         change_status(
             lead,
             to,
             actor=actor,
-            at=at,
+            now=now,
             by_operator=True,
             uncounted_attempts=made,
-            next_attempt_at=at,
+            next_attempt_at=now,
             rejection_reason=None,
             resolved_at=None,
             claim_token=None,

@@ -96,7 +96,7 @@ class BulkActionRequest:
     form_token: UUID | None = None
 
 
-def place(wanted: BulkActionRequest, leads: QuerySet, *, at: datetime, most: int = MOST_LEADS) -> BulkAction:
+def place(wanted: BulkActionRequest, leads: QuerySet, *, now: datetime, most: int = MOST_LEADS) -> BulkAction:
     """Place an order for those of the leads that it applies to, as they are now.
 
     :raises NoLeads: it applies to none.
@@ -104,7 +104,7 @@ def place(wanted: BulkActionRequest, leads: QuerySet, *, at: datetime, most: int
     :raises AlreadyCreated: the form was sent before.
     """
     with transaction.atomic():
-        order = _open(wanted, at=at)
+        order = _open(wanted, now=now)
         order.total = _enlist(order, eligible(wanted.kind, leads, include_delivered=wanted.include_delivered))
         if not order.total:
             raise NoLeads
@@ -112,14 +112,14 @@ def place(wanted: BulkActionRequest, leads: QuerySet, *, at: datetime, most: int
             raise TooManyLeads
         order.save(update_fields=["total"])
         told = {"kind": order.kind, "leads": order.total, "reason": order.reason, "selection": order.selection}
-        _record(EventKind.BULK_ACTION_CREATED, order, actor=order.actor, at=at, **told)
+        _record(EventKind.BULK_ACTION_CREATED, order, actor=order.actor, now=now, **told)
     log.info("bulk_action_created", bulk_action=order.pk, kind=order.kind, leads=order.total)
     return order
 
 
-def _open(wanted: BulkActionRequest, *, at: datetime) -> BulkAction:
+def _open(wanted: BulkActionRequest, *, now: datetime) -> BulkAction:
     """Write the order; the second of two that came from one form waits here for the first."""
-    columns = {**vars(wanted), "selection": wanted.selection[:300], "created_at": at}
+    columns = {**vars(wanted), "selection": wanted.selection[:300], "created_at": now}
     if wanted.form_token is None:
         return BulkAction.objects.create(**columns)
     order, is_new = BulkAction.objects.get_or_create(form_token=wanted.form_token, defaults=columns)
@@ -143,44 +143,44 @@ def _enlist(order: BulkAction, leads: QuerySet) -> int:
         return int(cursor.rowcount)
 
 
-def cancel(order_id: int, *, actor: str, at: datetime) -> bool:
+def cancel(order_id: int, *, actor: str, now: datetime) -> bool:
     """Leave the rest of an order's leads as they are; tell whether there was anything left to cancel.
 
     It takes the order out of the hands of whoever works on it, who looks before each lead.
     """
     with transaction.atomic():
         order = BulkAction.objects.filter(_OPEN, pk=order_id)
-        if not order.update(cancelled_at=at, cancelled_by=actor, claimed_until=None):
+        if not order.update(cancelled_at=now, cancelled_by=actor, claimed_until=None):
             return False
         cancelled = BulkAction.objects.get(pk=order_id)
-        _record(EventKind.BULK_ACTION_CANCELLED, cancelled, actor=actor, at=at, left=cancelled.waiting)
+        _record(EventKind.BULK_ACTION_CANCELLED, cancelled, actor=actor, now=now, left=cancelled.waiting)
     log.info("bulk_action_cancelled", bulk_action=order_id, left=cancelled.waiting)
     return True
 
 
-def _record(what: EventKind, order: BulkAction, /, *, actor: str, at: datetime, **detail: Any) -> None:
+def _record(what: EventKind, order: BulkAction, /, *, actor: str, now: datetime, **detail: Any) -> None:
     """Add an event that is about many leads at once."""
-    LeadEvent.objects.create(kind=what, actor=actor, at=at, detail={"bulk_action": order.pk, **detail})
+    LeadEvent.objects.create(kind=what, actor=actor, at=now, detail={"bulk_action": order.pk, **detail})
 
 
 # --- carrying out ----------------------------------------------------------------------------------------------------
 
 
-def process_pending(*, at: datetime, most: int) -> int:
+def process_pending(*, now: datetime, most: int) -> int:
     """Work on what is ordered, the oldest order first, for at most `most` leads; return for how many.
 
     An order that somebody else has in hand at `at` is left to them.
     """
     worked = 0
-    while worked < most and (order_id := _next_order(at)) is not None:
-        worked += process_one(order_id, at=at, most=most - worked)
+    while worked < most and (order_id := _next_order(now)) is not None:
+        worked += process_one(order_id, now=now, most=most - worked)
     return worked
 
 
-def process_one(order_id: int, *, at: datetime, most: int) -> int:
+def process_one(order_id: int, *, now: datetime, most: int) -> int:
     """Work on one order, unless somebody else does; return for how many leads."""
-    until = at + CLAIM
-    if not _unclaimed(at).filter(pk=order_id).update(claimed_until=until):
+    until = now + CLAIM
+    if not _unclaimed(now).filter(pk=order_id).update(claimed_until=until):
         return 0
     worked = 0
     while worked < most and (renewed := _work_on_next_lead(order_id, held_until=until)):
@@ -189,12 +189,12 @@ def process_one(order_id: int, *, at: datetime, most: int) -> int:
     return worked
 
 
-def _unclaimed(at: datetime) -> QuerySet[BulkAction]:
-    return BulkAction.objects.filter(_OPEN & (Q(claimed_until=None) | Q(claimed_until__lt=at)))
+def _unclaimed(now: datetime) -> QuerySet[BulkAction]:
+    return BulkAction.objects.filter(_OPEN & (Q(claimed_until=None) | Q(claimed_until__lt=now)))
 
 
-def _next_order(at: datetime) -> int | None:
-    return _unclaimed(at).order_by("pk").values_list("pk", flat=True).first()
+def _next_order(now: datetime) -> int | None:
+    return _unclaimed(now).order_by("pk").values_list("pk", flat=True).first()
 
 
 def _work_on_next_lead(order_id: int, *, held_until: datetime) -> datetime | None:
@@ -208,16 +208,16 @@ def _work_on_next_lead(order_id: int, *, held_until: datetime) -> datetime | Non
         item = order.items.filter(outcome=None).order_by("pk").first() if order else None
         if order is None or item is None:
             return None
-        refusal = _give(order, item.lead_id, at=now)
+        refusal = _give(order, item.lead_id, now=now)
         _write_down(order, item, refusal, held_until=now + CLAIM)
     if refusal is None and order.kind != BulkActionKind.RESOLVE:
-        _enqueue(item.lead_id, at=now)
+        _enqueue(item.lead_id, now=now)
     return now + CLAIM
 
 
-def _give(order: BulkAction, lead_id: int, *, at: datetime) -> lead_actions.Refusal | None:
+def _give(order: BulkAction, lead_id: int, *, now: datetime) -> lead_actions.Refusal | None:
     """Give the order for one lead; return why it was skipped, if it was."""
-    told: Any = {"actor": order.actor, "reason": order.reason, "bulk_action": order.pk, "at": at}
+    told: Any = {"actor": order.actor, "reason": order.reason, "bulk_action": order.pk, "now": now}
     try:
         match order.kind:
             case BulkActionKind.REDELIVER:
@@ -246,14 +246,14 @@ def why_refused(item: BulkActionItem) -> str:
     return lead_actions.Refusal(str(item.skip_reason)).describe(item.lead_id)
 
 
-def _enqueue(lead_id: int, *, at: datetime) -> None:
+def _enqueue(lead_id: int, *, now: datetime) -> None:
     """Ring for a lead that was made due at `at`; the order stands without it, since the sweep rings as well."""
     try:
         queue.enqueue(lead_id)
     except queue.QueueUnavailable as error:
         log.warning("enqueue_failed", lead_id=lead_id, reason=str(error))
         return
-    InboundLead.objects.filter(pk=lead_id, claim_token=None, next_attempt_at=at).update(enqueued_at=at)
+    InboundLead.objects.filter(pk=lead_id, claim_token=None, next_attempt_at=now).update(enqueued_at=now)
 
 
 def _put_down(order_id: int, *, held_until: datetime) -> None:

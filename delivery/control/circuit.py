@@ -11,10 +11,10 @@ from typing import Any
 
 from django.db import transaction
 
-from delivery.client import Answer
+from delivery.client import CustomerResponse
 from delivery.control.limits import slow_down
 from delivery.models import DeliveryControl
-from delivery.retry import Verdict, verdict
+from delivery.retry import ResponseClass, classify_response
 from leadgateway.logging import get_logger
 from leads.models import EventKind
 from leads.status import record_system_event
@@ -47,64 +47,66 @@ class CircuitPolicy:
         return min(self.base * 2 ** min(probes, _MAX_DOUBLINGS), self.longest)
 
 
-def take_in(lead_id: int, answer: Answer, *, policy: CircuitPolicy, at: datetime) -> bool:
+def take_in(lead_id: int, answer: CustomerResponse, *, policy: CircuitPolicy, now: datetime) -> bool:
     """Learn from an exchange about the customer; tell whether it is down and the failure thus not the lead's.
 
     Only a success says that it is well: a customer that is half up may answer 404 to all. Locks the gate until the
     end of the caller's transaction, except for a success on a good day.
     """
-    judged = verdict(answer.status)
-    if judged is Verdict.DELIVERED:
-        _recover(at=at)
-    if judged is not Verdict.RETRY:
+    judged = classify_response(answer.status)
+    if judged is ResponseClass.DELIVERED:
+        _recover(now=now)
+    if judged is not ResponseClass.RETRY:
         return False
     gate = DeliveryControl.objects.locked()
     if answer.status == _TOO_MANY_REQUESTS:
-        slow_down(gate, answer.retry_after, at=at)
+        slow_down(gate, answer.retry_after, now=now)
     elif gate.circuit_opened_at is None:
-        _count(gate, lead_id, answer, policy=policy, at=at)
+        _count(gate, lead_id, answer, policy=policy, now=now)
     return gate.circuit_opened_at is not None
 
 
-def take_probe(gate: DeliveryControl, *, policy: CircuitPolicy, timeout: timedelta, at: datetime) -> bool:
+def take_probe(gate: DeliveryControl, *, policy: CircuitPolicy, timeout: timedelta, now: datetime) -> bool:
     """Take the right to try whether the customer is back, if one is to be had; `gate` is locked.
 
     The next probe is set at once, for when this one must be over: its worker may die with it.
     """
-    if gate.circuit(at) != "half_open":
+    if gate.circuit(now) != "half_open":
         return False
     gate.probes += 1
-    gate.next_probe_at = at + max(policy.pause_after(gate.probes), timeout)
+    gate.next_probe_at = now + max(policy.pause_after(gate.probes), timeout)
     gate.save(update_fields=["probes", "next_probe_at"])
     return True
 
 
-def _count(gate: DeliveryControl, lead_id: int, answer: Answer, *, policy: CircuitPolicy, at: datetime) -> None:
+def _count(
+    gate: DeliveryControl, lead_id: int, answer: CustomerResponse, *, policy: CircuitPolicy, now: datetime
+) -> None:
     gate.failures += 1
     if lead_id not in gate.failed_leads and len(gate.failed_leads) < policy.leads:
         gate.failed_leads.append(lead_id)
     if policy.trips(gate.failures, len(gate.failed_leads)):
-        gate.circuit_opened_at, gate.probes, gate.next_probe_at = at, 0, at + policy.pause_after(0)
+        gate.circuit_opened_at, gate.probes, gate.next_probe_at = now, 0, now + policy.pause_after(0)
         told = {"failures": gate.failures, "leads": len(gate.failed_leads), "last_answer": answer.error}
-        _tell(EventKind.CIRCUIT_OPENED, at=at, **told)
+        _tell(EventKind.CIRCUIT_OPENED, now=now, **told)
     gate.save(update_fields=["failures", "failed_leads", "circuit_opened_at", "probes", "next_probe_at"])
 
 
-def _recover(*, at: datetime) -> None:
+def _recover(*, now: datetime) -> None:
     """Forget the failures, and close the circuit if it is open."""
     if DeliveryControl.objects.is_unrestricted():
         return
     gate = DeliveryControl.objects.locked()
     if gate.circuit_opened_at is not None:
-        down_s = round((at - gate.circuit_opened_at).total_seconds())
-        _tell(EventKind.CIRCUIT_CLOSED, at=at, down_s=down_s, probes=gate.probes)
+        down_s = round((now - gate.circuit_opened_at).total_seconds())
+        _tell(EventKind.CIRCUIT_CLOSED, now=now, down_s=down_s, probes=gate.probes)
     gate.failures, gate.failed_leads = 0, []
     gate.circuit_opened_at, gate.probes, gate.next_probe_at = None, 0, None
     gate.save(update_fields=["failures", "failed_leads", "circuit_opened_at", "probes", "next_probe_at"])
 
 
-def _tell(kind: EventKind, *, at: datetime, **detail: Any) -> None:
+def _tell(kind: EventKind, *, now: datetime, **detail: Any) -> None:
     """Write it into the trail, and into the log once it is true."""
-    record_system_event(kind, actor=_ACTOR, at=at, detail=detail)
+    record_system_event(kind, actor=_ACTOR, now=now, detail=detail)
     write = log.error if kind is EventKind.CIRCUIT_OPENED else log.warning
     transaction.on_commit(lambda: write(str(kind), **detail), robust=True)

@@ -34,10 +34,10 @@ class Limits:
 NO_LIMITS = Limits()
 
 
-def reserve_send_time(gate: DeliveryControl, lead_id: int, *, limits: Limits, at: datetime) -> datetime | None:
+def reserve_send_time(gate: DeliveryControl, lead_id: int, *, limits: Limits, now: datetime) -> datetime | None:
     """Take the next turn and return when it is, very soon; None: there is none to be had. `gate` is locked."""
-    turn = max(gate.next_send_at or at, at)
-    if turn - at > MAX_WAIT or (limits.concurrency and _under_way(lead_id, at) >= limits.concurrency):
+    turn = max(gate.next_send_at or now, now)
+    if turn - now > MAX_WAIT or (limits.concurrency and _under_way(lead_id, now) >= limits.concurrency):
         return None
     if limits.interval:
         gate.next_send_at = turn + limits.interval
@@ -45,29 +45,29 @@ def reserve_send_time(gate: DeliveryControl, lead_id: int, *, limits: Limits, at
     return turn
 
 
-def _under_way(lead_id: int, at: datetime) -> int:
+def _under_way(lead_id: int, now: datetime) -> int:
     """Count the other leads that a worker is sending. One that died has its place until its lease ends."""
-    sent = DeliveryAttempt.objects.filter(OUTCOME_UNKNOWN, lead__claimed_until__gt=at).exclude(lead=lead_id)
+    sent = DeliveryAttempt.objects.filter(OUTCOME_UNKNOWN, lead__claimed_until__gt=now).exclude(lead=lead_id)
     return sent.values("lead").distinct().count()
 
 
-def slow_down(gate: DeliveryControl, header: str | None, *, at: datetime) -> None:
+def slow_down(gate: DeliveryControl, header: str | None, *, now: datetime) -> None:
     """Let all leads wait as long as the customer asked one to: the limit is on us, not on the lead. `gate` is locked.
 
     Bounded, as one answer should not stop everything for an hour; who means longer says so again.
     """
-    pause = retry_after(header, now=at)
-    until = at + min(_PAUSE if pause is None else pause, _LONGEST_PAUSE)
+    pause = retry_after(header, now=now)
+    until = now + min(_PAUSE if pause is None else pause, _LONGEST_PAUSE)
     if gate.next_send_at is None or gate.next_send_at < until:
         gate.next_send_at = until
         gate.save(update_fields=["next_send_at"])
 
 
 def queued_leads(
-    gate: DeliveryControl, limits: Limits, *, at: datetime, window: timedelta, most: int
+    gate: DeliveryControl, limits: Limits, *, now: datetime, window: timedelta, most: int
 ) -> list[timedelta]:
     """Return after which waits to ring for leads that are due, until `window` has passed: no more than can go."""
-    start = max((gate.next_send_at or at) - at, timedelta())
+    start = max((gate.next_send_at or now) - now, timedelta())
     if start >= window:
         return []
     if limits.interval:

@@ -12,29 +12,29 @@ from leads.status import record_system_event
 log = get_logger(__name__)
 
 
-def hold(*, actor: str, reason: str, at: datetime) -> bool:
+def pause_delivery(*, actor: str, reason: str, now: datetime) -> bool:
     """Send nothing from now on; requests that have left are finished. Tell whether that changed anything."""
     with transaction.atomic():
         gate = DeliveryControl.objects.locked()
         if gate.paused_at is not None:
             return False
-        gate.paused_at, gate.paused_by, gate.pause_reason = at, actor, reason
+        gate.paused_at, gate.paused_by, gate.pause_reason = now, actor, reason
         gate.save(update_fields=["paused_at", "paused_by", "pause_reason"])
-        record_system_event(EventKind.DELIVERY_PAUSED, actor=actor, at=at, detail={"reason": reason})
+        record_system_event(EventKind.DELIVERY_PAUSED, actor=actor, now=now, detail={"reason": reason})
     log.warning("delivery_paused", actor=actor)
     return True
 
 
-def resume(*, actor: str, reason: str | None = None, at: datetime) -> bool:
+def resume_delivery(*, actor: str, reason: str | None = None, now: datetime) -> bool:
     """Send again; the sweep rings for what waited. Tell whether that changed anything."""
     with transaction.atomic():
         gate = DeliveryControl.objects.locked()
         if gate.paused_at is None:
             return False
-        paused_s = round((at - gate.paused_at).total_seconds())
+        paused_s = round((now - gate.paused_at).total_seconds())
         gate.paused_at = gate.paused_by = gate.pause_reason = None
         gate.save(update_fields=["paused_at", "paused_by", "pause_reason"])
         detail = {"paused_s": paused_s, **({"reason": reason} if reason else {})}
-        record_system_event(EventKind.DELIVERY_RESUMED, actor=actor, at=at, detail=detail)
+        record_system_event(EventKind.DELIVERY_RESUMED, actor=actor, now=now, detail=detail)
     log.warning("delivery_resumed", actor=actor, paused_s=paused_s)
     return True

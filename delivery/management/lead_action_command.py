@@ -24,7 +24,7 @@ class LeadActionCommand(BaseCommand):
     verb: str
     participle: str
 
-    def order(self, lead_id: int, options: dict[str, Any], *, at: datetime) -> None:
+    def order(self, lead_id: int, options: dict[str, Any], *, now: datetime) -> None:
         """Give the order.
 
         :raises ActionRefused: it does not fit the lead.
@@ -72,7 +72,7 @@ class LeadActionCommand(BaseCommand):
     def _process(self, lead_id: int, options: dict[str, Any]) -> bool:
         now = timezone.now()
         try:
-            self.order(lead_id, options, at=now)
+            self.order(lead_id, options, now=now)
         except ActionRefused as error:
             self.stdout.write(f"REFUSED: {error}")
             return False
@@ -80,15 +80,15 @@ class LeadActionCommand(BaseCommand):
             raise CommandError(
                 f"lead {lead_id}: the database failed, {why(error)}. Later leads were not tried."
             ) from error
-        self.stdout.write(f"lead {lead_id}: to be {self.participle}{_enqueue(lead_id, at=now)}")
+        self.stdout.write(f"lead {lead_id}: to be {self.participle}{_enqueue(lead_id, now=now)}")
         return True
 
 
-def _enqueue(lead_id: int, *, at: datetime) -> str:
+def _enqueue(lead_id: int, *, now: datetime) -> str:
     """Ring for a worker; the order, given at `at`, stands without it, since the sweep rings as well."""
     try:
         queue.enqueue(lead_id, again=True)
     except queue.QueueUnavailable:
         return " (the queue is away; it goes out when it is back)"
-    InboundLead.objects.filter(pk=lead_id, claim_token=None, next_attempt_at=at).update(enqueued_at=at)
+    InboundLead.objects.filter(pk=lead_id, claim_token=None, next_attempt_at=now).update(enqueued_at=now)
     return ""

@@ -83,27 +83,27 @@ def _erase_from_lead(lead_id: int, person: Person, *, is_theirs: bool, actor: st
         if lead.status in OPEN_STATUSES and lead.claimed_until is not None and lead.claimed_until > now:
             return False
         if is_theirs:
-            _stop(lead, actor=actor, at=now)
-            _empty(lead, person, at=now)
+            _stop(lead, actor=actor, now=now)
+            _empty(lead, person, now=now)
         else:
             _take_out(lead, person)
         counts["attempts"] += _erase_from_attempts(lead, person, is_theirs=is_theirs)
         details = replace_details(_events_to_erase(lead, person, is_theirs=is_theirs), _without(person, is_theirs))
         counts["events"] += len(details)
-        record(lead, EventKind.ERASED, actor=actor, at=now, detail={"details": details})
+        record(lead, EventKind.ERASED, actor=actor, now=now, detail={"details": details})
     return True
 
 
-def _stop(lead: InboundLead, *, actor: str, at: datetime) -> None:
+def _stop(lead: InboundLead, *, actor: str, now: datetime) -> None:
     """End the way of a lead that is still under way: nothing of an erased person goes out."""
     if lead.status not in OPEN_STATUSES or lead.next_attempt_at is None:
         return
     to = LeadStatus.REJECTED if lead.status == LeadStatus.RECEIVED else LeadStatus.PERMANENTLY_FAILED
     detail = {"reason": PERSON_ERASED}
-    change_status(lead, to, actor=actor, at=at, detail=detail, rejection_reason=PERSON_ERASED, next_attempt_at=None)
+    change_status(lead, to, actor=actor, now=now, detail=detail, rejection_reason=PERSON_ERASED, next_attempt_at=None)
 
 
-def _empty(lead: InboundLead, person: Person, *, at: datetime) -> None:
+def _empty(lead: InboundLead, person: Person, *, now: datetime) -> None:
     """Leave the tombstone. Without the hash, which is a fingerprint, the same payload is a new lead."""
     InboundLead.objects.filter(pk=lead.pk).update(
         raw_payload={},
@@ -119,8 +119,8 @@ def _empty(lead: InboundLead, person: Person, *, at: datetime) -> None:
         last_answer=person.taken_out_of(lead.last_answer),
         claim_token=None,
         claimed_until=None,
-        resolved_at=lead.resolved_at or at,
-        erased_at=at,
+        resolved_at=lead.resolved_at or now,
+        erased_at=now,
     )
 
 
@@ -177,7 +177,7 @@ def _erase_from_the_rest(person: Person, found: Found, report: Report, *, actor:
         record_system_event(
             EventKind.PERSON_ERASED,
             actor=actor,
-            at=timezone.now(),
+            now=timezone.now(),
             detail={
                 "leads": in_ranges(report.theirs),
                 "leads_of_others": in_ranges(report.others),

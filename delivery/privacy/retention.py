@@ -23,7 +23,7 @@ BATCH = 500
 Periods = Mapping[str, timedelta]
 
 
-def expired(periods: Periods, *, at: datetime) -> QuerySet[InboundLead]:
+def expired(periods: Periods, *, now: datetime) -> QuerySet[InboundLead]:
     """Return the leads whose time has come: ended in a status for longer than that status is kept.
 
     No lead is among them that something may still happen to by itself, or by an order that is being carried out.
@@ -31,23 +31,23 @@ def expired(periods: Periods, *, at: datetime) -> QuerySet[InboundLead]:
     by_status = Q(pk__in=())
     for status, kept in periods.items():
         # Received earlier than that follows from the rest; it lets the index on status and time be used.
-        by_status |= Q(status=status.upper(), received_at__lt=at - kept, updated_at__lt=at - kept)
-    at_rest = Q(next_attempt_at=None) & (Q(claimed_until=None) | Q(claimed_until__lt=at))
+        by_status |= Q(status=status.upper(), received_at__lt=now - kept, updated_at__lt=now - kept)
+    at_rest = Q(next_attempt_at=None) & (Q(claimed_until=None) | Q(claimed_until__lt=now))
     ordered = BulkActionItem.objects.filter(
         lead=OuterRef("pk"), outcome=None, bulk_action__finished_at=None, bulk_action__cancelled_at=None
     )
     return InboundLead.objects.filter(by_status, at_rest).exclude(Exists(ordered))
 
 
-def count_by_status(periods: Periods, *, at: datetime) -> dict[str, int]:
+def count_by_status(periods: Periods, *, now: datetime) -> dict[str, int]:
     """Return how many leads of each status would go."""
-    return dict(expired(periods, at=at).values_list("status").annotate(leads=Count("pk")).order_by("status"))
+    return dict(expired(periods, now=now).values_list("status").annotate(leads=Count("pk")).order_by("status"))
 
 
-def delete_batch(periods: Periods, *, at: datetime, actor: str) -> int:
+def delete_batch(periods: Periods, *, now: datetime, actor: str) -> int:
     """Delete some leads whose time has come, and record which; return how many."""
     with allow_audit_changes():
-        chosen = expired(periods, at=at).select_for_update(skip_locked=True, of=("self",)).order_by("received_at")
+        chosen = expired(periods, now=now).select_for_update(skip_locked=True, of=("self",)).order_by("received_at")
         leads = {
             lead_id: (received.astimezone(UTC).date(), status)
             for lead_id, received, status in chosen.values_list("pk", "received_at", "status")[:BATCH]
@@ -60,7 +60,7 @@ def delete_batch(periods: Periods, *, at: datetime, actor: str) -> int:
         AuditChainHead.objects.filter(chain__in=leads).delete()
         by_status = dict(Counter(status for _, status in leads.values()))
         detail = {"leads": in_ranges(leads), "counts": by_status}
-        record_system_event(EventKind.RETENTION_APPLIED, actor=actor, at=at, detail=detail)
+        record_system_event(EventKind.RETENTION_APPLIED, actor=actor, now=now, detail=detail)
     log.info("retention_deleted", leads=len(leads), **by_status)
     return len(leads)
 

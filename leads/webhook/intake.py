@@ -30,7 +30,7 @@ def receive(
     headers: dict[str, str],
     source: str | None = None,
     correlation_id: str,
-    at: datetime,
+    now: datetime,
     dedup_window: timedelta,
 ) -> Receipt:
     """Store a lead, or recognise it as one that was received within `dedup_window` (zero: every post is a new lead).
@@ -43,11 +43,11 @@ def receive(
     """
     digest = payload_hash(parsed.payload) if dedup_window else None
     lead = InboundLead(
-        received_at=at,
-        created_at=at,
-        updated_at=at,
-        next_attempt_at=at,
-        enqueued_at=at,
+        received_at=now,
+        created_at=now,
+        updated_at=now,
+        next_attempt_at=now,
+        enqueued_at=now,
         raw_payload=parsed.payload,
         source_headers=headers,
         source=source,
@@ -62,7 +62,7 @@ def receive(
         except IntegrityError:
             if digest is None:
                 raise
-            if receipt := _receive_again(digest, correlation_id=correlation_id, at=at, dedup_window=dedup_window):
+            if receipt := _receive_again(digest, correlation_id=correlation_id, now=now, dedup_window=dedup_window):
                 return receipt
             lead.pk = None
     raise IntegrityError("the payload's hash changes hands without end")
@@ -72,20 +72,20 @@ def _store(lead: InboundLead, *, notes: list[str]) -> Receipt:
     with transaction.atomic():
         lead.save(force_insert=True)
         detail = {"notes": notes} if notes else {}
-        record(lead, EventKind.RECEIVED, actor="webhook", at=lead.received_at, detail=detail)
+        record(lead, EventKind.RECEIVED, actor="webhook", now=lead.received_at, detail=detail)
     return Receipt(lead_id=lead.pk, status=LeadStatus.RECEIVED, duplicate=False)
 
 
-def _receive_again(digest: str, *, correlation_id: str, at: datetime, dedup_window: timedelta) -> Receipt | None:
+def _receive_again(digest: str, *, correlation_id: str, now: datetime, dedup_window: timedelta) -> Receipt | None:
     """Book the post on the lead that has the hash; None when there is none any more, or it was too old and let go."""
     holders = InboundLead.objects.filter(payload_hash=digest)
     first = holders.only("id", "status", "received_at", "correlation_id").first()
     if first is None:
         return None
-    if first.received_at < at - dedup_window:
+    if first.received_at < now - dedup_window:
         holders.filter(pk=first.pk).update(payload_hash=None)
         return None
     with transaction.atomic():
-        holders.filter(pk=first.pk).update(received_again_at=at)
-        record(first, EventKind.DUPLICATE, actor="webhook", at=at, correlation_id=uuid.UUID(correlation_id))
+        holders.filter(pk=first.pk).update(received_again_at=now)
+        record(first, EventKind.DUPLICATE, actor="webhook", now=now, correlation_id=uuid.UUID(correlation_id))
     return Receipt(lead_id=first.pk, status=first.status, duplicate=True)

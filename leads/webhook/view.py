@@ -81,7 +81,7 @@ def _store(request: HttpRequest, parsed: ParsedObject) -> Receipt:
                 headers=stored_headers(request.headers),
                 source=source_of(request) if settings.ENABLE_AUTH else None,
                 correlation_id=request.correlation_id,  # type: ignore[attr-defined]
-                at=timezone.now(),
+                now=timezone.now(),
                 dedup_window=settings.DEDUP_WINDOW,
             )
     except db.UNAVAILABLE as error:

@@ -79,7 +79,7 @@ def _late(state: State) -> Banner | None:
 
 
 def _told(kind: Kind, state: State, **facts: Any) -> Banner:
-    told = tell(kind, facts, at=state.at)
+    told = tell(kind, facts, now=state.at)
     return Banner(told.what, told.advice)
 
 
@@ -99,7 +99,7 @@ def _incidents(state: State) -> Iterator[Banner]:
     """Return what only the check of the pipeline finds; everything else is told fresher above."""
     for incident in state.incidents:
         if (kind := Kind(incident.kind)) in _ONLY_CHECKED:
-            told = tell(kind, incident.detail, at=state.at, subject=incident.subject)
+            told = tell(kind, incident.detail, now=state.at, subject=incident.subject)
             yield Banner(
                 told.what,
                 told.advice,

@@ -351,7 +351,7 @@ def _place(request: HttpRequest, kind: BulkActionKind, selection: Selection, for
     most = seen["expected"] + (seen["expected_delivered"] if seen["include_delivered"] else 0)
     try:
         order = processing.place(
-            _placement(request, kind, selection, form), selection.leads, at=timezone.now(), most=most
+            _placement(request, kind, selection, form), selection.leads, now=timezone.now(), most=most
         )
     except processing.AlreadyCreated as placed:
         messages.info(request, _("This form was sent before; nothing was ordered a second time."))
@@ -363,7 +363,7 @@ def _place(request: HttpRequest, kind: BulkActionKind, selection: Selection, for
         form.add_error(None, _too_many(most))
         return None
     if order.total <= AT_ONCE:
-        processing.process_one(order.pk, at=timezone.now(), most=AT_ONCE)
+        processing.process_one(order.pk, now=timezone.now(), most=AT_ONCE)
     return order
 
 

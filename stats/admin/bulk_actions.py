@@ -173,7 +173,7 @@ class BulkActionAdmin(RecordAdmin):
         """Leave the rest of an order's leads as they are."""
         if not bulk_action_form.may_act(request):
             raise PermissionDenied
-        if processing.cancel(order_id, actor=request.user.get_username(), at=timezone.now()):
+        if processing.cancel(order_id, actor=request.user.get_username(), now=timezone.now()):
             messages.success(request, _("The order is cancelled. What was done before stays done."))
         else:
             messages.warning(request, _("There was nothing left to cancel."))

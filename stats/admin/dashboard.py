@@ -61,14 +61,14 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 def _dashboard(request: HttpRequest) -> dict[str, Any]:
     window = WINDOWS.get(request.GET.get("window", ""), WINDOWS["24h"])
     now = timezone.now()
-    state = dashboard_queries.state(at=now)
-    traffic = dashboard_queries.traffic(window, at=now)
+    state = dashboard_queries.state(now=now)
+    traffic = dashboard_queries.traffic(window, now=now)
     return {
         "refresh": REFRESH,
         "as_of": formatting.moment(state.at),
-        "alarms": [*filter(None, [delivery_control.banner(request, at=now)]), *banners(state)],
+        "alarms": [*filter(None, [delivery_control.banner(request, now=now)]), *banners(state)],
         "tiles": _now_tiles(state),
-        "processes": [_process(each, at=state.at) for each in state.processes],
+        "processes": [_process(each, now=state.at) for each in state.processes],
         "failures": [_failures(group, request) for group in state.failures[:_GROUPS]],
         "other_failures": len(state.failures[_GROUPS:]),
         "traffic": _traffic(traffic, window) if state.has_leads else None,
@@ -154,15 +154,15 @@ def _last_beat(state: State, processes: list[Heartbeat]) -> str:
     return _("last heartbeat {relative}").format(relative=formatting.relative(last, now=state.at))
 
 
-def _process(process: Heartbeat, *, at: datetime) -> dict[str, Any]:
+def _process(process: Heartbeat, *, now: datetime) -> dict[str, Any]:
     kind = Heartbeat.Kind(process.kind)
-    alive = is_alive(process, at=at)
+    alive = is_alive(process, now=now)
     return {
         "kind": _PROCESSES[kind],
         "name": process.name,
         "badge": formatting.badge(_("alive"), "delivered") if alive else formatting.badge(_("silent"), "unknown"),
-        "seen": formatting.moment(process.seen_at, now=at),
-        "started": formatting.moment(process.started_at, now=at),
+        "seen": formatting.moment(process.seen_at, now=now),
+        "started": formatting.moment(process.started_at, now=now),
     }
 
 

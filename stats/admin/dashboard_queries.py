@@ -102,19 +102,19 @@ class Traffic:
         return sum((bar.leads for bar in self.bars), Counter())
 
 
-def traffic(window: Window, *, at: datetime) -> Traffic:
+def traffic(window: Window, *, now: datetime) -> Traffic:
     """Return the figures of a window, or those of a moment ago."""
-    kept: Traffic = _kept(f"figures:{window.code}", window.kept_for, lambda: _traffic(window, at))
+    kept: Traffic = _kept(f"figures:{window.code}", window.kept_for, lambda: _traffic(window, now))
     return kept
 
 
-def _traffic(window: Window, at: datetime) -> Traffic:
-    edges = window.edges(at)
+def _traffic(window: Window, now: datetime) -> Traffic:
+    edges = window.edges(now)
     leads = InboundLead.objects.filter(received_at__gte=edges[0], received_at__lt=edges[-1])
     median, p95 = _delivery_times(leads)
     first_attempts, succeeded_at_once = _first_attempts(since=edges[0])
     return Traffic(
-        at=at,
+        at=now,
         bars=_bars(leads, edges),
         first_attempts=first_attempts,
         succeeded_at_once=succeeded_at_once,
@@ -247,28 +247,28 @@ class State:
 
     def of_kind(self, kind: Heartbeat.Kind, *, alive: bool) -> list[Heartbeat]:
         """Return the processes of a kind that live, or that were seen in the last day but do not."""
-        return [each for each in self.processes if each.kind == kind and heartbeat.is_alive(each, at=self.at) == alive]
+        return [each for each in self.processes if each.kind == kind and heartbeat.is_alive(each, now=self.at) == alive]
 
 
-def state(*, at: datetime) -> State:
+def state(*, now: datetime) -> State:
     """Return how things stand, or stood a moment ago; a queue that is away costs its bounded wait."""
-    kept: State = _kept("figures:state", STATE_KEPT_FOR, lambda: _state(at))
+    kept: State = _kept("figures:state", STATE_KEPT_FOR, lambda: _state(now))
     return kept
 
 
-def _state(at: datetime) -> State:
+def _state(now: datetime) -> State:
     return State(
-        at=at,
-        in_progress=_under_way(at),
+        at=now,
+        in_progress=_under_way(now),
         failures=_failures(),
-        processes=heartbeat.known(at=at),
+        processes=heartbeat.known(now=now),
         queued=_queued(),
         has_leads=InboundLead.objects.exists(),
         incidents=list(Incident.objects.filter(closed_at=None).order_by("pk")),
     )
 
 
-def _under_way(at: datetime) -> InProgress:
+def _under_way(now: datetime) -> InProgress:
     """Count what is under way, which takes time for a backlog only; the id is looked up by the time, its index.
 
     What waits because delivery is held or the customer is down is neither late nor too old; nor is it late when it
@@ -276,8 +276,8 @@ def _under_way(at: datetime) -> InProgress:
     """
     leads = InboundLead.objects.filter(status__in=OPEN_STATUSES, next_attempt_at__isnull=False)
     is_blocked = DeliveryControl.objects.current().is_blocked
-    is_unclaimed = Q(claimed_until=None) | Q(claimed_until__lt=at)
-    is_late = Q(next_attempt_at__lt=at - LATE_AFTER) & is_unclaimed & _before_the_gate(is_blocked or limits().exist)
+    is_unclaimed = Q(claimed_until=None) | Q(claimed_until__lt=now)
+    is_late = Q(next_attempt_at__lt=now - LATE_AFTER) & is_unclaimed & _before_the_gate(is_blocked or limits().exist)
     first_run = Q(uncounted_attempts=0) & _before_the_gate(is_blocked)
     found = leads.aggregate(
         leads=Count("*"),
@@ -298,8 +298,8 @@ def _before_the_gate(only: bool) -> Q:
     return Q(status=LeadStatus.RECEIVED) if only else Q()
 
 
-def _received_at(leads: QuerySet[InboundLead], at: datetime | None) -> int | None:
-    return None if at is None else leads.filter(received_at=at).order_by("pk").values_list("pk", flat=True).first()
+def _received_at(leads: QuerySet[InboundLead], now: datetime | None) -> int | None:
+    return None if now is None else leads.filter(received_at=now).order_by("pk").values_list("pk", flat=True).first()
 
 
 def _failures() -> list[Failures]:

@@ -70,13 +70,13 @@ def _answer(model_admin: Any, request: HttpRequest) -> HttpResponse:
 
 def _switch(request: HttpRequest, reason: str) -> None:
     """Do what the button said, not the opposite of how things stand by now: somebody else may have been faster."""
-    how: dict[str, Any] = {"actor": request.user.get_username(), "reason": reason, "at": timezone.now()}
+    how: dict[str, Any] = {"actor": request.user.get_username(), "reason": reason, "now": timezone.now()}
     if request.POST.get("switch") == "resume":
-        if pause.resume(**how):
+        if pause.resume_delivery(**how):
             messages.success(request, _("Delivery goes on. What waited goes out by itself."))
         else:
             messages.info(request, _("Delivery was not held. Nothing was changed."))
-    elif pause.hold(**how):
+    elif pause.pause_delivery(**how):
         messages.success(request, _("Delivery is held: nothing is sent until somebody resumes it."))
     else:
         messages.info(request, _("Delivery is held already. Nothing was changed."))
@@ -88,8 +88,8 @@ def _page(model_admin: Any, request: HttpRequest, form: ReasonForm) -> TemplateR
         **model_admin.admin_site.each_context(request),
         "title": _("Way out"),
         "badge": _badge(way_out),
-        "sentence": sentence(way_out, _cover(request), at=now),
-        "facts": _facts(way_out, at=now),
+        "sentence": sentence(way_out, _cover(request), now=now),
+        "facts": _facts(way_out, now=now),
         "events": [_event(event, request, now) for event in _events()],
         "is_held": way_out.paused_at is not None,
         "may_act": may_act(request),
@@ -106,14 +106,14 @@ def _badge(way_out: DeliveryControl) -> str:
     return formatting.badge(_("open"), "delivered")
 
 
-def banner(request: HttpRequest, *, at: datetime) -> Banner | None:
+def banner(request: HttpRequest, *, now: datetime) -> Banner | None:
     """Return for other pages what keeps all leads; None when they go out."""
     way_out = DeliveryControl.objects.current()
     if not way_out.is_blocked:
         return None
     return Banner(
         what=_("Delivery is held") if way_out.paused_at is not None else _("The customer is down"),
-        advice=sentence(way_out, _cover(request), at=at),
+        advice=sentence(way_out, _cover(request), now=now),
         url=reverse("admin:leads_way_out"),
         link=_("Way out"),
     )
@@ -123,18 +123,18 @@ def _cover(request: HttpRequest) -> Cover:
     return Cover(is_on=not sees_personal_data(request.user))
 
 
-def sentence(way_out: DeliveryControl, cover: Cover, *, at: datetime) -> str:
+def sentence(way_out: DeliveryControl, cover: Cover, *, now: datetime) -> str:
     """Return whether leads go out, and otherwise why not, as far as it may be seen, and how many wait."""
-    why = permission.obstacle(way_out, at=at, show_time=formatting.exact)
+    why = permission.obstacle(way_out, now=now, show_time=formatting.exact)
     if why is None:
         return _("Leads go out to the customer.")
-    number = permission.waiting(at)
+    number = permission.waiting(now)
     waiting = ngettext("{number} lead waits.", "{number} leads wait.", number)
     told = formatting.visible(cover.text(why))
     return f"{told} {waiting.format(number=number_format(number, force_grouping=True))}"
 
 
-def _facts(way_out: DeliveryControl, *, at: datetime) -> list[tuple[str, str]]:
+def _facts(way_out: DeliveryControl, *, now: datetime) -> list[tuple[str, str]]:
     """Return what was set and how things stand, each with its name."""
     policy, most = circuit_policy(), limits()
     taken_for_down = _("after {failures} failures in a row, of {leads} leads or more").format(
@@ -143,7 +143,7 @@ def _facts(way_out: DeliveryControl, *, at: datetime) -> list[tuple[str, str]]:
     return [
         (_("Failures since the customer's last success"), number_format(way_out.failures, force_grouping=True)),
         (_("The customer is taken for down"), taken_for_down if policy.failures else _("never")),
-        (_("Next try whether it is back"), formatting.moment(way_out.next_probe_at, now=at)),
+        (_("Next try whether it is back"), formatting.moment(way_out.next_probe_at, now=now)),
         (_("Shortest time between two requests"), span(most.interval) if most.interval else _("no limit")),
         (_("Requests at a time"), str(most.concurrency) if most.concurrency else _("no limit")),
     ]

@@ -142,7 +142,7 @@ class LeadAdmin(RecordAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the list, or at once the only lead that was searched for: somebody waits on the line."""
         may_export = request.user.has_perm("leads.export_lead")
-        context = {"may_export": may_export, "way_out": delivery_control.banner(request, at=timezone.now())}
+        context = {"may_export": may_export, "way_out": delivery_control.banner(request, now=timezone.now())}
         response = super().changelist_view(request, context | (extra_context or {}))
         found = _only_one_found(request, response)
         return response if found is None else redirect("admin:leads_inboundlead_change", found.pk)

@@ -103,7 +103,7 @@ _ALERTS = {
 
 
 def _told(incident: Incident) -> Any:
-    return tell(Kind(incident.kind), incident.detail, at=incident.last_seen_at, subject=incident.subject)
+    return tell(Kind(incident.kind), incident.detail, now=incident.last_seen_at, subject=incident.subject)
 
 
 # --- hours -----------------------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def reveal(model_admin: Any, request: HttpRequest, lead_id: int) -> HttpResponse
         raise Http404
     now = timezone.now()
     minutes = REVEALED_FOR // timedelta(minutes=1)
-    record(lead, EventKind.REVEALED, actor=request.user.get_username(), at=now, detail={"minutes": minutes})
+    record(lead, EventKind.REVEALED, actor=request.user.get_username(), now=now, detail={"minutes": minutes})
     request.session[_SESSION_KEY] = _revealed(request, now) | {str(lead.pk): (now + REVEALED_FOR).timestamp()}
     return redirect("admin:leads_inboundlead_change", lead.pk)
 

@@ -103,7 +103,7 @@ class Metrics(StatsView):
     def get(self, request: Request, **kwargs: str) -> HttpResponse:
         """Answer 200 in the format that is asked for."""
         encode, content_type = choose_encoder(_NO_VERSION.sub("", request.META.get("HTTP_ACCEPT", "")))
-        figures = metrics.figures(at=timezone.now(), reach=settings.DATABASE_TIMEOUT, read=READ_DEADLINE)
+        figures = metrics.figures(now=timezone.now(), reach=settings.DATABASE_TIMEOUT, read=READ_DEADLINE)
         return HttpResponse(encode(figures), content_type=content_type, headers={"Cache-Control": "no-store"})
 
 

@@ -58,27 +58,27 @@ def channels() -> list[Alert.Channel]:
     return found
 
 
-def send_due(*, at: datetime) -> None:
+def send_due(*, now: datetime) -> None:
     """Send what has not been sent yet; a channel that does not take it costs its bounded wait.
 
     :raises django.db.Error: the database is away; it is sent later.
     """
     for channel in channels():
         with db.deadline(_TIMEOUT):
-            alerts = _claim(channel, at=at)
+            alerts = _claim(channel, now=now)
         if not alerts:
             continue
-        was_sent = deliver(channel, [(alert.incident, alert.is_over) for alert in alerts], at=at)
+        was_sent = deliver(channel, [(alert.incident, alert.is_over) for alert in alerts], now=now)
         with db.deadline(_TIMEOUT):
             ours = Alert.objects.filter(claim_token=alerts[0].claim_token)
-            ours.update(**{"sent_at": at} if was_sent else {"claimed_until": None})
+            ours.update(**{"sent_at": now} if was_sent else {"claimed_until": None})
 
 
-def deliver(channel: Alert.Channel, changes: Sequence[tuple[Incident, bool]], *, at: datetime) -> bool:
+def deliver(channel: Alert.Channel, changes: Sequence[tuple[Incident, bool]], *, now: datetime) -> bool:
     """Send one message of incidents that begin, or with True are over; tell whether the channel took it."""
     with override("en"):
         try:
-            _SENDERS[channel](changes, at)
+            _SENDERS[channel](changes, now)
         except NotSent as error:
             log.warning("alert_not_sent", channel=channel.value, reason=str(error), incidents=len(changes))
             return False
@@ -86,55 +86,55 @@ def deliver(channel: Alert.Channel, changes: Sequence[tuple[Incident, bool]], *,
     return True
 
 
-def _claim(channel: Alert.Channel, *, at: datetime) -> list[Alert]:
-    fresh = at - _STALE_AFTER
+def _claim(channel: Alert.Channel, *, now: datetime) -> list[Alert]:
+    fresh = now - _STALE_AFTER
     is_fresh = Q(is_over=False, incident__opened_at__gt=fresh) | Q(is_over=True, incident__closed_at__gt=fresh)
-    free = Q(claimed_until=None) | Q(claimed_until__lt=at)
+    free = Q(claimed_until=None) | Q(claimed_until__lt=now)
     waiting = Alert.objects.filter(free, is_fresh, channel=channel, sent_at=None).order_by("pk")
     token = uuid.uuid4()
     chosen = Alert.objects.filter(free, pk__in=list(waiting.values_list("pk", flat=True)[:_MOST]), sent_at=None)
-    chosen.update(claim_token=token, claimed_until=at + _LEASE)
+    chosen.update(claim_token=token, claimed_until=now + _LEASE)
     return list(Alert.objects.filter(claim_token=token, sent_at=None).select_related("incident").order_by("pk"))
 
 
 # --- in words --------------------------------------------------------------------------------------------------------
 
 
-def _headline(incident: Incident, is_over: bool, at: datetime) -> str:
+def _headline(incident: Incident, is_over: bool, now: datetime) -> str:
     if not is_over:
-        return _what(incident, at)
-    lasted = span((incident.closed_at or at) - incident.opened_at)
+        return _what(incident, now)
+    lasted = span((incident.closed_at or now) - incident.opened_at)
     return f"Over after {lasted}: {_what(incident, incident.last_seen_at)}"
 
 
-def _what(incident: Incident, at: datetime) -> str:
-    return tell(Kind(incident.kind), incident.detail, at=at, subject=incident.subject).what
+def _what(incident: Incident, now: datetime) -> str:
+    return tell(Kind(incident.kind), incident.detail, now=now, subject=incident.subject).what
 
 
-def _paragraph(incident: Incident, is_over: bool, at: datetime) -> str:
-    lines = [f"{_headline(incident, is_over, at)}.", f"Since {timestamp(incident.opened_at)}."]
+def _paragraph(incident: Incident, is_over: bool, now: datetime) -> str:
+    lines = [f"{_headline(incident, is_over, now)}.", f"Since {timestamp(incident.opened_at)}."]
     if not is_over:
-        lines.append(tell(Kind(incident.kind), incident.detail, at=at, subject=incident.subject).advice)
+        lines.append(tell(Kind(incident.kind), incident.detail, now=now, subject=incident.subject).advice)
         lines.append(f"Runbook: {_RUNBOOK}#{incident.kind}")
     return "\n".join(lines)
 
 
-def _title(changes: Sequence[tuple[Incident, bool]], at: datetime) -> str:
-    first = _headline(*changes[0], at)
+def _title(changes: Sequence[tuple[Incident, bool]], now: datetime) -> str:
+    first = _headline(*changes[0], now)
     return f"{first} (and {len(changes) - 1} more)" if len(changes) > 1 else first
 
 
-def _body(changes: Sequence[tuple[Incident, bool]], at: datetime) -> str:
-    return "\n\n".join(_paragraph(incident, is_over, at) for incident, is_over in changes)
+def _body(changes: Sequence[tuple[Incident, bool]], now: datetime) -> str:
+    return "\n\n".join(_paragraph(incident, is_over, now) for incident, is_over in changes)
 
 
 # --- the channels ----------------------------------------------------------------------------------------------------
 
 
-def _email(changes: Sequence[tuple[Incident, bool]], at: datetime) -> None:
+def _email(changes: Sequence[tuple[Incident, bool]], now: datetime) -> None:
     message = EmailMessage(
-        subject=" ".join(f"[Lead Gateway] {_title(changes, at)}".split()),  # a header is one line
-        body=f"{_body(changes, at)}\n\nSent by {socket.gethostname()}.\n",
+        subject=" ".join(f"[Lead Gateway] {_title(changes, now)}".split()),  # a header is one line
+        body=f"{_body(changes, now)}\n\nSent by {socket.gethostname()}.\n",
         from_email=settings.ALERT_EMAIL_FROM,
         to=settings.ALERT_EMAIL,
     )
@@ -144,10 +144,10 @@ def _email(changes: Sequence[tuple[Incident, bool]], at: datetime) -> None:
         raise NotSent(type(error).__name__) from error
 
 
-def _webhook(changes: Sequence[tuple[Incident, bool]], at: datetime) -> None:
+def _webhook(changes: Sequence[tuple[Incident, bool]], now: datetime) -> None:
     """Post JSON; `text` is what Slack, Mattermost and the like show."""
     body = {
-        "text": f"Lead Gateway: {_body(changes, at)}",
+        "text": f"Lead Gateway: {_body(changes, now)}",
         "incidents": [_as_json(incident, is_over) for incident, is_over in changes],
     }
     try:

@@ -12,7 +12,7 @@ from typing import Any
 from django.db.models import Case, Count, QuerySet, When
 from django.db.models.fields.json import KeyTextTransform
 
-from delivery.retry import Verdict, verdict
+from delivery.retry import ResponseClass, classify_response
 from leads.models import OPEN_STATUSES, EventKind, InboundLead, LeadEvent, LeadStatus
 from leads.rules import RejectionReason
 from stats.models import CounterTotals
@@ -41,7 +41,7 @@ _COUNTED = (
 
 _REASONS = frozenset(RejectionReason)
 
-_OUTCOMES = {Verdict.DELIVERED: "delivered", Verdict.RETRY: "failed", Verdict.PERMANENT: "refused"}
+_OUTCOMES = {ResponseClass.DELIVERED: "delivered", ResponseClass.RETRY: "failed", ResponseClass.PERMANENT: "refused"}
 
 
 def read(counter_totals: CounterTotals) -> Totals:
@@ -56,20 +56,22 @@ def kept() -> CounterTotals:
     return CounterTotals.objects.filter(pk=1).first() or CounterTotals()
 
 
-def fold(*, at: datetime) -> None:
+def fold(*, now: datetime) -> None:
     """Count the next settled events into the row.
 
     No lock is held while events are counted. Who was slower than another writes nothing, by a conditional UPDATE.
     """
-    counter_totals, _ = CounterTotals.objects.get_or_create(pk=1, defaults={"looked_at": at, "newest": _newest_event()})
-    if at - counter_totals.looked_at < COMPLETE_AFTER:
+    counter_totals, _ = CounterTotals.objects.get_or_create(
+        pk=1, defaults={"looked_at": now, "newest": _newest_event()}
+    )
+    if now - counter_totals.looked_at < COMPLETE_AFTER:
         return
     until = min(counter_totals.newest, counter_totals.until + BATCH)
     counted = Counter(counter_totals.counted)
     counted.update(count(LeadEvent.objects.filter(pk__gt=counter_totals.until, pk__lte=until)))
     columns: dict[str, Any] = {"until": until, "counted": counted}
     if until == counter_totals.newest:
-        columns |= {"newest": _newest_event(), "looked_at": at}
+        columns |= {"newest": _newest_event(), "looked_at": now}
     CounterTotals.objects.filter(pk=1, until=counter_totals.until, looked_at=counter_totals.looked_at).update(**columns)
 
 
@@ -88,7 +90,7 @@ def _newest_event() -> int:
 
 def outcome(code: str) -> str:
     """Name what became of an attempt with such an answer, an HTTP status or `none`."""
-    return _OUTCOMES[verdict(int(code) if code != "none" else None)]
+    return _OUTCOMES[classify_response(int(code) if code != "none" else None)]
 
 
 def count(events: QuerySet[LeadEvent]) -> Totals:

@@ -110,14 +110,14 @@ def _forget_the_gone() -> None:
 # --- who lives -------------------------------------------------------------------------------------------------------
 
 
-def known(*, at: datetime) -> list[Heartbeat]:
+def known(*, now: datetime) -> list[Heartbeat]:
     """Return the rows of those who live, and of those who died without a word in the last day, by name."""
-    return list(Heartbeat.objects.filter(seen_at__gt=at - FORGOTTEN_AFTER).order_by("kind", "name"))
+    return list(Heartbeat.objects.filter(seen_at__gt=now - FORGOTTEN_AFTER).order_by("kind", "name"))
 
 
-def is_alive(process: Heartbeat, *, at: datetime) -> bool:
+def is_alive(process: Heartbeat, *, now: datetime) -> bool:
     """Tell whether the process was seen lately enough."""
-    return process.seen_at >= at - _silence_allowed(process)
+    return process.seen_at >= now - _silence_allowed(process)
 
 
 def _silence_allowed(process: Heartbeat) -> timedelta:

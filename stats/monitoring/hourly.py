@@ -29,13 +29,13 @@ def counted_until() -> datetime | None:
     return MonitoringState.objects.filter(pk=1).values_list("counted_until", flat=True).first()
 
 
-def aggregate_hours(*, at: datetime) -> int:
+def aggregate_hours(*, now: datetime) -> int:
     """Count the next hours that are over, BATCH at most; return how many. Counting an hour again changes nothing.
 
     :raises django.db.Error: the database is away; the hours are counted the next time.
     """
-    end = _begin_of_hour(at - COMPLETE_AFTER)
-    begin = _first_to_count(at)
+    end = _begin_of_hour(now - COMPLETE_AFTER)
+    begin = _first_to_count(now)
     hours = [] if begin is None else [begin + number * HOUR for number in range(BATCH) if begin + number * HOUR < end]
     for hour in hours:
         with transaction.atomic():
@@ -57,13 +57,13 @@ def shown(row: HourlyStatistics) -> dict[str, Any]:
     return {"hour": timestamp(row.hour)} | {name: getattr(row, name) for name in names}
 
 
-def _begin_of_hour(at: datetime) -> datetime:
-    return at.replace(minute=0, second=0, microsecond=0)
+def _begin_of_hour(now: datetime) -> datetime:
+    return now.replace(minute=0, second=0, microsecond=0)
 
 
-def _first_to_count(at: datetime) -> datetime | None:
+def _first_to_count(now: datetime) -> datetime | None:
     """Return the first hour that is not counted; at the very beginning that of the first event of the last weeks."""
-    earliest = _begin_of_hour(at - BACKFILL)
+    earliest = _begin_of_hour(now - BACKFILL)
     if until := counted_until():
         return max(until, earliest)
     first = LeadEvent.objects.filter(at__gte=earliest).order_by("at").values_list("at", flat=True).first()

@@ -16,7 +16,7 @@ Key = tuple[str, str]
 
 
 def take_in(
-    results: Iterable[CheckResult], *, at: datetime, thresholds: Thresholds, channels: Sequence[Alert.Channel] = ()
+    results: Iterable[CheckResult], *, now: datetime, thresholds: Thresholds, channels: Sequence[Alert.Channel] = ()
 ) -> None:
     """Open, carry on and close incidents by what a check has found, and put down whom to tell of it.
 
@@ -27,12 +27,12 @@ def take_in(
         watch, _ = MonitoringState.objects.select_for_update().get_or_create(pk=1)
         already_open = {(each.kind, each.subject): each for each in Incident.objects.filter(closed_at=None)}
         for key, incident in already_open.items():
-            _carry_on(incident, found.get(key), at=at, thresholds=thresholds, channels=channels)
+            _carry_on(incident, found.get(key), now=now, thresholds=thresholds, channels=channels)
         bad = {key: each for key, each in found.items() if each.verdict is Verdict.BAD and key not in already_open}
         watch.suspected = {
             _name(key): checks
             for key, result in bad.items()
-            if (checks := _open_in_time(result, watch, at=at, thresholds=thresholds, channels=channels))
+            if (checks := _open_in_time(result, watch, now=now, thresholds=thresholds, channels=channels))
         }
         watch.save(update_fields=["suspected"])
 
@@ -55,7 +55,7 @@ def _open_in_time(
     result: CheckResult,
     watch: MonitoringState,
     *,
-    at: datetime,
+    now: datetime,
     thresholds: Thresholds,
     channels: Sequence[Alert.Channel],
 ) -> int:
@@ -64,7 +64,7 @@ def _open_in_time(
     if not thresholds.opens(result.kind, checks):
         return checks
     incident = Incident.objects.create(
-        kind=result.kind, subject=result.subject, opened_at=at, last_seen_at=at, detail=result.facts
+        kind=result.kind, subject=result.subject, opened_at=now, last_seen_at=now, detail=result.facts
     )
     _tell(incident, channels, is_over=False)
     return 0
@@ -74,18 +74,18 @@ def _carry_on(
     incident: Incident,
     result: CheckResult | None,
     *,
-    at: datetime,
+    now: datetime,
     thresholds: Thresholds,
     channels: Sequence[Alert.Channel],
 ) -> None:
     """Note that it is still there, or that it was not seen. What is not judged any more has gone."""
     verdict = Verdict.GOOD if result is None else result.verdict
     if result is not None and verdict is Verdict.BAD:
-        incident.last_seen_at, incident.good_checks, incident.detail = at, 0, result.facts
+        incident.last_seen_at, incident.good_checks, incident.detail = now, 0, result.facts
     elif verdict is Verdict.GOOD:
         incident.good_checks += 1
     if incident.good_checks >= thresholds.closes_after:
-        incident.closed_at = at
+        incident.closed_at = now
         _tell(incident, channels, is_over=True)
     incident.save(update_fields=["last_seen_at", "good_checks", "detail", "closed_at"])
 

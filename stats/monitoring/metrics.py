@@ -40,14 +40,14 @@ _QUEUE_TIMEOUT_S = 1.0
 _beside = ThreadPoolExecutor(max_workers=2, thread_name_prefix="metrics")
 
 
-def figures(*, at: datetime, reach: timedelta, read: timedelta) -> CollectorRegistry:
+def figures(*, now: datetime, reach: timedelta, read: timedelta) -> CollectorRegistry:
     """Return all figures that can be had. With the database away, that is said, and what came from it is not there.
 
     :param reach: how long to wait for the database to be there.
     :param read: how long it may then take.
     """
     depths = _beside.submit(queue.depths)
-    stored = _stored(at=at, reach=reach, read=read)
+    stored = _stored(now=now, reach=reach, read=read)
     registry = CollectorRegistry()
     registry.register(
         _Fixed(
@@ -95,41 +95,43 @@ def _queue(depths: Future[dict[str, int]]) -> Iterator[Metric]:
 # --- from the database -----------------------------------------------------------------------------------------------
 
 
-def _stored(*, at: datetime, reach: timedelta, read: timedelta) -> list[Metric] | None:
+def _stored(*, now: datetime, reach: timedelta, read: timedelta) -> list[Metric] | None:
     """Return what the database tells; None when it is away."""
     try:
         with db.deadline(reach):
             connection.ensure_connection()
         with db.deadline(read):
             counter_totals = counters.kept()
-            rows = [*_counters(counters.read(counter_totals)), *_leads(counter_totals.closed, at=at)]
+            rows = [*_counters(counters.read(counter_totals)), *_leads(counter_totals.closed, now=now)]
             return [*rows, *_gate(), _heartbeats(), *_watch()]
     except db.UNAVAILABLE as error:
         log.error("database_error", exc_info=error)
         return None
 
 
-def _leads(closed: dict[str, int], *, at: datetime) -> Iterator[Metric]:
+def _leads(closed: dict[str, int], *, now: datetime) -> Iterator[Metric]:
     """Count what is under way now, of which there is little; what is done with was counted within the last minute."""
     in_progress = InboundLead.objects.filter(status__in=OPEN_STATUSES)
     goes_on = Q(next_attempt_at__isnull=False)
     found = in_progress.values_list("status").annotate(n=Count("*"), oldest=Min("received_at", filter=goes_on))
     rows = list(found.order_by())
     leads = GaugeMetricFamily("lead_gateway_leads", "Leads by status.", labels=["status"])
-    now = closed | {status: number for status, number, _ in rows}
+    current = closed | {status: number for status, number, _ in rows}
     for status in LeadStatus.values:
-        leads.add_metric([status], now.get(status, 0))
+        leads.add_metric([status], current.get(status, 0))
     yield leads
-    yield _age("oldest_undelivered", "Since the oldest lead came that is still to go out", [row[2] for row in rows], at)
-    due = InboundLead.objects.due(at).aggregate(number=Count("*"), since=Min("next_attempt_at"))
+    yield _age(
+        "oldest_undelivered", "Since the oldest lead came that is still to go out", [row[2] for row in rows], now
+    )
+    due = InboundLead.objects.due(now).aggregate(number=Count("*"), since=Min("next_attempt_at"))
     yield _gauge("leads_due", "Leads that somebody should work on, and nobody does.", due["number"])
-    yield _age("oldest_due", "Since the first of these leads has been due", [due["since"]], at)
+    yield _age("oldest_due", "Since the first of these leads has been due", [due["since"]], now)
     attention = InboundLead.objects.filter(NEEDS_ATTENTION).count()
     yield _gauge("leads_needing_attention", "Leads that only an operator can bring further.", attention)
 
 
-def _age(name: str, what: str, moments: list[datetime | None], at: datetime) -> Metric:
-    seconds = [(at - moment).total_seconds() for moment in moments if moment is not None]
+def _age(name: str, what: str, moments: list[datetime | None], now: datetime) -> Metric:
+    seconds = [(now - moment).total_seconds() for moment in moments if moment is not None]
     return _gauge(f"{name}_seconds", f"{what}; 0: there is none.", max(0.0, *seconds) if seconds else 0)
 
 

@@ -36,25 +36,25 @@ class MonitorThread(threading.Thread):
     def run(self) -> None:
         """Look again and again; not at once, as the others may just be starting."""
         while not self._ended.wait(settings.MONITORING_INTERVAL.total_seconds()):
-            self.look(at=timezone.now())
+            self.look(now=timezone.now())
 
     def end(self, **_: Any) -> None:
         """End soon, with whatever is being looked at."""
         self._ended.set()
 
-    def look(self, *, at: datetime) -> None:
+    def look(self, *, now: datetime) -> None:
         """Check the pipeline if that is overdue; whatever goes wrong, the next turn tries again."""
         try:
-            if is_overdue(at=at):
-                check(at=at)
+            if is_overdue(now=now):
+                check(now=now)
         except db.UNAVAILABLE:
             if self._outage is not None:
-                self._outage.goes_on(at=at)
+                self._outage.goes_on(now=now)
         except Exception as error:  # a thread that ended would never be missed
             log.error("monitoring_failed", exc_info=error)
         else:
             if self._outage is not None:
-                self._outage.is_over(at=at)
+                self._outage.is_over(now=now)
         finally:
             connection.close()  # or the thread would keep one of the pool's
 
@@ -67,26 +67,26 @@ class Outage:
         self._incident: Incident | None = None
         self._told: list[Alert.Channel] = []
 
-    def goes_on(self, *, at: datetime) -> None:
+    def goes_on(self, *, now: datetime) -> None:
         """Note that the database is away; once that is certain, tell everybody who could not be told before."""
         self._checks += 1
         if not THRESHOLDS.opens(Kind.DATABASE_UNAVAILABLE, self._checks):
             return
         if self._incident is None:
-            self._incident = Incident(kind=Kind.DATABASE_UNAVAILABLE, opened_at=at, last_seen_at=at)
+            self._incident = Incident(kind=Kind.DATABASE_UNAVAILABLE, opened_at=now, last_seen_at=now)
             incidents.log_change(self._incident, is_over=False)
         for channel in alerts.channels():
-            if channel not in self._told and alerts.deliver(channel, [(self._incident, False)], at=at):
+            if channel not in self._told and alerts.deliver(channel, [(self._incident, False)], now=now):
                 self._told.append(channel)
 
-    def is_over(self, *, at: datetime) -> None:
+    def is_over(self, *, now: datetime) -> None:
         """Note that the database is there; an outage is written down, and the others told when that is sent next."""
         self._checks = 0
         if self._incident is None:
             return
         try:
             incidents.write_down(
-                Kind.DATABASE_UNAVAILABLE, opened_at=self._incident.opened_at, closed_at=at, told=self._told
+                Kind.DATABASE_UNAVAILABLE, opened_at=self._incident.opened_at, closed_at=now, told=self._told
             )
         except Error:
             return  # away again

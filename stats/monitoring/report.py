@@ -39,47 +39,47 @@ _WELL: dict[Kind, Callable[[dict[str, Any]], str]] = {
 }
 
 
-def findings(results: list[CheckResult], *, at: datetime) -> Iterator[Finding]:
+def findings(results: list[CheckResult], *, now: datetime) -> Iterator[Finding]:
     """Return a finding for each judgement."""
     for result in results:
-        yield _finding(result, at=at)
+        yield _finding(result, now=now)
 
 
 def database_is_away(reason: str) -> Finding:
     """Return what is found instead of everything else without a database."""
-    advice = tell(Kind.DATABASE_UNAVAILABLE, {}, at=datetime.min).advice
+    advice = tell(Kind.DATABASE_UNAVAILABLE, {}, now=datetime.min).advice
     return fail(_SUBJECTS[Kind.DATABASE_UNAVAILABLE], f"cannot be reached: {reason}", advice)
 
 
-def last_check(watch: MonitoringState | None, *, at: datetime) -> Finding:
+def last_check(watch: MonitoringState | None, *, now: datetime) -> Finding:
     """Tell whether the pipeline is checked as it should be: the check cannot find that it is not made."""
     if watch is None or watch.checked_at is None:
         return warn("last check", "there was none yet", "Beat, a worker or a web server makes one. Does any run?")
-    told = f"{span(at - watch.checked_at)} ago"
-    if at - watch.checked_at > max(3 * settings.MONITORING_INTERVAL, timedelta(seconds=30)):
+    told = f"{span(now - watch.checked_at)} ago"
+    if now - watch.checked_at > max(3 * settings.MONITORING_INTERVAL, timedelta(seconds=30)):
         return fail("last check", told, "Nobody is told of incidents. Is beat running, a worker, a web server?")
     return ok("last check", told)
 
 
-def lingering(incidents: list[Incident], results: list[CheckResult], *, at: datetime) -> Iterator[Finding]:
+def lingering(incidents: list[Incident], results: list[CheckResult], *, now: datetime) -> Iterator[Finding]:
     """Return the incidents that are open though all looks well: they end after a few more checks."""
     bad = {(result.kind.value, result.subject) for result in results if result.verdict is Verdict.BAD}
     for incident in incidents:
         if (incident.kind, incident.subject) not in bad:
-            lasted = span(at - incident.opened_at)
+            lasted = span(now - incident.opened_at)
             subject = " ".join(filter(None, (incident.kind, incident.subject)))
             advice = "It ends when the check finds it well again."
             yield warn("open incident", f"{subject}, since {lasted}; not seen now", advice)
 
 
-def _finding(result: CheckResult, *, at: datetime) -> Finding:
+def _finding(result: CheckResult, *, now: datetime) -> Finding:
     subject, facts = _SUBJECTS[result.kind], result.facts
     name = f"{result.subject}: " if result.subject else ""
     if result.verdict is Verdict.BAD:
-        told = tell(result.kind, facts, at=at, subject=result.subject)
+        told = tell(result.kind, facts, now=now, subject=result.subject)
         return fail(subject, told.what, told.advice)
     if result.kind is Kind.DELIVERY_PAUSED and "since" in facts:
-        told = tell(result.kind, facts, at=at)
+        told = tell(result.kind, facts, now=now)
         return warn(subject, told.what, told.advice)
     if result.verdict is Verdict.UNKNOWN:
         return ok(subject, _not_known(result))

@@ -188,11 +188,11 @@ def _sources(seen: Snapshot, limits: Thresholds) -> Iterator[CheckResult]:
         yield CheckResult(Kind.SOURCE_SILENT, _verdict(is_silent), source.name, facts)
 
 
-def _shifted(source: Source, at: datetime, days: int) -> dict[datetime, int]:
+def _shifted(source: Source, now: datetime, days: int) -> dict[datetime, int]:
     """Return the leads of the hours that are to so many days ago what the silence is to now.
 
     So nothing is expected at night of who never sends at night, nor on a Sunday of who rests on Sundays: that is why
     a week ago must have had some. Only whole hours count, as nobody knows when in its hour a lead came.
     """
-    start, end = source.last_at - timedelta(days=days), at - timedelta(days=days)
+    start, end = source.last_at - timedelta(days=days), now - timedelta(days=days)
     return {hour: leads for hour, leads in source.hours.items() if start <= hour and hour + _HOUR <= end}

@@ -17,18 +17,18 @@ from stats.monitoring.rules import Snapshot, Source, Thresholds
 FORGOTTEN_AFTER = timedelta(days=7)
 
 
-def take_snapshot(*, at: datetime, thresholds: Thresholds) -> Snapshot:
+def take_snapshot(*, now: datetime, thresholds: Thresholds) -> Snapshot:
     """Return the figures of this moment; a queue that is away costs its bounded wait.
 
     :raises django.db.Error: the database is away.
     """
     gate = DeliveryControl.objects.current()
-    stuck, stuck_since = _stuck(gate, at=at, after=thresholds.stuck_after)
-    attempts, failed = _attempts(since=at - thresholds.attempts_within)
-    workers, worker_seen_at = _processes(Heartbeat.Kind.WORKER, at=at)
-    beats, beat_seen_at = _processes(Heartbeat.Kind.BEAT, at=at)
+    stuck, stuck_since = _stuck(gate, now=now, after=thresholds.stuck_after)
+    attempts, failed = _attempts(since=now - thresholds.attempts_within)
+    workers, worker_seen_at = _processes(Heartbeat.Kind.WORKER, now=now)
+    beats, beat_seen_at = _processes(Heartbeat.Kind.BEAT, now=now)
     return Snapshot(
-        at=at,
+        at=now,
         queue_depth=_queue_depth(),
         workers=workers,
         worker_seen_at=worker_seen_at,
@@ -40,7 +40,7 @@ def take_snapshot(*, at: datetime, thresholds: Thresholds) -> Snapshot:
         failed=failed,
         circuit_opened_at=gate.circuit_opened_at,
         paused_at=gate.paused_at,
-        sources=tuple(_sources(at)),
+        sources=tuple(_sources(now)),
     )
 
 
@@ -51,15 +51,15 @@ def _queue_depth() -> int | None:
         return None
 
 
-def _processes(kind: Heartbeat.Kind, *, at: datetime) -> tuple[int, datetime | None]:
-    known = [process for process in heartbeat.known(at=at) if process.kind == kind]
-    alive = sum(heartbeat.is_alive(process, at=at) for process in known)
+def _processes(kind: Heartbeat.Kind, *, now: datetime) -> tuple[int, datetime | None]:
+    known = [process for process in heartbeat.known(now=now) if process.kind == kind]
+    alive = sum(heartbeat.is_alive(process, now=now) for process in known)
     return alive, max((process.seen_at for process in known), default=None)
 
 
-def _stuck(gate: DeliveryControl, *, at: datetime, after: timedelta) -> tuple[int, datetime | None]:
+def _stuck(gate: DeliveryControl, *, now: datetime, after: timedelta) -> tuple[int, datetime | None]:
     """Count leads that wait too long; those that wait for the gate, or for their turn, are not stuck."""
-    late = InboundLead.objects.due(at).filter(next_attempt_at__lt=at - after)
+    late = InboundLead.objects.due(now).filter(next_attempt_at__lt=now - after)
     if gate.is_blocked or limits().exist:
         late = late.filter(status=LeadStatus.RECEIVED)
     found = late.aggregate(leads=Count("*"), since=Min("next_attempt_at"))
@@ -75,20 +75,20 @@ def _attempts(*, since: datetime) -> tuple[int, int]:
 # --- who sends -------------------------------------------------------------------------------------------------------
 
 
-def _sources(at: datetime) -> list[Source]:
+def _sources(now: datetime) -> list[Source]:
     """Return who has sent something lately, from the hourly statistics and what came since."""
     until = hourly.counted_until()
     if until is None:
         return []
     hours: dict[str, dict[datetime, int]] = defaultdict(dict)
-    past = HourlyStatistics.objects.filter(hour__gt=at - 2 * FORGOTTEN_AFTER, accepted__gt=0)
+    past = HourlyStatistics.objects.filter(hour__gt=now - 2 * FORGOTTEN_AFTER, accepted__gt=0)
     for source, hour, accepted in past.values_list("source", "hour", "accepted").iterator():
         hours[source][hour] = accepted
     last_at = {source: max(counted) + hourly.HOUR for source, counted in hours.items()} | _latest(since=until)
     return [
         Source(source, last, hours[source])
         for source, last in sorted(last_at.items())
-        if source in hours and last > at - FORGOTTEN_AFTER
+        if source in hours and last > now - FORGOTTEN_AFTER
     ]
 
 

@@ -39,16 +39,16 @@ NAMES = {
 }
 
 
-def tell(kind: Kind, facts: Facts, *, at: datetime, subject: str = "") -> Told:
+def tell(kind: Kind, facts: Facts, *, now: datetime, subject: str = "") -> Told:
     """Say what is wrong at a moment, and what to do.
 
     :param facts: as the rules found them.
     """
-    return _WORDS[kind](facts, at, subject)
+    return _WORDS[kind](facts, now, subject)
 
 
-def _for_how_long(facts: Facts, at: datetime) -> str | None:
-    return span(at - datetime.fromisoformat(facts["since"])) if "since" in facts else None
+def _for_how_long(facts: Facts, now: datetime) -> str | None:
+    return span(now - datetime.fromisoformat(facts["since"])) if "since" in facts else None
 
 
 def _number(number: int) -> str:
@@ -68,31 +68,31 @@ def _queue(_facts: Facts, _at: datetime, _subject: str) -> Told:
     return Told(_("The queue cannot be reached"), advice)
 
 
-def _worker(facts: Facts, at: datetime, _subject: str) -> Told:
+def _worker(facts: Facts, now: datetime, _subject: str) -> Told:
     advice = _("Leads are taken, but not delivered. Start one: {command}, or the line “worker” of the Procfile.")
-    silent_for = _for_how_long(facts, at)
+    silent_for = _for_how_long(facts, now)
     what = _("No worker is alive; the last one has been silent for {span}") if silent_for else _("No worker is running")
     return Told(what.format(span=silent_for), advice.format(command="docker-compose up -d worker"))
 
 
-def _beat(facts: Facts, at: datetime, _subject: str) -> Told:
+def _beat(facts: Facts, now: datetime, _subject: str) -> Told:
     advice = _(
         "What waits for its next attempt, and what the queue has lost, is not looked for. "
         "Start it: {command}, or the line “beat” of the Procfile. If it runs, it cannot reach queue or database."
     )
-    silent_for = _for_how_long(facts, at)
+    silent_for = _for_how_long(facts, now)
     what = _("Beat has been silent for {span}") if silent_for else _("Beat is not running")
     return Told(what.format(span=silent_for), advice.format(command="docker-compose up -d beat"))
 
 
-def _stuck(facts: Facts, at: datetime, _subject: str) -> Told:
+def _stuck(facts: Facts, now: datetime, _subject: str) -> Told:
     what = ngettext(
         "{number} lead is late: it has been due for {span}, and nobody works on it",
         "{number} leads are late: the first has been due for {span}, and nobody works on it",
         facts["leads"],
     )
     return Told(
-        what.format(number=_number(facts["leads"]), span=_for_how_long(facts, at)),
+        what.format(number=_number(facts["leads"]), span=_for_how_long(facts, now)),
         _("The workers cannot keep up, or stand still. Look at their logs; start more, or raise WORKER_CONCURRENCY."),
     )
 
@@ -106,15 +106,15 @@ def _failing(facts: Facts, _at: datetime, _subject: str) -> Told:
     return Told(what.format(**told), advice)
 
 
-def _customer(facts: Facts, at: datetime, _subject: str) -> Told:
+def _customer(facts: Facts, now: datetime, _subject: str) -> Told:
     advice = _("Leads wait, and follow by themselves when it is back. Tell the customer: he may not know.")
-    return Told(_("The customer has been down for {span}").format(span=_for_how_long(facts, at)), advice)
+    return Told(_("The customer has been down for {span}").format(span=_for_how_long(facts, now)), advice)
 
 
-def _held(facts: Facts, at: datetime, _subject: str) -> Told:
+def _held(facts: Facts, now: datetime, _subject: str) -> Told:
     advice = _("Leads wait until somebody resumes: {command}. Who holds it, and why, is told by manage.py doctor.")
     return Told(
-        _("Delivery has been held for {span}").format(span=_for_how_long(facts, at)),
+        _("Delivery has been held for {span}").format(span=_for_how_long(facts, now)),
         advice.format(command="manage.py resume_delivery"),
     )
 
@@ -125,8 +125,8 @@ def _deep(facts: Facts, _at: datetime, _subject: str) -> Told:
     return Told(what.format(number=_number(facts["depth"])), advice)
 
 
-def _silent(facts: Facts, at: datetime, subject: str) -> Told:
-    told = {"source": subject, "span": _for_how_long(facts, at), "number": _number(facts["a_week_ago"])}
+def _silent(facts: Facts, now: datetime, subject: str) -> Told:
+    told = {"source": subject, "span": _for_how_long(facts, now), "number": _number(facts["a_week_ago"])}
     what = _("“{source}” has sent no lead for {span}") if subject else _("No lead has come for {span}")
     advice = _("A week ago {number} came in this time. See whether posts are refused; if none comes, ask the sender.")
     return Told(what.format(**told), advice.format(**told))

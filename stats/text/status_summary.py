@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from delivery.control.permission import obstacle
 from delivery.models import DeliveryAttempt, DeliveryControl
-from delivery.retry import RetryPolicy, Verdict, verdict
+from delivery.retry import ResponseClass, RetryPolicy, classify_response
 from leadgateway.time_format import declined_span, span, timestamp
 from leads.models import OPEN_STATUSES, InboundLead, LeadStatus
 from leads.rules import RejectionReason
@@ -46,7 +46,7 @@ def standing(
     """
     last = _last(lead, attempts, now=now, policy=policy, show_time=show_time)
     sentence = f"{last}; {next_step(lead, attempts, now=now, policy=policy)}."
-    keeps_it = obstacle(gate, at=now, show_time=show_time) if gate and _waits_to_go_out(lead, now) else None
+    keeps_it = obstacle(gate, now=now, show_time=show_time) if gate and _waits_to_go_out(lead, now) else None
     return f"{sentence} {keeps_it}" if keeps_it else sentence
 
 
@@ -146,7 +146,7 @@ def _given_up(lead: InboundLead, attempts: Attempts) -> str:
     if count < 1:
         return _("Given up without an attempt")
     last = attempts[-1]
-    if last.response_status is not None and verdict(last.response_status) is Verdict.PERMANENT:
+    if last.response_status is not None and classify_response(last.response_status) is ResponseClass.PERMANENT:
         return _("Refused by the customer for good: attempt {number} was answered HTTP {status}").format(
             number=last.attempt_no, status=last.response_status
         )

@@ -61,8 +61,8 @@ def _add(
         evidence.events.append(event(number, "status") | {"from_status": was, "to_status": now})
     for attempt_no, (outcome, heard) in enumerate(ways, start=1):
         at = NOON + timedelta(seconds=10 * attempt_no)
-        evidence.ledger.append(request(f"key-{number}", outcome, at=at))
-        evidence.attempts.append(attempt(number, attempt_no, heard, at=at - timedelta(milliseconds=5)))
+        evidence.ledger.append(request(f"key-{number}", outcome, now=at))
+        evidence.attempts.append(attempt(number, attempt_no, heard, now=at - timedelta(milliseconds=5)))
         evidence.events += [event(number, kind, attempt_no) for kind in ("attempt_started", "attempt_finished")]
 
 
@@ -70,20 +70,20 @@ def event(lead_id: int, kind: str, attempt_no: int | None = None) -> Row:
     return {"id": 7, "lead_id": lead_id, "kind": kind, "detail": {"attempt_no": attempt_no}}
 
 
-def attempt(lead_id: int, attempt_no: int, status: int | None, *, at: datetime) -> Row:
+def attempt(lead_id: int, attempt_no: int, status: int | None, *, now: datetime) -> Row:
     return {
         "lead_id": lead_id,
         "attempt_no": attempt_no,
-        "created_at": at,
-        "finished_at": at + timedelta(seconds=1),
+        "created_at": now,
+        "finished_at": now + timedelta(seconds=1),
         "response_status": status,
         "success": status == 200,
     }
 
 
-def request(key: str, outcome: str, *, at: datetime) -> LedgerRecord:
+def request(key: str, outcome: str, *, now: datetime) -> LedgerRecord:
     return LedgerRecord(
-        time=at.isoformat(timespec="milliseconds"),
+        time=now.isoformat(timespec="milliseconds"),
         idempotency_key=key,
         correlation_id=None,
         phone=None,
@@ -145,13 +145,13 @@ def _lead(evidence: Evidence, number: int) -> Row:
 def _receive_again(evidence: Evidence) -> None:
     """Send the delivered lead once more, and write it down as it was."""
     at = NOON + timedelta(minutes=5)
-    evidence.ledger.append(request("key-1", "duplicate", at=at))
-    evidence.attempts.append(attempt(DELIVERED, 4, 200, at=at))
+    evidence.ledger.append(request("key-1", "duplicate", now=at))
+    evidence.attempts.append(attempt(DELIVERED, 4, 200, now=at))
     evidence.events += [event(DELIVERED, kind, 4) for kind in ("attempt_started", "attempt_finished")]
 
 
 def _send_behind_the_back(evidence: Evidence) -> None:
-    evidence.ledger.append(request("key-1", "duplicate", at=NOON + timedelta(minutes=5)))
+    evidence.ledger.append(request("key-1", "duplicate", now=NOON + timedelta(minutes=5)))
 
 
 DAMAGES: dict[str, tuple[Callable[[Evidence], Any], str]] = {
@@ -175,7 +175,7 @@ DAMAGES: dict[str, tuple[Callable[[Evidence], Any], str]] = {
     ),
     "an attempt with another answer": (lambda e: e.attempts[0].update(response_status=500), "ledger do not fit"),
     "an attempt that nobody received": (lambda e: _drop(e.ledger, outcome="status 422"), "ledger do not fit"),
-    "a lead of nobody": (lambda e: e.ledger.append(request("key-9", "accepted", at=NOON)), "is no lead's key"),
+    "a lead of nobody": (lambda e: e.ledger.append(request("key-9", "accepted", now=NOON)), "is no lead's key"),
     "sent again after a success": (_receive_again, "sent again though attempt 3 had succeeded"),
     "sent again after an answer": (
         lambda e: (

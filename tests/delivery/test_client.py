@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delivery import client
-from delivery.client import MAX_ANSWER_BYTES, Answer, CustomerAPI, check_url
+from delivery.client import MAX_ANSWER_BYTES, CustomerAPI, CustomerResponse, check_url
 from leadgateway import __version__
 from tests.delivery.wire import (
     Behaviour,
@@ -47,17 +47,17 @@ SLACK = 0.5
 
 def deliver(
     url: str, *, payload: dict[str, Any] = PAYLOAD, timeout: timedelta = timedelta(seconds=5), token: str = TOKEN
-) -> Answer:
+) -> CustomerResponse:
     api = CustomerAPI(url=url, token=token, timeout=timeout)
     return api.deliver(payload, idempotency_key="lead-7", correlation_id="c0ffee")
 
 
-def deliver_to(behave: Behaviour, **kwargs: Any) -> Answer:
+def deliver_to(behave: Behaviour, **kwargs: Any) -> CustomerResponse:
     with Customer(behave) as customer:
         return deliver(customer.url, **kwargs)
 
 
-def deliver_in_time(url: str, *, payload: dict[str, Any] = PAYLOAD) -> Answer:
+def deliver_in_time(url: str, *, payload: dict[str, Any] = PAYLOAD) -> CustomerResponse:
     """Deliver with 300 ms, and see that it took no longer."""
     started = time.monotonic()
     answer = deliver(url, payload=payload, timeout=SHORT)
@@ -107,7 +107,7 @@ def test_any_body_is_kept_as_text_of_bounded_length(encoding: bytes, body: bytes
     assert_storable(answer)
 
 
-def assert_storable(answer: Answer) -> None:
+def assert_storable(answer: CustomerResponse) -> None:
     text = f"{answer.body}{answer.error}{answer.retry_after}"
     assert "\0" not in text
     assert text.encode()  # no lone surrogates

@@ -27,9 +27,9 @@ from hypothesis.stateful import (
 
 from delivery import pipeline
 from delivery.bulk_actions.lead_actions import ActionRefused, redeliver, reprocess, resolve
-from delivery.client import Answer
+from delivery.client import CustomerResponse
 from delivery.control.circuit import CircuitPolicy
-from delivery.control.pause import hold, resume
+from delivery.control.pause import pause_delivery, resume
 from delivery.models import DeliveryAttempt, DeliveryControl
 from delivery.retry import RetryPolicy
 from delivery.sweep import sweep
@@ -144,7 +144,7 @@ class LeadHistory(RuleBasedStateMachine):
     def finish(self, work: Work, status: int | None) -> None:
         lead_id = work.claim.lead.pk
         error = None if status == 200 else f"HTTP {status}"
-        answer = Answer(status, body="", error=error, retry_after=None, duration_ms=1)
+        answer = CustomerResponse(status, body="", error=error, retry_after=None, duration_ms=1)
         try:
             pipeline._settle(work.claim, work.attempt, answer, config=self.config)
         except ClaimLost:
@@ -171,7 +171,7 @@ class LeadHistory(RuleBasedStateMachine):
         self.rung.clear()
         now = timezone.now()
         due = set(InboundLead.objects.due(now).values_list("pk", flat=True))
-        sweep(at=now)
+        sweep(now=now)
         assert len(self.rung) == len(set(self.rung))
         assert set(self.rung) <= due
         assert not any(map(self.is_leased, self.rung))
@@ -184,7 +184,7 @@ class LeadHistory(RuleBasedStateMachine):
     def order(self, lead_id: int, what) -> None:
         was = self.row(lead_id)
         try:
-            what(lead_id, actor="ann", reason="why not", at=timezone.now())
+            what(lead_id, actor="ann", reason="why not", now=timezone.now())
         except ActionRefused:
             now = self.row(lead_id)
             assert (now.status, now.claim_token, now.next_attempt_at) == (
@@ -200,11 +200,11 @@ class LeadHistory(RuleBasedStateMachine):
 
     @rule()
     def hold(self) -> None:
-        hold(actor="ann", reason="holiday", at=timezone.now())
+        pause_delivery(actor="ann", reason="holiday", now=timezone.now())
 
     @rule()
     def resume(self) -> None:
-        resume(actor="ann", at=timezone.now())
+        resume(actor="ann", now=timezone.now())
 
     # --- what always holds ---
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery.retry import RetryPolicy, Verdict, next_delay, retry_after, verdict
+from delivery.retry import ResponseClass, RetryPolicy, classify_response, next_delay, retry_after
 
 NOW = datetime(2026, 1, 21, 10, 30, tzinfo=UTC)
 HALF_A_MINUTE = timedelta(seconds=30)
@@ -60,7 +60,7 @@ def test_failing_for_ever_always_exhausts_the_attempts(max_attempts, base, answe
     policy = RetryPolicy(max_attempts, base)
     attempts = 0
     while not policy.exhausted(attempts):
-        assert verdict(answers[attempts % len(answers)] if answers else None) is Verdict.RETRY
+        assert classify_response(answers[attempts % len(answers)] if answers else None) is ResponseClass.RETRY
         attempts += 1
         assert timedelta(0) <= policy.delay_after(attempts) <= policy.delay_after(attempts + 1) <= DAY
 
@@ -72,22 +72,22 @@ def test_failing_for_ever_always_exhausts_the_attempts(max_attempts, base, answe
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_a_2xx_means_delivered(status):
-    assert verdict(status) is Verdict.DELIVERED
+    assert classify_response(status) is ResponseClass.DELIVERED
 
 
 @pytest.mark.parametrize("status", [None, 429, 500, 502, 503, 504, 599])
 def test_what_may_pass_is_retried(status):
-    assert verdict(status) is Verdict.RETRY
+    assert classify_response(status) is ResponseClass.RETRY
 
 
 @pytest.mark.parametrize("status", [100, 101, 199, 300, 301, 302, 307, 399, 600, 999, 0, -1])
 def test_what_is_no_answer_to_a_delivery_is_final(status):
-    assert verdict(status) is Verdict.PERMANENT
+    assert classify_response(status) is ResponseClass.PERMANENT
 
 
 @pytest.mark.parametrize("status", [status for status in range(400, 500) if status != 429])
 def test_a_4xx_is_never_retried(status):
-    assert verdict(status) is Verdict.PERMANENT
+    assert classify_response(status) is ResponseClass.PERMANENT
 
 
 # Retry-After

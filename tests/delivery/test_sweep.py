@@ -34,8 +34,8 @@ def rung(monkeypatch):
 def test_a_due_lead_that_nobody_was_rung_for_is_rung_for_once(rung, status):
     lead = make.lead(status=status, next_attempt_at=ago(seconds=1))
 
-    assert sweep(at=NOW) == 1
-    assert sweep(at=NOW + timedelta(seconds=5)) == 0
+    assert sweep(now=NOW) == 1
+    assert sweep(now=NOW + timedelta(seconds=5)) == 0
 
     assert rung == [lead.pk]
     assert InboundLead.objects.get().enqueued_at == NOW
@@ -56,7 +56,7 @@ def test_a_due_lead_that_nobody_was_rung_for_is_rung_for_once(rung, status):
 def test_any_other_lead_is_left_alone(rung, columns):
     make.lead(**columns)
 
-    assert sweep(at=NOW) == 0
+    assert sweep(now=NOW) == 0
     assert rung == []
 
 
@@ -70,7 +70,7 @@ def test_any_other_lead_is_left_alone(rung, columns):
 def test_what_nobody_answered_is_rung_for_again(rung, columns):
     lead = make.lead(next_attempt_at=ago(minutes=1), **columns)
 
-    assert sweep(at=NOW) == 1
+    assert sweep(now=NOW) == 1
     assert rung == [lead.pk]
 
 
@@ -84,7 +84,7 @@ def test_a_backlog_is_not_rung_again(rung, monkeypatch, depth):
     monkeypatch.setattr(queue, "depth", deep)
     make.lead(next_attempt_at=ago(minutes=1), enqueued_at=ago(minutes=1))
 
-    assert sweep(at=NOW) == 0
+    assert sweep(now=NOW) == 0
     assert rung == []
 
 
@@ -92,7 +92,7 @@ def test_a_backlog_does_not_hide_a_lead_that_nobody_was_rung_for(rung, monkeypat
     monkeypatch.setattr(queue, "depth", lambda: 100_000)
     lead = make.lead(next_attempt_at=ago(minutes=1))
 
-    assert sweep(at=NOW) == 1
+    assert sweep(now=NOW) == 1
     assert rung == [lead.pk]
 
 
@@ -101,7 +101,7 @@ def test_a_backlog_of_others_does_not_hide_a_lead_whose_doorbell_was_lost(rung):
     for number in range(20):
         make.lead(status="READY", next_attempt_at=ago(minutes=60 - number))
 
-    sweep(at=NOW, limits=Limits(interval=timedelta(seconds=1)))
+    sweep(now=NOW, limits=Limits(interval=timedelta(seconds=1)))
 
     assert len(rung) == 5
     assert lost.pk in rung
@@ -111,7 +111,7 @@ def test_the_oldest_come_first_in_batches(rung, monkeypatch):
     monkeypatch.setattr(sweeping, "BATCH", 3)
     leads = [make.lead(next_attempt_at=ago(minutes=age)).pk for age in (1, 5, 3, 2, 4)]
 
-    assert [sweep(at=NOW), sweep(at=NOW), sweep(at=NOW)] == [3, 2, 0]
+    assert [sweep(now=NOW), sweep(now=NOW), sweep(now=NOW)] == [3, 2, 0]
     assert rung == [leads[1], leads[4], leads[2], leads[3], leads[0]]
 
 
@@ -122,12 +122,12 @@ def test_two_sweeps_side_by_side_ring_once(rung, monkeypatch):
     def choose_slowly(*args, **kwargs):
         leads = choose(*args, **kwargs)
         monkeypatch.setattr(sweeping, "_choose", choose)
-        assert sweep(at=NOW) == 1  # the other one
+        assert sweep(now=NOW) == 1  # the other one
         return leads
 
     monkeypatch.setattr(sweeping, "_choose", choose_slowly)
 
-    assert sweep(at=NOW) == 0
+    assert sweep(now=NOW) == 0
     assert rung == [lead.pk]
 
 
@@ -139,7 +139,7 @@ def test_a_lead_that_somebody_is_frozen_with_holds_up_no_other(rung, postgres):
     with psycopg.connect(postgres.url_of(connection.settings_dict["NAME"])) as frozen:
         frozen.execute("SELECT 1 FROM inbound_lead WHERE id = %s FOR UPDATE", [stuck.pk])
 
-        assert sweep(at=NOW) == 1
+        assert sweep(now=NOW) == 1
 
     assert rung == [other.pk]
 
@@ -154,9 +154,9 @@ def test_with_the_queue_away_in_the_middle_the_rest_is_rung_for_later(rung, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(queue, "enqueue", fails_after_the_first)
-        assert sweep(at=NOW) == 1
+        assert sweep(now=NOW) == 1
 
-    assert sweep(at=NOW) == 2
+    assert sweep(now=NOW) == 2
     assert rung == leads
 
 
@@ -185,7 +185,7 @@ def test_while_the_gate_is_shut_only_new_leads_are_rung_for_to_be_checked(rung, 
         make.lead(status="READY", next_attempt_at=ago(minutes=1), enqueued_at=ago(minutes=1))
     new = make.lead(next_attempt_at=ago(seconds=1))
 
-    assert sweep(at=NOW) == 1
+    assert sweep(now=NOW) == 1
     assert rung == [new.pk]
 
 
@@ -193,7 +193,7 @@ def test_nobody_tries_the_customer_while_delivery_is_held(rung):
     DeliveryControl.objects.create(paused_at=NOW, circuit_opened_at=NOW, next_probe_at=NOW)
     make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
 
-    assert sweep(at=NOW) == 0
+    assert sweep(now=NOW) == 0
 
 
 def test_one_lead_is_rung_for_when_the_customer_may_be_tried_again(rung):
@@ -201,7 +201,7 @@ def test_one_lead_is_rung_for_when_the_customer_may_be_tried_again(rung):
     make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
     longest = make.lead(status="READY", next_attempt_at=ago(minutes=2))
 
-    assert sweep(at=NOW) == 1
+    assert sweep(now=NOW) == 1
     assert rung == [longest.pk]
 
 
@@ -210,16 +210,16 @@ def test_a_lost_doorbell_does_not_keep_another_lead_from_trying(rung):
     leads = [make.lead(status="READY", next_attempt_at=ago(minutes=age)).pk for age in (3, 2)]
 
     for later in (0, 5, 10):
-        sweep(at=NOW + timedelta(seconds=later))
+        sweep(now=NOW + timedelta(seconds=later))
     assert rung == leads
-    sweep(at=NOW + timedelta(seconds=40))
+    sweep(now=NOW + timedelta(seconds=40))
     assert rung == [*leads, leads[0]]
 
 
 def test_doorbells_are_spread_by_the_rate(rung_after):
     leads = [make.lead(next_attempt_at=ago(minutes=10 - number)).pk for number in range(8)]
 
-    assert sweep(at=NOW, limits=Limits(interval=timedelta(seconds=1)), window=timedelta(seconds=5)) == 5
+    assert sweep(now=NOW, limits=Limits(interval=timedelta(seconds=1)), window=timedelta(seconds=5)) == 5
 
     assert rung_after == dict(zip(leads[:5], [0, 1, 2, 3, 4], strict=True))
     assert InboundLead.objects.get(pk=leads[0]).enqueued_at == NOW + timedelta(seconds=4)
@@ -230,13 +230,13 @@ def test_nobody_is_rung_for_while_the_customer_wants_a_pause(rung):
     DeliveryControl.objects.create(next_send_at=NOW + timedelta(minutes=1))
     make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
 
-    assert sweep(at=NOW) == 0
+    assert sweep(now=NOW) == 0
 
 
 def test_a_new_lead_is_not_behind_a_flood_of_older_retries(rung):
     retries = [make.lead(status="FAILED", next_attempt_at=ago(minutes=60 - number)).pk for number in range(30)]
     new = make.lead(status="READY", next_attempt_at=ago(seconds=1))
 
-    sweep(at=NOW, limits=Limits(interval=timedelta(seconds=1)))
+    sweep(now=NOW, limits=Limits(interval=timedelta(seconds=1)))
 
     assert rung == [new.pk, *retries[:4]]

@@ -14,7 +14,7 @@ ALL_STEPS = [(was, to) for was in LeadStatus for to in LeadStatus]
 
 
 def change(lead, to, **kwargs):
-    change_status(lead, to, actor="worker", at=timezone.now(), **kwargs)
+    change_status(lead, to, actor="worker", now=timezone.now(), **kwargs)
 
 
 @pytest.mark.parametrize(("was", "to"), [step for step in ALL_STEPS if step[1] in AUTOMATIC[step[0]]])

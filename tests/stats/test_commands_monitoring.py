@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from delivery.control.pause import hold
+from delivery.control.pause import pause_delivery
 from leads.models import EventKind
 from stats.models import Heartbeat, HourlyStatistics, Incident, MonitoringState
 from tests import make
@@ -75,7 +75,7 @@ def test_what_is_bad_is_in_the_json_with_the_same_words(processes: None) -> None
 
 
 def test_delivery_that_is_held_for_a_while_is_a_warning(processes: None) -> None:
-    hold(actor="otto", reason="maintenance", at=timezone.now())
+    pause_delivery(actor="otto", reason="maintenance", now=timezone.now())
 
     code, text = run()
 
@@ -137,7 +137,7 @@ def test_hours_are_shown_the_latest_first() -> None:
 
 
 def test_the_command_counts_what_is_over_by_itself() -> None:
-    make.event(kind=EventKind.RECEIVED, at=timezone.now() - timedelta(hours=3))
+    make.event(kind=EventKind.RECEIVED, now=timezone.now() - timedelta(hours=3))
 
     [row] = json.loads(statistics("--json"))
 

@@ -47,7 +47,7 @@ def test_sessions_that_have_run_out_are_deleted() -> None:
 
 @pytest.mark.django_db
 def test_the_pipeline_is_checked_and_hours_are_counted() -> None:
-    make.event(at=timezone.now() - timedelta(hours=3))
+    make.event(now=timezone.now() - timedelta(hours=3))
 
     tasks.check_pipeline()
     tasks.aggregate_hours()

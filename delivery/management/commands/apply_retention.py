@@ -36,13 +36,13 @@ class Command(BaseCommand):
         confirm(f"Delete {total} lead{pluralize(total)}?", is_asked=options["interactive"])
         deleted = 0
         with tqdm(total=total, desc="deleting", unit=" leads", disable=None) as bar:
-            while batch := retention.delete_batch(periods, at=now, actor=actor()):
+            while batch := retention.delete_batch(periods, now=now, actor=actor()):
                 deleted += batch
                 bar.update(batch)
         self.stdout.write(f"{deleted} lead{pluralize(deleted)} deleted.")
 
     def _count(self, periods: retention.Periods, now: datetime) -> int:
-        counts = retention.count_by_status(periods, at=now)
+        counts = retention.count_by_status(periods, now=now)
         for status, kept in periods.items():
             self.stdout.write(f"{status:<20}older than {kept.days:>5} days {counts.get(status.upper(), 0):>8}")
         return sum(counts.values())

@@ -27,5 +27,5 @@ class Command(BaseCommand):
         now = timezone.now()
         told = {"exported_at": now, **everything_about(person, found)}
         detail = {"leads": in_ranges(found.theirs), "leads_of_others": in_ranges(found.others)}
-        record_system_event(EventKind.PERSON_EXPORTED, actor=actor(), at=now, detail=detail)
+        record_system_event(EventKind.PERSON_EXPORTED, actor=actor(), now=now, detail=detail)
         self.stdout.write(json.dumps(told, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2))

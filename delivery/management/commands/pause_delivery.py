@@ -20,7 +20,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         require_database()
         now = timezone.now()
-        if pause.hold(actor=actor(), reason=options["reason"], at=now):
+        if pause.pause_delivery(actor=actor(), reason=options["reason"], now=now):
             self.stdout.write("Delivery is held: nothing is sent until manage.py resume_delivery.")
         else:
-            self.stdout.write(f"Nothing to do. {permission.obstacle(DeliveryControl.objects.current(), at=now)}")
+            self.stdout.write(f"Nothing to do. {permission.obstacle(DeliveryControl.objects.current(), now=now)}")

@@ -36,11 +36,11 @@ class Command(LeadActionCommand):
             leads = leads.filter(received_at__gte=timezone.now() - options["since"])
         return list(leads.order_by("pk").values_list("pk", flat=True))
 
-    def order(self, lead_id: int, options: dict[str, Any], *, at: datetime) -> None:
+    def order(self, lead_id: int, options: dict[str, Any], *, now: datetime) -> None:
         include_delivered = options["include_delivered"]
         try:
             lead_actions.redeliver(
-                lead_id, actor=actor(), reason=options["reason"], at=at, include_delivered=include_delivered
+                lead_id, actor=actor(), reason=options["reason"], now=now, include_delivered=include_delivered
             )
         except lead_actions.ActionNotAllowed as refused:
             if refused.why != lead_actions.Refusal.DELIVERED:

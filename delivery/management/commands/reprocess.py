@@ -21,5 +21,5 @@ class Command(LeadActionCommand):
             raise CommandError("Which leads? Give their numbers.")
         return super().chosen(options)
 
-    def order(self, lead_id: int, options: dict[str, Any], *, at: datetime) -> None:
-        lead_actions.reprocess(lead_id, actor=actor(), reason=options["reason"], at=at)
+    def order(self, lead_id: int, options: dict[str, Any], *, now: datetime) -> None:
+        lead_actions.reprocess(lead_id, actor=actor(), reason=options["reason"], now=now)

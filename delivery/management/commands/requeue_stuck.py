@@ -34,7 +34,7 @@ class Command(BaseCommand):
         if not total:
             self.stdout.write("No lead is stuck.")
             return
-        if why := permission.obstacle(DeliveryControl.objects.current(), at=timezone.now()):
+        if why := permission.obstacle(DeliveryControl.objects.current(), now=timezone.now()):
             raise CommandError(f"{why} The leads wait for that, and go out by themselves.")
         if options["dry_run"]:
             self.stdout.write(f"{total} lead{pluralize(total)} would be requeued; nothing was done.")
@@ -56,7 +56,7 @@ class Command(BaseCommand):
         rung = 0
         for lead_id in batch:
             now = timezone.now()
-            if not lead_actions.release(lead_id, at=now):
+            if not lead_actions.release(lead_id, now=now):
                 continue
             try:
                 queue.enqueue(lead_id, again=True)

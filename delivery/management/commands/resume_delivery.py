@@ -19,10 +19,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         require_database()
         now = timezone.now()
-        if not pause.resume(actor=actor(), reason=options["reason"], at=now):
+        if not pause.resume_delivery(actor=actor(), reason=options["reason"], now=now):
             self.stdout.write("Nothing to do: delivery is not held.")
             return
         count = permission.waiting(now)
         self.stdout.write(f"Delivery is resumed; {count} lead{pluralize(count)} waited.")
-        if obstacle := permission.obstacle(DeliveryControl.objects.current(), at=now):
+        if obstacle := permission.obstacle(DeliveryControl.objects.current(), now=now):
             self.stdout.write(obstacle)

@@ -26,7 +26,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print a JSON list, with reasons and outcomes")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        hourly.aggregate_hours(at=timezone.now())
+        hourly.aggregate_hours(now=timezone.now())
         rows = list(hourly.recent(hours=options["hours"]))
         if options["json"]:
             self.stdout.write(json.dumps([hourly.shown(row) for row in rows]))

@@ -50,7 +50,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         story = _story(options["id"])
         if options["payload"]:
-            record(story.lead, EventKind.REVEALED, actor=actor(), at=story.now, detail={"by": "lead_history"})
+            record(story.lead, EventKind.REVEALED, actor=actor(), now=story.now, detail={"by": "lead_history"})
         show = _json if options["json"] else _text
         self.stdout.write(show(story, with_payloads=options["payload"]))
 

@@ -42,11 +42,11 @@ def _findings() -> list[Finding]:
     if problem := database_problem():
         return [report.database_is_away(problem)]
     at = timezone.now()
-    results = rules.judge(take_snapshot(at=at, thresholds=THRESHOLDS), THRESHOLDS)
+    results = rules.judge(take_snapshot(now=at, thresholds=THRESHOLDS), THRESHOLDS)
     incidents = list(Incident.objects.filter(closed_at=None).order_by("pk"))
     watch = MonitoringState.objects.filter(pk=1).first()
     return [
-        *report.findings(results, at=at),
-        *report.lingering(incidents, results, at=at),
-        report.last_check(watch, at=at),
+        *report.findings(results, now=at),
+        *report.lingering(incidents, results, now=at),
+        report.last_check(watch, now=at),
     ]

@@ -110,7 +110,7 @@ def _waiting(now: datetime) -> Finding:
 def way_out() -> Iterator[Finding]:
     """See whether anything keeps leads from going out: an operator, or the breaker."""
     now, gate = timezone.now(), DeliveryControl.objects.current()
-    if not (why := obstacle(gate, at=now)):
+    if not (why := obstacle(gate, now=now)):
         yield ok("way out", "open")
         return
     found = f"{why} {waiting(now)} leads wait."

@@ -13,7 +13,7 @@ NOW = timezone.now()
 
 
 def order(what, lead_id):
-    what(lead_id, actor="ann", reason="customer was down", at=NOW)
+    what(lead_id, actor="ann", reason="customer was down", now=NOW)
 
 
 @pytest.mark.parametrize("status", ["FAILED", "DELIVERED", "PERMANENTLY_FAILED"])
@@ -115,7 +115,7 @@ def test_a_lead_that_goes_out_again_is_not_settled_any_more():
 def test_the_event_names_the_order_that_it_belongs_to(what, kind):
     lead = make.lead(status="PERMANENTLY_FAILED")
 
-    what(lead.pk, actor="ann", reason="customer was down", at=NOW, bulk_action=7)
+    what(lead.pk, actor="ann", reason="customer was down", now=NOW, bulk_action=7)
 
     assert lead.events.get(kind=kind).detail == {"reason": "customer was down", "bulk_action": 7}
 
@@ -124,7 +124,7 @@ def test_a_delivered_lead_is_kept_from_the_customer_when_asked_to():
     lead = make.lead(status="DELIVERED")
 
     with pytest.raises(ActionRefused, match="was delivered already"):
-        redeliver(lead.pk, actor="ann", reason="customer was down", at=NOW, include_delivered=False)
+        redeliver(lead.pk, actor="ann", reason="customer was down", now=NOW, include_delivered=False)
 
     assert InboundLead.objects.get().status == "DELIVERED"
     assert not lead.events.exists()
@@ -133,7 +133,7 @@ def test_a_delivered_lead_is_kept_from_the_customer_when_asked_to():
 def test_a_waiting_lead_can_be_released():
     lead = make.lead(status="FAILED", next_attempt_at=NOW + timedelta(hours=1), enqueued_at=NOW + timedelta(hours=1))
 
-    assert release(lead.pk, at=NOW)
+    assert release(lead.pk, now=NOW)
 
     assert list(InboundLead.objects.values_list("next_attempt_at", "enqueued_at")) == [(NOW, None)]
 
@@ -149,4 +149,4 @@ def test_a_waiting_lead_can_be_released():
 def test_what_is_at_rest_or_in_a_workers_hands_cannot_be_released(columns):
     lead = make.lead(**columns)
 
-    assert not release(lead.pk, at=NOW)
+    assert not release(lead.pk, now=NOW)

@@ -37,9 +37,9 @@ def wanted(kind: BulkActionKind = REDELIVER, **more: Any) -> BulkActionRequest:
     return BulkActionRequest(kind=kind, actor="ann", reason="customer was down", selection="all leads", **more)
 
 
-def placed(kind: BulkActionKind = REDELIVER, *, at: datetime = NOW, **more: Any) -> BulkAction:
+def placed(kind: BulkActionKind = REDELIVER, *, now: datetime = NOW, **more: Any) -> BulkAction:
     """Place an order for every lead there is."""
-    return place(wanted(kind, **more), InboundLead.objects.all(), at=at)
+    return place(wanted(kind, **more), InboundLead.objects.all(), now=now)
 
 
 def stored(order: BulkAction) -> BulkAction:
@@ -90,7 +90,7 @@ def test_an_order_is_for_the_leads_that_it_fits_and_each_of_them_takes_it(
     made = {make.lead(**columns).pk: name for name, columns in LEADS.items()}
 
     order = placed(kind, include_delivered=include_delivered)
-    process_pending(at=timezone.now(), most=100)
+    process_pending(now=timezone.now(), most=100)
 
     assert {made[lead] for lead in order.items.values_list("lead", flat=True)} == names
     assert set(outcomes(order)) == {"done"}
@@ -105,7 +105,7 @@ def test_what_no_order_is_for_would_refuse_it(kind: BulkActionKind, name: str) -
     order = BulkAction.objects.create(kind=kind, actor="ann", reason="why", selection="one", created_at=NOW, total=1)
     BulkActionItem.objects.create(bulk_action=order, lead=lead)
 
-    process_pending(at=timezone.now(), most=1)
+    process_pending(now=timezone.now(), most=1)
 
     assert outcomes(order) == ["skipped"]
 
@@ -142,7 +142,7 @@ def test_an_order_is_for_the_leads_of_its_time() -> None:
     order = placed()
     late = make.lead(status=GIVEN_UP)
 
-    process_pending(at=timezone.now(), most=100)
+    process_pending(now=timezone.now(), most=100)
 
     assert stored(order).done == 2
     late.refresh_from_db()
@@ -154,7 +154,7 @@ def test_an_order_for_no_lead_is_not_placed(chosen: Callable[[], Any]) -> None:
     make.lead(status="DELIVERED")
 
     with pytest.raises(processing.NoLeads):
-        place(wanted(), chosen(), at=NOW)
+        place(wanted(), chosen(), now=NOW)
 
     assert not BulkAction.objects.exists()
     assert not LeadEvent.objects.exists()
@@ -164,7 +164,7 @@ def test_an_order_for_more_leads_than_were_confirmed_is_not_placed() -> None:
     failed(3)
 
     with pytest.raises(processing.TooManyLeads):
-        place(wanted(), InboundLead.objects.all(), at=NOW, most=2)
+        place(wanted(), InboundLead.objects.all(), now=NOW, most=2)
 
     assert not BulkAction.objects.exists()
     assert not BulkActionItem.objects.exists()
@@ -176,7 +176,7 @@ def test_an_order_has_an_upper_bound_whatever_was_confirmed(monkeypatch: pytest.
     failed(3)
 
     with pytest.raises(processing.TooManyLeads):
-        place(wanted(), InboundLead.objects.all(), at=NOW, most=1000)
+        place(wanted(), InboundLead.objects.all(), now=NOW, most=1000)
 
     assert not BulkActionItem.objects.exists()
 
@@ -229,7 +229,7 @@ def test_an_order_is_carried_out_in_the_order_of_its_leads(queued_leads: Callabl
     leads = failed(3)
     order = placed()
 
-    assert process_pending(at=timezone.now(), most=100) == 3
+    assert process_pending(now=timezone.now(), most=100) == 3
 
     done = stored(order)
     assert (done.done, done.skipped, done.waiting, done.claimed_until) == (3, 0, 0, None)
@@ -246,7 +246,7 @@ def test_settling_rings_for_nobody(queued_leads: Callable[[], list[int]]) -> Non
     failed(2)
     order = placed(RESOLVE)
 
-    process_pending(at=timezone.now(), most=100)
+    process_pending(now=timezone.now(), most=100)
 
     assert stored(order).done == 2
     assert queued_leads() == []
@@ -256,9 +256,9 @@ def test_settling_rings_for_nobody(queued_leads: Callable[[], list[int]]) -> Non
 def test_a_lead_that_has_moved_on_is_refused_with_the_reason_and_the_others_are_done() -> None:
     first, moved, last = failed(3)
     order = placed()
-    lead_actions.redeliver(moved.pk, actor="bob", reason="by hand", at=NOW)
+    lead_actions.redeliver(moved.pk, actor="bob", reason="by hand", now=NOW)
 
-    process_pending(at=timezone.now(), most=100)
+    process_pending(now=timezone.now(), most=100)
 
     assert outcomes(order) == ["done", "skipped", "done"]
     assert (stored(order).done, stored(order).skipped) == (2, 1)
@@ -271,7 +271,7 @@ def test_a_lead_that_was_delivered_meanwhile_is_not_sent_again() -> None:
     order = placed()
     InboundLead.objects.update(status="DELIVERED", next_attempt_at=None)
 
-    process_pending(at=timezone.now(), most=100)
+    process_pending(now=timezone.now(), most=100)
 
     lead.refresh_from_db()
     assert lead.status == "DELIVERED"
@@ -286,7 +286,7 @@ def test_a_lead_that_was_erased_meanwhile_holds_nothing_up() -> None:
     with allow_audit_changes(), connection.cursor() as cursor:
         cursor.execute("DELETE FROM inbound_lead WHERE id = %s", [erased.pk])
 
-    assert process_pending(at=timezone.now(), most=100) == 1
+    assert process_pending(now=timezone.now(), most=100) == 1
 
     assert not stored(order).is_open
 
@@ -295,7 +295,7 @@ def test_no_more_leads_than_allowed_are_done_at_a_time_over_all_orders() -> None
     failed(3)
     first, second = placed(), placed(RESOLVE)
 
-    worked = [process_pending(at=timezone.now(), most=2) for _ in range(4)]
+    worked = [process_pending(now=timezone.now(), most=2) for _ in range(4)]
 
     assert worked == [2, 2, 2, 0]
     assert (stored(first).done, stored(second).skipped) == (3, 3)  # what goes out again needs no attention
@@ -323,13 +323,13 @@ def test_an_order_stands_when_the_queue_is_away(monkeypatch: pytest.MonkeyPatch)
 
     placed()
 
-    assert process_pending(at=timezone.now(), most=100) == 2
+    assert process_pending(now=timezone.now(), most=100) == 2
 
     assert set(InboundLead.objects.values_list("status", "enqueued_at")) == {("READY", None)}  # so that the sweep rings
 
 
 def test_nothing_ordered_is_nothing_done() -> None:
-    assert process_pending(at=timezone.now(), most=100) == 0
+    assert process_pending(now=timezone.now(), most=100) == 0
 
 
 # --- cancelling ------------------------------------------------------------------------------------------------------
@@ -338,10 +338,10 @@ def test_nothing_ordered_is_nothing_done() -> None:
 def test_a_cancelled_order_leaves_the_rest_as_it_is() -> None:
     first, *_ = failed(3)
     order = placed()
-    process_pending(at=timezone.now(), most=1)
+    process_pending(now=timezone.now(), most=1)
 
-    assert cancel(order.pk, actor="bob", at=NOW)
-    assert process_pending(at=later(minutes=5), most=100) == 0
+    assert cancel(order.pk, actor="bob", now=NOW)
+    assert process_pending(now=later(minutes=5), most=100) == 0
 
     assert redelivered() == [first.pk]
     cancelled = stored(order)
@@ -359,11 +359,11 @@ def test_an_order_that_is_cancelled_under_a_carriers_hands_stops_at_once(monkeyp
 
     def enqueue(lead_id: int, **_: Any) -> None:
         if lead_id == second.pk:
-            cancel(order.pk, actor="bob", at=NOW)
+            cancel(order.pk, actor="bob", now=NOW)
 
     monkeypatch.setattr(queue, "enqueue", enqueue)
 
-    assert process_pending(at=timezone.now(), most=100) == 2
+    assert process_pending(now=timezone.now(), most=100) == 2
 
     assert redelivered() == [first.pk, second.pk]
     assert LeadEvent.objects.latest("pk").detail["left"] == stored(order).waiting == 2
@@ -375,12 +375,12 @@ def test_what_is_at_its_end_cannot_be_cancelled(how: str) -> None:
     failed(1)
     order = placed()
     if how == "finished":
-        process_pending(at=timezone.now(), most=100)
+        process_pending(now=timezone.now(), most=100)
     else:
-        cancel(order.pk, actor="bob", at=NOW)
+        cancel(order.pk, actor="bob", now=NOW)
     before = (BulkAction.objects.values().get(), LeadEvent.objects.count())
 
-    assert not cancel(order.pk + (how == "unknown"), actor="eve", at=NOW)
+    assert not cancel(order.pk + (how == "unknown"), actor="eve", now=NOW)
 
     assert (BulkAction.objects.values().get(), LeadEvent.objects.count()) == before
 
@@ -418,12 +418,12 @@ def test_where_a_carrier_died_the_next_goes_on_when_its_claim_has_run_out(
     dies_at(monkeypatch, module, function, 1 if function == "_put_down" else 2)
 
     with pytest.raises(Died):
-        process_pending(at=timezone.now(), most=100)
+        process_pending(now=timezone.now(), most=100)
 
     assert redelivered() == [lead.pk for lead in leads[:done]]
     assert stored(order).done == outcomes(order).count("done") == done
-    assert process_pending(at=later(seconds=50), most=100) == 0  # the claim of the dead one
-    assert process_pending(at=later(seconds=70), most=100) == 3 - done
+    assert process_pending(now=later(seconds=50), most=100) == 0  # the claim of the dead one
+    assert process_pending(now=later(seconds=70), most=100) == 3 - done
     assert redelivered() == [lead.pk for lead in leads]
     assert (stored(order).done, stored(order).is_open) == (3, False)
 
@@ -433,8 +433,8 @@ def test_an_order_in_other_hands_is_left_alone_and_the_next_one_taken() -> None:
     held, free = placed(), placed(RESOLVE)
     BulkAction.objects.filter(pk=held.pk).update(claimed_until=later(seconds=30))
 
-    assert process_pending(at=timezone.now(), most=100) == 2
-    assert process_one(held.pk, at=timezone.now(), most=100) == 0
+    assert process_pending(now=timezone.now(), most=100) == 2
+    assert process_one(held.pk, now=timezone.now(), most=100) == 0
 
     assert (stored(held).done, stored(free).done) == (0, 2)
 
@@ -445,7 +445,7 @@ def test_every_lead_renews_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[datetime | None] = []
     monkeypatch.setattr(queue, "enqueue", lambda *_args, **_more: held.append(stored(order).claimed_until))
 
-    process_pending(at=timezone.now() - timedelta(seconds=50), most=100)
+    process_pending(now=timezone.now() - timedelta(seconds=50), most=100)
 
     assert [until is not None and until > later(seconds=30) for until in held] == [True, True]
 
@@ -474,7 +474,7 @@ def test_carriers_that_take_an_order_out_of_each_others_hands_do_nothing_twice(
 
     def carry_on() -> None:
         while stored(order).is_open:
-            process_pending(at=later(minutes=2), most=100)  # by its clock the other's claim has always run out
+            process_pending(now=later(minutes=2), most=100)  # by its clock the other's claim has always run out
 
     in_parallel(carry_on, carry_on)
 
@@ -488,7 +488,7 @@ def test_two_carriers_share_the_orders() -> None:
     first, second = placed(), placed(RESOLVE)
     worked: list[int] = []
 
-    in_parallel(*[lambda: worked.append(process_pending(at=timezone.now(), most=100))] * 2)
+    in_parallel(*[lambda: worked.append(process_pending(now=timezone.now(), most=100))] * 2)
 
     assert sum(worked) == 20
     assert [stored(order).is_open for order in (first, second)] == [False, False]

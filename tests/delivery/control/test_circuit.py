@@ -133,7 +133,7 @@ def test_many_workers_open_it_once(config):
     def fail(lead_id):
         starting_line.wait()
         with transaction.atomic():
-            circuit.take_in(lead_id, _FAILURE, policy=policy, at=timezone.now())
+            circuit.take_in(lead_id, _FAILURE, policy=policy, now=timezone.now())
 
     _at_once([lambda lead_id=lead_id: fail(lead_id) for lead_id in leads])
 
@@ -298,7 +298,7 @@ def test_of_many_workers_one_takes_the_probe():
         starting_line.wait()
         with transaction.atomic():
             locked = DeliveryControl.objects.locked()
-            if circuit.take_probe(locked, policy=POLICY, timeout=timedelta(seconds=2), at=timezone.now()):
+            if circuit.take_probe(locked, policy=POLICY, timeout=timedelta(seconds=2), now=timezone.now()):
                 taken.append(1)
 
     _at_once([try_to_take] * 8)
@@ -334,7 +334,7 @@ def test_the_next_probe_is_not_before_the_last_one_must_be_over():
     now = timezone.now()
     with transaction.atomic():
         locked = DeliveryControl.objects.locked()
-        assert circuit.take_probe(locked, policy=POLICY, timeout=timedelta(seconds=100), at=now)
+        assert circuit.take_probe(locked, policy=POLICY, timeout=timedelta(seconds=100), now=now)
 
     assert gate().next_probe_at == now + timedelta(seconds=100)
 

@@ -31,13 +31,13 @@ def stored(lead):
     return InboundLead.objects.get(pk=lead.pk)
 
 
-def turns(count, *, at=NOW, limits=TWENTY_A_SECOND):
+def turns(count, *, now=NOW, limits=TWENTY_A_SECOND):
     """Take so many turns at one moment; return how many seconds later each is, None for none."""
     taken = []
     for _ in range(count):
         with transaction.atomic():
-            turn = reserve_send_time(DeliveryControl.objects.locked(), 0, limits=limits, at=at)
-        taken.append(turn and (turn - at).total_seconds())
+            turn = reserve_send_time(DeliveryControl.objects.locked(), 0, limits=limits, now=now)
+        taken.append(turn and (turn - now).total_seconds())
     return taken
 
 
@@ -46,13 +46,13 @@ def turns(count, *, at=NOW, limits=TWENTY_A_SECOND):
 
 def test_turns_are_an_interval_apart_and_only_half_a_second_ahead():
     assert turns(13) == [0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, None, None]
-    assert turns(1, at=NOW + timedelta(milliseconds=50)) == [0.5]
+    assert turns(1, now=NOW + timedelta(milliseconds=50)) == [0.5]
 
 
 def test_what_was_not_used_is_not_saved_up():
     turns(1)
 
-    assert turns(2, at=NOW + timedelta(hours=1)) == [0, 0.05]
+    assert turns(2, now=NOW + timedelta(hours=1)) == [0, 0.05]
 
 
 def test_of_many_workers_no_two_have_the_same_turn():
@@ -244,4 +244,4 @@ def test_many_workers_do_not_take_more_places_than_there_are(config, customer, m
 def test_doorbells_are_spread_over_the_time_until_the_next_sweep(limits, free_in, waits):
     gate = DeliveryControl(next_send_at=NOW + timedelta(seconds=free_in))
 
-    assert queued_leads(gate, limits, at=NOW, window=FIVE_SECONDS, most=7) == waits
+    assert queued_leads(gate, limits, now=NOW, window=FIVE_SECONDS, most=7) == waits

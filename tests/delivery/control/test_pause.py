@@ -51,8 +51,8 @@ def test_after_resuming_leads_go_out(config, customer):
 
 
 def test_the_trail_says_who_and_why():
-    pause.hold(actor="anna", reason="their maintenance", at=NOW)
-    pause.resume(actor="bert", reason="they are done", at=NOW + timedelta(minutes=5))
+    pause.pause_delivery(actor="anna", reason="their maintenance", now=NOW)
+    pause.resume_delivery(actor="bert", reason="they are done", now=NOW + timedelta(minutes=5))
 
     held, resumed = LeadEvent.objects.order_by("pk")
     assert (held.kind, held.lead, held.actor, held.at) == ("delivery_paused", None, "anna", NOW)
@@ -105,7 +105,7 @@ def test_requeueing_by_hand_says_what_the_leads_wait_for(state):
 
 
 def test_the_history_of_a_lead_says_that_delivery_is_held():
-    pause.hold(actor="anna", reason="their maintenance", at=NOW)
+    pause.pause_delivery(actor="anna", reason="their maintenance", now=NOW)
 
     assert "Delivery is held since" in run("lead_history", str(make.lead(status="READY").pk))
     assert "Delivery is held since" not in run("lead_history", str(make.lead(status="DELIVERED").pk))
@@ -132,8 +132,8 @@ def test_who_freezes_with_the_gate_loses_it():
     taken.wait(10)
 
     with suppress(OperationalError):  # nobody waits for ever either
-        pause.hold(actor="bob", reason="they ask for it", at=NOW)
-    pause.hold(actor="bob", reason="they ask for it", at=NOW)
+        pause.pause_delivery(actor="bob", reason="they ask for it", now=NOW)
+    pause.pause_delivery(actor="bob", reason="they ask for it", now=NOW)
 
     assert DeliveryControl.objects.current().paused_by == "bob"
     let_go.set()

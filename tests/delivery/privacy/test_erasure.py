@@ -100,7 +100,7 @@ def anna():
     )
     make.event(lead, "status", actor="worker")
     deliver(lead)
-    lead_actions.redeliver(lead.pk, actor="bob", reason="Frau Schmitz rief an", at=timezone.now())
+    lead_actions.redeliver(lead.pk, actor="bob", reason="Frau Schmitz rief an", now=timezone.now())
     InboundLead.objects.filter(pk=lead.pk).update(next_attempt_at=None, status="READY")
     return InboundLead.objects.get(pk=lead.pk)
 
@@ -304,7 +304,7 @@ def test_a_tombstone_is_not_sent_again(order):
     erase_anna()
 
     with pytest.raises(lead_actions.ActionRefused, match=f"lead {lead.pk} was erased"):
-        order(lead.pk, actor="bob", reason="again", at=timezone.now())
+        order(lead.pk, actor="bob", reason="again", now=timezone.now())
 
     assert not lead.events.filter(actor="bob").exists()
 
@@ -341,7 +341,7 @@ def test_the_same_payload_is_a_new_lead_afterwards():
             parse_object(json.dumps(payload()).encode()),
             headers={},
             correlation_id="550e8400-e29b-41d4-a716-446655440000",
-            at=timezone.now(),
+            now=timezone.now(),
             dedup_window=timedelta(days=1),
         )
 

@@ -205,7 +205,7 @@ def test_a_lead_that_somebody_holds_is_passed_over():
     deleted = []
 
     def delete():
-        deleted.append(retention.delete_batch(PERIODS, at=timezone.now(), actor="x"))
+        deleted.append(retention.delete_batch(PERIODS, now=timezone.now(), actor="x"))
         connection.close()
 
     with transaction.atomic():

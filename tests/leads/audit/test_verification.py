@@ -53,9 +53,9 @@ def lead():
     """Return a lead with four events."""
     lead = make.lead()
     make.event(lead)
-    record(lead, EventKind.DUPLICATE, actor="webhook", at=make.NOON, detail={"x": 1})
-    change_status(lead, LeadStatus.READY, actor="worker", at=timezone.now())
-    record(lead, EventKind.MAPPED, actor="wörker", at=timezone.now(), detail={"a": ["é", None], "s": 30.0, "t": 0.125})
+    record(lead, EventKind.DUPLICATE, actor="webhook", now=make.NOON, detail={"x": 1})
+    change_status(lead, LeadStatus.READY, actor="worker", now=timezone.now())
+    record(lead, EventKind.MAPPED, actor="wörker", now=timezone.now(), detail={"a": ["é", None], "s": 30.0, "t": 0.125})
     return lead
 
 
@@ -108,7 +108,7 @@ def test_each_event_holds_the_hash_of_the_one_before_it(lead):
 def test_a_hash_is_that_of_the_documented_text():
     lead = make.lead()
     at = datetime(2026, 1, 21, 13, 0, 0, 120, tzinfo=UTC)
-    event = make.event(lead, "status", at=at, actor="anna", detail={"reason": "ä"})
+    event = make.event(lead, "status", now=at, actor="anna", detail={"reason": "ä"})
     [stored] = read(LeadEvent.objects.all())
 
     detail = seal(event.detail_salt, '{"reason": "ä"}' if connection.vendor == "postgresql" else stored.detail)
@@ -118,10 +118,10 @@ def test_a_hash_is_that_of_the_documented_text():
 
 
 @pytest.mark.parametrize("at", ["2026-01-21 12:00:00", "2026-01-21 12:00:00.5"])
-def test_an_event_that_was_typed_into_the_database_is_linked_too(lead, at):
+def test_an_event_that_was_typed_into_the_database_is_linked_too(lead, now):
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO lead_event (lead_id, kind, actor, at) VALUES ({lead.pk}, 'resolved', 'psql', '{at}')"
+            f"INSERT INTO lead_event (lead_id, kind, actor, at) VALUES ({lead.pk}, 'resolved', 'psql', '{now}')"
         )
 
     assert verify() == (0, "1 trail checked, 0 broken.\n")
@@ -354,7 +354,7 @@ def test_each_broken_trail_is_named_and_the_others_are_not(lead):
 
 
 def test_only_the_trails_that_have_grown_since_are_checked(lead):
-    make.event(make.lead(), at=timezone.now() - timedelta(hours=2))
+    make.event(make.lead(), now=timezone.now() - timedelta(hours=2))
     assert verify("--since", "1h") == (0, "1 trail checked, 0 broken.\n")
     assert verify("--since", "3h") == (0, "2 trails checked, 0 broken.\n")
 

@@ -49,11 +49,11 @@ def placed(leads: int = 3, **more: Any) -> BulkAction:
         "selection": "all",
         **more,
     }
-    return processing.place(BulkActionRequest(**told), InboundLead.objects.filter(pk__in=numbers), at=timezone.now())
+    return processing.place(BulkActionRequest(**told), InboundLead.objects.filter(pk__in=numbers), now=timezone.now())
 
 
 def process_pending(most: int = 100) -> None:
-    processing.process_pending(at=timezone.now(), most=most)
+    processing.process_pending(now=timezone.now(), most=most)
 
 
 def page_of(order: BulkAction) -> str:

@@ -86,7 +86,7 @@ def test_each_lead_is_in_the_bar_of_its_hour_under_its_status():
     make.lead(received_at=datetime(2026, 1, 21, 15, 30, tzinfo=UTC), status=LeadStatus.REJECTED)
     make.lead(received_at=datetime(2026, 1, 21, 15, 31, tzinfo=UTC), status=LeadStatus.REJECTED)
 
-    bars = dashboard_queries.traffic(DAY, at=NOW).bars
+    bars = dashboard_queries.traffic(DAY, now=NOW).bars
 
     assert bars[-1].leads == {"DELIVERED": 1, "REJECTED": 2}
     assert bars[-2].leads == {"DELIVERED": 1}
@@ -99,7 +99,7 @@ def test_a_window_begins_with_its_first_bar(window):
     make.lead(received_at=start - timedelta(microseconds=1))
     make.lead(received_at=start)
 
-    traffic = dashboard_queries.traffic(window, at=NOW)
+    traffic = dashboard_queries.traffic(window, now=NOW)
 
     assert traffic.leads == {"RECEIVED": 1}
     assert traffic.bars[0].leads == {"RECEIVED": 1}
@@ -112,7 +112,7 @@ def test_days_are_those_of_the_local_clock_also_beyond_a_change_of_it():
     make.lead(received_at=datetime(2026, 10, 25, 22, 59, tzinfo=UTC))  # 23:59 of the 25th, winter time
     make.lead(received_at=datetime(2026, 10, 25, 23, 0, tzinfo=UTC))  # 00:00 of the 26th
 
-    by_day = [bar.leads.total() for bar in dashboard_queries.traffic(MONTH, at=at).bars]
+    by_day = [bar.leads.total() for bar in dashboard_queries.traffic(MONTH, now=at).bars]
 
     assert by_day[-4:] == [1, 2, 1, 0]
 
@@ -122,7 +122,7 @@ def test_hours_begin_with_the_local_clocks_also_where_those_begin_at_a_quarter()
         make.lead(received_at=datetime(2026, 1, 21, 14, 14, tzinfo=UTC))  # 19:59
         make.lead(received_at=datetime(2026, 1, 21, 14, 15, tzinfo=UTC))  # 20:00
 
-        bars = dashboard_queries.traffic(DAY, at=NOW).bars
+        bars = dashboard_queries.traffic(DAY, now=NOW).bars
 
     assert [bar.leads.total() for bar in bars[-3:]] == [1, 1, 0]
 
@@ -134,7 +134,7 @@ def test_the_time_to_delivery_is_told_for_half_and_for_95_percent_of_the_leads()
     make.lead(received_at=ago(days=3), status=LeadStatus.DELIVERED, delivered_at=NOW)
     make.lead(received_at=ago(minutes=5), status=LeadStatus.DELIVERED, delivered_at=None)
 
-    traffic = dashboard_queries.traffic(DAY, at=NOW)
+    traffic = dashboard_queries.traffic(DAY, now=NOW)
 
     assert traffic.median == pytest.approx(51, abs=0.01)
     assert traffic.p95 == pytest.approx(96, abs=0.01)
@@ -144,13 +144,13 @@ def test_fractions_of_a_second_count():
     at = ago(minutes=5)
     make.lead(received_at=at, status=LeadStatus.DELIVERED, delivered_at=at + timedelta(milliseconds=250))
 
-    assert dashboard_queries.traffic(DAY, at=NOW).median == pytest.approx(0.25, abs=0.001)
+    assert dashboard_queries.traffic(DAY, now=NOW).median == pytest.approx(0.25, abs=0.001)
 
 
 def test_without_a_delivery_there_is_no_time_to_it():
     make.lead(received_at=ago(minutes=5), status=LeadStatus.FAILED)
 
-    traffic = dashboard_queries.traffic(DAY, at=NOW)
+    traffic = dashboard_queries.traffic(DAY, now=NOW)
 
     assert (traffic.median, traffic.p95) == (None, None)
 
@@ -163,7 +163,7 @@ def test_first_attempts_count_when_their_outcome_is_known():
     make.attempt(running, requested_at=ago(hours=1), finished_at=None)
     make.attempt(earlier, requested_at=ago(days=2), response_status=200)
 
-    traffic = dashboard_queries.traffic(DAY, at=NOW)
+    traffic = dashboard_queries.traffic(DAY, now=NOW)
 
     assert (traffic.first_attempts, traffic.succeeded_at_once) == (2, 1)
 
@@ -174,7 +174,7 @@ def test_rejection_reasons_come_with_the_most_frequent_first():
     make.lead(received_at=ago(days=2), status=LeadStatus.REJECTED, rejection_reason="NOT_HOMEOWNER")
     make.lead(received_at=ago(hours=1), status=LeadStatus.FAILED, rejection_reason="MISSING_REQUIRED_FIELD")
 
-    assert list(dashboard_queries.traffic(DAY, at=NOW).rejections.items()) == [
+    assert list(dashboard_queries.traffic(DAY, now=NOW).rejections.items()) == [
         ("ZIP_NOT_66XXX", 2),
         ("NOT_HOMEOWNER", 1),
     ]
@@ -184,8 +184,8 @@ def test_the_number_of_queries_does_not_grow_with_the_leads():
     def count_queries():
         cache.clear()
         with CaptureQueriesContext(connection) as queries:
-            dashboard_queries.traffic(DAY, at=NOW)
-            dashboard_queries.state(at=NOW)
+            dashboard_queries.traffic(DAY, now=NOW)
+            dashboard_queries.state(now=NOW)
         return len(queries)
 
     def make_leads(number):
@@ -214,7 +214,7 @@ def _the_queue_is_away(monkeypatch):
 
 
 def test_an_empty_gateway_has_nothing_to_tell():
-    state = dashboard_queries.state(at=NOW)
+    state = dashboard_queries.state(now=NOW)
 
     assert (state.has_leads, state.need_attention, state.failures, state.processes) == (False, 0, [], [])
     assert (state.in_progress.leads, state.in_progress.oldest_id, state.in_progress.late) == (0, None, 0)
@@ -226,7 +226,7 @@ def test_under_way_is_what_something_will_happen_to():
     oldest = make.lead(status=LeadStatus.FAILED, next_attempt_at=NOW + timedelta(hours=1), received_at=ago(days=7))
     make.lead(next_attempt_at=NOW, received_at=NOW)
 
-    in_progress = dashboard_queries.state(at=NOW).in_progress
+    in_progress = dashboard_queries.state(now=NOW).in_progress
 
     assert (in_progress.leads, in_progress.oldest_id, in_progress.oldest_received_at) == (2, oldest.pk, ago(days=7))
     assert (in_progress.late, in_progress.late_since) == (0, None)
@@ -238,7 +238,7 @@ def test_a_lead_is_late_when_it_has_been_due_for_a_while_and_nobody_is_at_it():
     make.lead(next_attempt_at=ago(minutes=5), claimed_until=ago(minutes=4))
     make.lead(next_attempt_at=ago(minutes=3))
 
-    in_progress = dashboard_queries.state(at=NOW).in_progress
+    in_progress = dashboard_queries.state(now=NOW).in_progress
 
     assert (in_progress.late, in_progress.late_since) == (2, ago(minutes=5))
 
@@ -247,7 +247,7 @@ def test_a_lead_that_was_redelivered_is_not_the_oldest_first_run():
     make.lead(status=LeadStatus.READY, next_attempt_at=NOW, received_at=ago(days=7), uncounted_attempts=5)
     make.lead(status=LeadStatus.READY, next_attempt_at=NOW, received_at=ago(hours=1))
 
-    assert dashboard_queries.state(at=NOW).in_progress.oldest_first_run == ago(hours=1)
+    assert dashboard_queries.state(now=NOW).in_progress.oldest_first_run == ago(hours=1)
 
 
 def test_what_needs_attention_is_grouped_by_the_last_answer():
@@ -259,7 +259,7 @@ def test_what_needs_attention_is_grouped_by_the_last_answer():
     make.lead(status=failed, last_answer="503", received_at=ago(days=9), resolved_at=NOW)
     make.lead(status=LeadStatus.FAILED, next_attempt_at=NOW, last_answer="503", received_at=ago(days=9))
 
-    state = dashboard_queries.state(at=NOW)
+    state = dashboard_queries.state(now=NOW)
 
     assert state.failures[0] == Failures("503", 2, ago(days=5))
     assert set(state.failures[1:]) == {Failures("422", 1, ago(days=1)), Failures(None, 1, ago(days=2))}
@@ -268,25 +268,28 @@ def test_what_needs_attention_is_grouped_by_the_last_answer():
 
 @pytest.mark.usefixtures("_the_queue_is_away")
 def test_a_queue_that_is_away_is_told_of():
-    assert dashboard_queries.state(at=NOW).queued is None
+    assert dashboard_queries.state(now=NOW).queued is None
 
 
 # --- keeping ---------------------------------------------------------------------------------------------------------
 
 
 def test_figures_are_kept_and_say_of_when_they_are(django_assert_num_queries):
-    dashboard_queries.traffic(DAY, at=NOW)
-    dashboard_queries.state(at=NOW)
+    dashboard_queries.traffic(DAY, now=NOW)
+    dashboard_queries.state(now=NOW)
     make.lead(received_at=NOW)
 
     with django_assert_num_queries(0):
-        traffic, state = dashboard_queries.traffic(DAY, at=NOW + timedelta(seconds=5)), dashboard_queries.state(at=NOW)
+        traffic, state = (
+            dashboard_queries.traffic(DAY, now=NOW + timedelta(seconds=5)),
+            dashboard_queries.state(now=NOW),
+        )
 
     assert (traffic.at, traffic.leads.total(), state.has_leads) == (NOW, 0, False)
 
 
 def test_each_window_is_kept_by_itself():
     make.lead(received_at=ago(days=3))
-    dashboard_queries.traffic(DAY, at=NOW)
+    dashboard_queries.traffic(DAY, now=NOW)
 
-    assert dashboard_queries.traffic(WEEK, at=NOW).leads.total() == 1
+    assert dashboard_queries.traffic(WEEK, now=NOW).leads.total() == 1

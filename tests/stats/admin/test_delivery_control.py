@@ -59,7 +59,7 @@ def test_delivery_is_held_and_resumed_for_a_reason() -> None:
 @pytest.mark.parametrize(("switch", "says"), [("hold", "held already"), ("resume", "was not held")])
 def test_a_page_that_is_out_of_date_changes_nothing(switch: str, says: str) -> None:
     if switch == "hold":
-        pause.hold(actor="bob", reason="before", at=timezone.now())
+        pause.pause_delivery(actor="bob", reason="before", now=timezone.now())
     before = happenings()
 
     assert says in press(signed_in("Operator"), switch).text
@@ -110,7 +110,7 @@ def test_a_customer_that_is_down_is_told_with_its_next_probe() -> None:
 
 def test_a_leads_page_says_what_keeps_it() -> None:
     lead = make.lead(status="READY")
-    pause.hold(actor="bob", reason="their maintenance", at=timezone.now())
+    pause.pause_delivery(actor="bob", reason="their maintenance", now=timezone.now())
 
     assert "by bob: their maintenance." in signed_in("Support").get(f"/admin/leads/inboundlead/{lead.pk}/change/").text
 
@@ -121,7 +121,7 @@ def test_other_pages_say_what_keeps_all_leads(page: str) -> None:
     make.lead(status="READY")
     assert PAGE not in content(client, page)
 
-    pause.hold(actor="bob", reason="mail ann@example.com", at=timezone.now())
+    pause.pause_delivery(actor="bob", reason="mail ann@example.com", now=timezone.now())
 
     told = content(client, page)
     assert "Delivery is held" in told

@@ -243,7 +243,7 @@ def test_the_life_of_a_lead_is_one_list(operator: Client) -> None:
     make.attempt(lead, response_body='{"error":"later"}', duration_ms=1234)
     detail = {"attempt_no": 1, "response_status": 503, "next_attempt_in_s": 60.0}
     make.event(lead, EventKind.ATTEMPT_FINISHED, actor="worker", detail=detail)
-    make.event(lead, EventKind.REDELIVERED, actor="frau.schneider", at=timezone.now(), detail={"reason": "asked for"})
+    make.event(lead, EventKind.REDELIVERED, actor="frau.schneider", now=timezone.now(), detail={"reason": "asked for"})
 
     text = text_of(operator, lead)
 

@@ -45,8 +45,8 @@ def check(verdict: Verdict, *kinds: Kind, minute: int = 0, **facts: object) -> N
     """Take in what a check found, and send what is to be told of it."""
     at = NOON + minute * MINUTE
     found = [CheckResult(kind, verdict, facts=dict(facts)) for kind in kinds]
-    incidents.take_in(found, at=at, thresholds=LIMITS, channels=alerts.channels())
-    alerts.send_due(at=at)
+    incidents.take_in(found, now=at, thresholds=LIMITS, channels=alerts.channels())
+    alerts.send_due(now=at)
 
 
 def test_people_are_told_once_and_again_when_it_is_over(box: Mailbox, webhook: Hook) -> None:
@@ -150,10 +150,10 @@ def test_what_somebody_is_sending_nobody_else_sends(webhook: Hook) -> None:
     channel = Alert.Channel.WEBHOOK
     Alert.objects.create(incident=incident, channel=channel, is_over=False, claimed_until=NOON + MINUTE)
 
-    alerts.send_due(at=NOON)
+    alerts.send_due(now=NOON)
     assert webhook.posts == []
 
-    alerts.send_due(at=NOON + 2 * MINUTE)  # who was sending has died
+    alerts.send_due(now=NOON + 2 * MINUTE)  # who was sending has died
     assert len(webhook.posts) == 1
 
 
@@ -164,7 +164,7 @@ def test_of_many_who_send_at_once_one_does(webhook: Hook) -> None:
 
     def send() -> None:
         try:
-            alerts.send_due(at=NOON)
+            alerts.send_due(now=NOON)
         finally:
             connection.close()
 

@@ -23,7 +23,7 @@ def read():
 def fold(times):
     """Let the minute's task run so often, each time after all that it saw the last time has settled."""
     for _ in range(times):
-        counters.fold(at=counters.kept().looked_at + LATER)
+        counters.fold(now=counters.kept().looked_at + LATER)
 
 
 def status_event(lead, to, *, after=timedelta(0), **detail):
@@ -93,16 +93,16 @@ def test_a_series_never_falls_when_retention_deletes_its_leads():
 
 def test_an_event_that_was_committed_late_under_a_low_number_is_counted():
     now = timezone.now()
-    counters.fold(at=now)
+    counters.fold(now=now)
     late, early = make.event(), make.event()
     rows = list(LeadEvent.objects.filter(pk=late.pk))
     with allow_audit_changes():
         LeadEvent.objects.filter(pk=late.pk).delete()  # not committed yet
-    counters.fold(at=now + LATER)  # sees the second event as the newest
+    counters.fold(now=now + LATER)  # sees the second event as the newest
     assert read()["received"] == 1
     LeadEvent.objects.bulk_create(rows)
 
-    counters.fold(at=now + LATER * 2)
+    counters.fold(now=now + LATER * 2)
 
     assert CounterTotals.objects.get().until == early.pk
     assert read()["received"] == 2
@@ -110,11 +110,11 @@ def test_an_event_that_was_committed_late_under_a_low_number_is_counted():
 
 def test_an_event_is_not_counted_in_before_it_has_settled():
     now = timezone.now()
-    counters.fold(at=now)
+    counters.fold(now=now)
     make.event()
 
     for seconds in (1, 30, 49):
-        counters.fold(at=now + timedelta(seconds=seconds))
+        counters.fold(now=now + timedelta(seconds=seconds))
 
     assert CounterTotals.objects.get().counted == {}
     assert read()["received"] == 1
@@ -169,7 +169,7 @@ def test_an_unknown_reason_is_no_series_of_its_own():
 def test_leads_that_are_done_with_are_counted_by_status():
     for status in (LeadStatus.DELIVERED, LeadStatus.DELIVERED, LeadStatus.REJECTED, LeadStatus.RECEIVED):
         make.lead(status=status)
-    counters.fold(at=timezone.now())
+    counters.fold(now=timezone.now())
 
     counters.count_closed()
 

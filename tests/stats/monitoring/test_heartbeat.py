@@ -30,14 +30,14 @@ def seen(*, ago: timedelta, name: str = "celery@host", kind: Heartbeat.Kind = WO
 
 @pytest.mark.parametrize(("seconds", "expected"), [(0, True), (30, True), (31, False)])
 def test_who_was_seen_in_the_last_30_seconds_is_alive(seconds, expected):
-    assert heartbeat.is_alive(seen(ago=timedelta(seconds=seconds)), at=NOW) is expected
+    assert heartbeat.is_alive(seen(ago=timedelta(seconds=seconds)), now=NOW) is expected
 
 
 @pytest.mark.parametrize(("minutes", "expected"), [(3, True), (4, False)])
 def test_beat_may_sleep_from_one_tick_to_the_next(settings, minutes, expected):
     settings.WORKER_POLL_INTERVAL = timedelta(minutes=1)
 
-    assert heartbeat.is_alive(seen(ago=timedelta(minutes=minutes), kind=BEAT), at=NOW) is expected
+    assert heartbeat.is_alive(seen(ago=timedelta(minutes=minutes), kind=BEAT), now=NOW) is expected
 
 
 @pytest.mark.django_db
@@ -46,7 +46,7 @@ def test_the_dead_are_known_for_a_day():
     seen(ago=timedelta(hours=23), name="celery@gone").save()
     seen(ago=timedelta(seconds=1), name="beat@here", kind=BEAT).save()
 
-    assert [process.name for process in heartbeat.known(at=NOW)] == ["beat@here", "celery@gone"]
+    assert [process.name for process in heartbeat.known(now=NOW)] == ["beat@here", "celery@gone"]
 
 
 # --- a row of this process -------------------------------------------------------------------------------------------

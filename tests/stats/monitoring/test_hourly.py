@@ -30,15 +30,15 @@ def became(one: InboundLead, status: LeadStatus, *, after: timedelta = MINUTE, *
 
 
 def answered(one: InboundLead, status: int | None, *, after: timedelta = MINUTE) -> None:
-    make.event(one, EventKind.ATTEMPT_FINISHED, at=NOON + after, detail={"response_status": status})
+    make.event(one, EventKind.ATTEMPT_FINISHED, now=NOON + after, detail={"response_status": status})
 
 
 def rows(*columns: str) -> list[Any]:
     return list(HourlyStatistics.objects.order_by("hour", "source").values_list(*columns))
 
 
-def count(at: datetime = NOON + HOUR + 5 * MINUTE) -> int:
-    return hourly.aggregate_hours(at=at)
+def count(now: datetime = NOON + HOUR + 5 * MINUTE) -> int:
+    return hourly.aggregate_hours(now=now)
 
 
 def test_an_hour_has_everything_that_happened_in_it() -> None:
@@ -115,7 +115,7 @@ def test_hours_that_were_missed_are_made_up_for_in_steps() -> None:
     lead()
     count()
     late = lead()
-    make.event(late, EventKind.DUPLICATE, at=NOON + 70 * HOUR)
+    make.event(late, EventKind.DUPLICATE, now=NOON + 70 * HOUR)
     at = NOON + 72 * HOUR
 
     assert [count(at) for _ in range(3)] == [48, 22, 0]
@@ -136,8 +136,8 @@ def test_after_months_only_the_last_two_weeks_are_made_up_for() -> None:
 
 
 def test_at_the_beginning_the_trail_of_two_weeks_is_counted() -> None:
-    make.event(at=NOON - timedelta(days=15))
-    make.event(at=NOON - timedelta(days=3))
+    make.event(now=NOON - timedelta(days=15))
+    make.event(now=NOON - timedelta(days=3))
 
     while count(NOON + 6 * MINUTE):
         pass

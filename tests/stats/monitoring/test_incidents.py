@@ -29,7 +29,7 @@ class Checks:
         for verdict in verdicts:
             self.at += MINUTE
             found = [CheckResult(self.kind, verdict, self.subject, dict(facts))]
-            incidents.take_in(found, at=self.at, thresholds=LIMITS, channels=self.channels)
+            incidents.take_in(found, now=self.at, thresholds=LIMITS, channels=self.channels)
 
 
 def told() -> list[tuple[str, str, bool]]:
@@ -88,7 +88,7 @@ def test_what_cannot_be_told_neither_opens_nor_closes() -> None:
 def test_what_is_judged_no_more_has_gone() -> None:
     Checks(Kind.SOURCE_SILENT, "portal").find(BAD)
     for minutes in (2, 3):
-        incidents.take_in([], at=NOON + minutes * MINUTE, thresholds=LIMITS)
+        incidents.take_in([], now=NOON + minutes * MINUTE, thresholds=LIMITS)
 
     assert told() == [("source_silent", "portal", True)]
 
@@ -97,7 +97,7 @@ def test_what_is_judged_no_more_has_gone() -> None:
 def test_after_its_end_it_is_a_new_one_and_another_subject_is_another() -> None:
     Checks(Kind.SOURCE_SILENT, "a").find(BAD, GOOD, GOOD, BAD)
     found = [CheckResult(Kind.SOURCE_SILENT, BAD, subject) for subject in "ab"]
-    incidents.take_in(found, at=NOON + 9 * MINUTE, thresholds=LIMITS)
+    incidents.take_in(found, now=NOON + 9 * MINUTE, thresholds=LIMITS)
 
     assert told() == [("source_silent", "a", True), ("source_silent", "a", False), ("source_silent", "b", False)]
 

@@ -7,7 +7,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
-from delivery.client import Answer
+from delivery.client import CustomerResponse
 from delivery.control import circuit, pause
 from delivery.models import DeliveryControl
 from leads.models import LeadStatus
@@ -77,10 +77,10 @@ def test_a_breaker_that_is_open_and_a_hold_tell_since_when(client):
     assert found["circuit_open_since_timestamp_seconds",] == found["delivery_paused_since_timestamp_seconds",] == 0
     assert found["circuit_openings_total",] == 0
 
-    down, policy = Answer(503, "", "HTTP 503", None, 1), circuit.CircuitPolicy(failures=2, leads=2)
+    down, policy = CustomerResponse(503, "", "HTTP 503", None, 1), circuit.CircuitPolicy(failures=2, leads=2)
     for lead_id in (1, 2):
-        circuit.take_in(lead_id, down, policy=policy, at=at)
-    pause.hold(actor="alice", reason="maintenance", at=at)
+        circuit.take_in(lead_id, down, policy=policy, now=at)
+    pause.pause_delivery(actor="alice", reason="maintenance", now=at)
 
     found = scrape(client)
     assert DeliveryControl.objects.get().is_blocked

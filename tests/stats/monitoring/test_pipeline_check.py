@@ -8,7 +8,7 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
-from delivery.control.pause import hold
+from delivery.control.pause import pause_delivery
 from delivery.models import DeliveryControl
 from leads.models import LeadStatus
 from stats.models import Heartbeat, HourlyStatistics, Incident, MonitoringState
@@ -27,9 +27,9 @@ MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 pytestmark = pytest.mark.django_db
 
 
-def alive(at: datetime, *kinds: str) -> None:
+def alive(now: datetime, *kinds: str) -> None:
     for kind in kinds:
-        Heartbeat.objects.update_or_create(name=kind, defaults={"kind": kind, "started_at": at, "seen_at": at})
+        Heartbeat.objects.update_or_create(name=kind, defaults={"kind": kind, "started_at": now, "seen_at": now})
 
 
 def open_now() -> set[str]:
@@ -40,7 +40,7 @@ def open_now() -> set[str]:
 
 
 def test_an_empty_gateway_has_figures() -> None:
-    seen = take_snapshot(at=NOON, thresholds=THRESHOLDS)
+    seen = take_snapshot(now=NOON, thresholds=THRESHOLDS)
 
     assert (seen.workers, seen.beats, seen.stuck, seen.attempts, seen.sources) == (0, 0, 0, 0, ())
     assert seen.queue_depth is not None
@@ -53,7 +53,7 @@ def test_stuck_is_what_is_due_for_long_and_nobody_has() -> None:
     make.lead(next_attempt_at=NOON - 9 * MINUTE, claimed_until=NOON + MINUTE)
     make.lead(status=LeadStatus.FAILED, next_attempt_at=None)
 
-    seen = take_snapshot(at=NOON, thresholds=THRESHOLDS)
+    seen = take_snapshot(now=NOON, thresholds=THRESHOLDS)
 
     assert (seen.stuck, seen.stuck_since) == (2, NOON - 7 * MINUTE)
 
@@ -61,14 +61,14 @@ def test_stuck_is_what_is_due_for_long_and_nobody_has() -> None:
 def test_who_waits_for_the_gate_or_for_his_turn_is_not_stuck(settings) -> None:
     make.lead(status=LeadStatus.READY, next_attempt_at=NOON - HOUR)
     settings.CUSTOMER_API_RATE_LIMIT = timedelta(seconds=1)
-    assert take_snapshot(at=NOON, thresholds=THRESHOLDS).stuck == 0
+    assert take_snapshot(now=NOON, thresholds=THRESHOLDS).stuck == 0
 
     settings.CUSTOMER_API_RATE_LIMIT = None
-    assert take_snapshot(at=NOON, thresholds=THRESHOLDS).stuck == 1
-    hold(actor="otto", reason="maintenance", at=NOON)
-    assert take_snapshot(at=NOON, thresholds=THRESHOLDS).stuck == 0
+    assert take_snapshot(now=NOON, thresholds=THRESHOLDS).stuck == 1
+    pause_delivery(actor="otto", reason="maintenance", now=NOON)
+    assert take_snapshot(now=NOON, thresholds=THRESHOLDS).stuck == 0
     make.lead(next_attempt_at=NOON - HOUR)  # that can be checked all the same
-    assert take_snapshot(at=NOON, thresholds=THRESHOLDS).stuck == 1
+    assert take_snapshot(now=NOON, thresholds=THRESHOLDS).stuck == 1
 
 
 def test_attempts_of_the_last_minutes_are_counted_by_success() -> None:
@@ -77,7 +77,7 @@ def test_attempts_of_the_last_minutes_are_counted_by_success() -> None:
     make.attempt(requested_at=NOON - MINUTE, finished_at=None)
     make.attempt(requested_at=NOON - 11 * MINUTE)
 
-    seen = take_snapshot(at=NOON, thresholds=THRESHOLDS)
+    seen = take_snapshot(now=NOON, thresholds=THRESHOLDS)
 
     assert (seen.attempts, seen.failed) == (2, 1)
 
@@ -90,7 +90,7 @@ def test_a_source_is_known_by_its_hours_and_its_last_lead() -> None:
     make.lead(source="new", received_at=NOON - 5 * MINUTE)
     make.lead(received_at=NOON - 6 * MINUTE)
 
-    sources = take_snapshot(at=NOON, thresholds=THRESHOLDS).sources
+    sources = take_snapshot(now=NOON, thresholds=THRESHOLDS).sources
 
     yesterday = NOON - timedelta(days=1)
     assert [(source.name, source.last_at) for source in sources] == [
@@ -107,30 +107,30 @@ def test_a_source_is_known_by_its_hours_and_its_last_lead() -> None:
 def test_what_is_wrong_becomes_an_incident_and_ends() -> None:
     gate = DeliveryControl.objects.create(circuit_opened_at=NOON, next_probe_at=NOON)
     alive(NOON, "worker", "beat")
-    check(at=NOON)
+    check(now=NOON)
     assert open_now() == {"customer_down"}
 
     gate.delete()
     for minute in (1, 2, 3):
         alive(NOON + minute * MINUTE, "beat")
-        check(at=NOON + minute * MINUTE)
+        check(now=NOON + minute * MINUTE)
 
     assert open_now() == {"no_worker"}
 
 
 def test_who_comes_too_soon_checks_nothing() -> None:
-    assert check(at=NOON)
-    assert not check(at=NOON + 0.7 * MINUTE)
-    assert check(at=NOON + 0.9 * MINUTE)
+    assert check(now=NOON)
+    assert not check(now=NOON + 0.7 * MINUTE)
+    assert check(now=NOON + 0.9 * MINUTE)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_watchman_checks_only_when_nobody_else_has() -> None:
-    check(at=NOON)
-    MonitorThread().look(at=NOON + 1.4 * MINUTE)
+    check(now=NOON)
+    MonitorThread().look(now=NOON + 1.4 * MINUTE)
     assert MonitoringState.objects.get().checked_at == NOON
 
-    MonitorThread().look(at=NOON + 1.6 * MINUTE)
+    MonitorThread().look(now=NOON + 1.6 * MINUTE)
     assert MonitoringState.objects.get().checked_at == NOON + 1.6 * MINUTE
 
 
@@ -165,10 +165,10 @@ def database(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> list[st
     """A list that takes the database away from watchmen while there is something in it."""
     away: list[str] = []
 
-    def is_overdue(*, at: datetime) -> bool:
+    def is_overdue(*, now: datetime) -> bool:
         if away:
             raise OperationalError("the database system is shutting down")
-        return checking.is_overdue(at=at)
+        return checking.is_overdue(now=now)
 
     monkeypatch.setattr(monitor_thread, "is_overdue", is_overdue)
     return away
@@ -182,7 +182,7 @@ def test_beats_watchman_tells_that_the_database_is_away_and_back(
 
     def look(times: int = 1) -> None:
         for _ in range(times):
-            man.look(at=NOON + 2 * next(minutes) * MINUTE)
+            man.look(now=NOON + 2 * next(minutes) * MINUTE)
 
     look()
     database.append("away")
@@ -214,6 +214,6 @@ def test_beats_watchman_tells_that_the_database_is_away_and_back(
 def test_nobody_elses_watchman_tells_of_the_database(receiver: Hook, database: list[str]) -> None:
     database.append("away")
     for minute in range(4):
-        MonitorThread().look(at=NOON + minute * MINUTE)
+        MonitorThread().look(now=NOON + minute * MINUTE)
 
     assert receiver.posts == []

@@ -116,9 +116,9 @@ def office(leads: int = 10, *, first: int = 8, last: int = 18, weekend: bool = F
     }
 
 
-def silent(hours: dict[datetime, int], *, last_at: datetime, at: datetime) -> bool:
+def silent(hours: dict[datetime, int], *, last_at: datetime, now: datetime) -> bool:
     source = Source("portal", last_at, {hour: leads for hour, leads in hours.items() if hour < last_at})
-    found = [each for each in judge(replace(WELL, at=at, sources=(source,)), LIMITS) if each.subject == "portal"]
+    found = [each for each in judge(replace(WELL, at=now, sources=(source,)), LIMITS) if each.subject == "portal"]
     assert len(found) == 1
     return found[0].verdict is Verdict.BAD
 
@@ -136,16 +136,16 @@ SITUATIONS = [
 
 
 @pytest.mark.parametrize(("situation", "at", "expected"), SITUATIONS, ids=[name for name, *_ in SITUATIONS])
-def test_who_sends_in_office_hours_is_missed_in_office_hours(situation: str, at: datetime, expected: bool) -> None:
-    assert silent(office(), last_at=YESTERDAY_EVENING, at=at) is expected
+def test_who_sends_in_office_hours_is_missed_in_office_hours(situation: str, now: datetime, expected: bool) -> None:
+    assert silent(office(), last_at=YESTERDAY_EVENING, now=now) is expected
 
 
 def test_a_pause_within_the_day_is_missed_after_whole_hours() -> None:
     hours = office() | {MIDNIGHT + HOUR * hour: 10 for hour in range(8, 12)}
     last_at = MIDNIGHT + HOUR * 12.5
 
-    assert not silent(hours, last_at=last_at, at=MIDNIGHT + HOUR * 13.9)
-    assert silent(hours, last_at=last_at, at=MIDNIGHT + HOUR * 14)
+    assert not silent(hours, last_at=last_at, now=MIDNIGHT + HOUR * 13.9)
+    assert silent(hours, last_at=last_at, now=MIDNIGHT + HOUR * 14)
 
 
 def test_nobody_is_missed_on_a_weekend_and_on_monday_he_is() -> None:
@@ -154,27 +154,27 @@ def test_nobody_is_missed_on_a_weekend_and_on_monday_he_is() -> None:
     last_at = friday + HOUR * 18
 
     for at in (friday + DAY + HOUR * 12, friday + 2 * DAY + HOUR * 12, friday + 3 * DAY + HOUR * 4):
-        assert not silent(hours, last_at=last_at, at=at), at
-    assert silent(hours, last_at=last_at, at=friday + 3 * DAY + HOUR * 9)
+        assert not silent(hours, last_at=last_at, now=at), at
+    assert silent(hours, last_at=last_at, now=friday + 3 * DAY + HOUR * 9)
 
 
 def test_who_sends_little_is_missed_only_after_days() -> None:
     hours = office(1, first=8, last=10, weekend=True)  # two a day
 
-    assert not silent(hours, last_at=MIDNIGHT - DAY * 2 + HOUR * 10, at=MIDNIGHT + HOUR * 12)
-    assert silent(hours, last_at=MIDNIGHT - DAY * 3 + HOUR * 10, at=MIDNIGHT + HOUR * 12)
+    assert not silent(hours, last_at=MIDNIGHT - DAY * 2 + HOUR * 10, now=MIDNIGHT + HOUR * 12)
+    assert silent(hours, last_at=MIDNIGHT - DAY * 3 + HOUR * 10, now=MIDNIGHT + HOUR * 12)
 
 
 def test_a_single_big_day_a_week_ago_makes_nobody_usual() -> None:
     hours = {MIDNIGHT - DAY * 7 + HOUR * hour: 500 for hour in range(8, 18)}
 
-    assert not silent(hours, last_at=MIDNIGHT - DAY * 7 + HOUR * 18, at=MIDNIGHT + HOUR * 12)
+    assert not silent(hours, last_at=MIDNIGHT - DAY * 7 + HOUR * 18, now=MIDNIGHT + HOUR * 12)
 
 
 def test_in_the_first_week_nobody_is_missed() -> None:
     hours = {hour: leads for hour, leads in office(weekend=True).items() if hour > MIDNIGHT - DAY * 6}
 
-    assert not silent(hours, last_at=YESTERDAY_EVENING, at=MIDNIGHT + HOUR * 12)
+    assert not silent(hours, last_at=YESTERDAY_EVENING, now=MIDNIGHT + HOUR * 12)
 
 
 @given(
@@ -184,4 +184,4 @@ def test_in_the_first_week_nobody_is_missed() -> None:
 def test_within_an_hour_of_the_last_lead_nobody_is_silent(hours: dict[datetime, int], minutes: int) -> None:
     at = MIDNIGHT + timedelta(minutes=minutes)
 
-    assert not silent(hours, last_at=MIDNIGHT, at=at)
+    assert not silent(hours, last_at=MIDNIGHT, now=at)
