@@ -7,8 +7,8 @@ import argparse
 import time
 
 from benchmarks.load import post_for
-from delivery.demo_customer import DemoCustomer
 from tests.e2e.gateway import Gateway
+from tests.hostile_customer import HostileCustomer
 from tests.servers import PostgresServer, RedisServer
 
 
@@ -18,12 +18,14 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=10)
     arguments.add_argument("--senders", type=int, default=16)
     options = arguments.parse_args()
-    with PostgresServer(durable=True) as postgres, RedisServer() as redis, DemoCustomer() as customer:
+    with PostgresServer(durable=True) as postgres, RedisServer() as redis, HostileCustomer() as customer:
         _webhook(postgres, redis, customer, options)
         _delivery(postgres, redis, customer, options)
 
 
-def _webhook(postgres: PostgresServer, redis: RedisServer, customer: DemoCustomer, options: argparse.Namespace) -> None:
+def _webhook(
+    postgres: PostgresServer, redis: RedisServer, customer: HostileCustomer, options: argparse.Namespace
+) -> None:
     """Measure the web server alone: the leads stay in the queue."""
     servers = {"postgres": postgres, "redis": redis, "redis_database": 1}
     gateway = Gateway(customer_url=customer.url, WEB_PROCESSES="2", WEB_ANSWER_TIMEOUT="", **servers)
@@ -40,7 +42,7 @@ def _webhook(postgres: PostgresServer, redis: RedisServer, customer: DemoCustome
 
 
 def _delivery(
-    postgres: PostgresServer, redis: RedisServer, customer: DemoCustomer, options: argparse.Namespace
+    postgres: PostgresServer, redis: RedisServer, customer: HostileCustomer, options: argparse.Namespace
 ) -> None:
     """Measure a worker alone, on a queue that was filled before it started."""
     gateway = Gateway(postgres=postgres, redis=redis, redis_database=2, customer_url=customer.url)

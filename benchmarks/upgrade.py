@@ -9,10 +9,10 @@ import time
 from collections import Counter
 
 from benchmarks.load import Load, steady_load
-from delivery.demo_customer import DemoCustomer
 from tests import old_release, processes
 from tests.e2e.gateway import Gateway, manage
 from tests.environment import ROOT, of_a_process
+from tests.hostile_customer import HostileCustomer
 from tests.processes import process_table, scratch_directory, wait_until
 from tests.servers import PostgresServer, RedisServer
 
@@ -38,7 +38,7 @@ def main() -> None:
 
 def _restart(*, senders: int, times: int) -> None:
     """Have a new version of the web server, and of the worker, take over so many times under load."""
-    with PostgresServer(durable=True) as postgres, RedisServer() as redis, DemoCustomer() as customer:
+    with PostgresServer(durable=True) as postgres, RedisServer() as redis, HostileCustomer() as customer:
         customer.set_mode("delay=200ms")
         env = {"WEB_PROCESSES": "2", "WEB_ANSWER_TIMEOUT": ""}
         gateway = Gateway(postgres=postgres, redis=redis, customer_url=customer.url, **env)
@@ -79,7 +79,7 @@ def _replace_worker(gateway: Gateway) -> None:
     old.wait(60)
 
 
-def _say_deliveries(gateway: Gateway, customer: DemoCustomer) -> None:
+def _say_deliveries(gateway: Gateway, customer: HostileCustomer) -> None:
     """Wait for the rest of the leads."""
     leads = [lead["id"] for lead in gateway.leads()]
     gateway.wait_for_all("DELIVERED", leads, timeout=300)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from delivery.demo_customer import DemoCustomer
 from tests.browser.conftest import _MAKE_STAFF, _QUIET, PASSWORD, STAFF
 from tests.e2e.gateway import Gateway
+from tests.hostile_customer import HostileCustomer as DemoCustomer
 from tests.servers import PostgresServer, RedisServer, program
 
 LEADS = "/admin/leads/inboundlead/"

@@ -23,7 +23,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-        parser.add_argument("--port", type=int, default=8081, help="port to listen on (default: 8081); 0 for a free one")
+        parser.add_argument(
+            "--port", type=int, default=8081, help="port to listen on (default: 8081); 0 for a free one"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:

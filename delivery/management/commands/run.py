@@ -53,7 +53,7 @@ Send a lead:
       }}
     }}'
 
-The same lead sent again is a duplicate: change the e-mail address to send another.
+The same lead again is a duplicate. Change the e-mail address to send another.
 ================================================================================
 """
 
@@ -185,13 +185,13 @@ def _login() -> str:
     users = get_user_model()._default_manager
     if admin := users.filter(is_superuser=True).order_by("pk").first():
         name = admin.get_username()
-        return f"user {name}; to set a new password:\n            {python} manage.py changepassword {name}"
+        return f"user {name}; a new password:\n            {python} manage.py changepassword {name}"
     if users.filter(username=ADMIN).exists():
         return f"no superuser yet: {python} manage.py createsuperuser"
     password = secrets.token_urlsafe(12)
     users.create_superuser(ADMIN, password=password)
     return (
-        f"user {ADMIN}, password {password}  (shown only now; to set a new one:\n"
+        f"user {ADMIN}, password {password} (shown only once; a new one:\n"
         f"            {python} manage.py changepassword {ADMIN})"
     )
 
