@@ -225,7 +225,9 @@ class SampleData:
     def _unmapped(self, history: LeadHistory) -> None:
         self._map(history)
         history.lead["rejection_reason"] = RejectionReason.MISSING_REQUIRED_FIELD.value
-        history.change_status(S.FAILED, detail={"reason": RejectionReason.MISSING_REQUIRED_FIELD.value, "missing": ["phone"]})
+        history.change_status(
+            S.FAILED, detail={"reason": RejectionReason.MISSING_REQUIRED_FIELD.value, "missing": ["phone"]}
+        )
 
     def _resolved(self, history: LeadHistory) -> None:
         self._rejected_by_customer(history)

@@ -12,13 +12,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
+import django
 from tqdm import tqdm
 
-if TYPE_CHECKING:
-    from benchmarks.sample_data import LeadHistory
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leadgateway.settings")
+
+from leadgateway.startup import load_settings
+
+load_settings()
+django.setup()
+
+from django.conf import settings  # noqa: E402
+from django.db import connection, transaction  # noqa: E402
+from django.utils import timezone  # noqa: E402
+
+from benchmarks.sample_data import LeadHistory, SampleData  # noqa: E402
+from delivery.configuration import current  # noqa: E402
+from delivery.models import DeliveryAttempt  # noqa: E402
+from leads.models import InboundLead, LeadEvent  # noqa: E402
 
 #: Number of leads that are written in one transaction.
 BATCH = 2_000
@@ -36,13 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     options = parser.parse_args(arguments)
 
-    from leadgateway.startup import load_settings
-
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leadgateway.settings")
-    load_settings()
-    import django
-
-    django.setup()
     _check_and_confirm(options)
     began = time.monotonic()
     seed(options.leads, days=options.days, random_seed=options.seed)
@@ -58,11 +65,6 @@ def _positive(text: str) -> int:
 
 
 def _check_and_confirm(options: argparse.Namespace) -> None:
-    from django.conf import settings
-    from django.db import connection
-
-    from leads.models import InboundLead
-
     if InboundLead.objects.exists() and not options.add:
         sys.exit("The database has leads already. --add adds sample leads to them.")
     if options.yes:
@@ -76,11 +78,6 @@ def _check_and_confirm(options: argparse.Namespace) -> None:
 
 def seed(leads: int, *, days: int = 30, random_seed: int = 1) -> None:
     """Write sample leads with their attempts and events, and update the statistics of the query planner."""
-    from django.utils import timezone
-
-    from benchmarks.sample_data import SampleData
-    from delivery.configuration import current
-
     first_id = _reserve_ids(leads)
     random = Random(f"{random_seed} {first_id}")
     samples = SampleData(random, config=current(), now=timezone.now(), days=days, total=leads)
@@ -94,10 +91,6 @@ def seed(leads: int, *, days: int = 30, random_seed: int = 1) -> None:
 
 def _reserve_ids(total: int) -> int:
     """Return the first of `total` consecutive lead ids, and keep other writers from using them."""
-    from django.db import connection
-
-    from leads.models import InboundLead
-
     if connection.vendor != "postgresql":
         return (InboundLead.objects.order_by("-pk").values_list("pk", flat=True).first() or 0) + 1
     with connection.cursor() as cursor:
@@ -109,12 +102,7 @@ def _reserve_ids(total: int) -> int:
     return first
 
 
-def _write(batch: "list[LeadHistory]") -> None:
-    from django.db import transaction
-
-    from delivery.models import DeliveryAttempt
-    from leads.models import InboundLead, LeadEvent
-
+def _write(batch: list[LeadHistory]) -> None:
     with transaction.atomic():
         _insert(InboundLead, [history.lead for history in batch])
         _insert(DeliveryAttempt, [attempt for history in batch for attempt in history.attempts])
@@ -122,19 +110,18 @@ def _write(batch: "list[LeadHistory]") -> None:
 
 
 def _insert(model: Any, rows: Rows) -> None:
-    from django.db import connection
-
     if not rows:
         return
-    table, columns = model._meta.db_table, ", ".join(rows[0])
-    values = (tuple(row.values()) for row in rows)
+    names = [field.column for field in model._meta.concrete_fields if field.column in rows[0]]
+    table, columns = model._meta.db_table, ", ".join(names)
+    values = (tuple(row[name] for name in names) for row in rows)
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             with cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
                 for row in values:
                     copy.write_row(row)
         else:
-            marks = ", ".join(["%s"] * len(rows[0]))
+            marks = ", ".join(["%s"] * len(names))
             cursor.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", list(_for_sqlite(values)))  # noqa: S608
 
 
@@ -151,8 +138,6 @@ def _sqlite_value(value: Any) -> Any:
 
 def _analyze() -> None:
     """Update the planner's statistics, which otherwise describe an empty database."""
-    from django.db import connection
-
     with connection.cursor() as cursor:
         cursor.execute("VACUUM (ANALYZE)" if connection.vendor == "postgresql" else "ANALYZE")
 
