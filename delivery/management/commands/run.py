@@ -73,7 +73,7 @@ class Command(BaseCommand):
         self.stdout.flush()
         _close_database_connections()
         _set_environment(demo_port, demo_url)
-        self._start(["web", "worker", "beat", *(["customer"] if demo_url else [])])
+        self._start([*(["customer"] if demo_url else []), "web", "worker", "beat"])
 
     def _check_preconditions(self) -> None:
         if problem := _port_problem(settings.API_HOST, settings.API_PORT):
