@@ -323,7 +323,7 @@ def _log_outcome(
 def _change(
     claim: Claim, to: LeadStatus, *, now: datetime, detail: dict[str, Any] | None = None, **columns: Any
 ) -> None:
-    change_status(claim.lead, to, actor=WORKER, now=now, claim_token=claim.token, detail=detail, **columns)
+    change_status(claim.lead, to, actor=WORKER, now=now, claim=claim.token, detail=detail, **columns)
 
 
 _RELEASED: dict[str, Any] = {"claimed_until": None, "claim_token": None}

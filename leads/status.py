@@ -45,7 +45,7 @@ def change_status(
     *,
     actor: str,
     now: datetime,
-    claim_token: UUID | None = None,
+    claim: UUID | None = None,
     by_operator: bool = False,
     detail: dict[str, Any] | None = None,
     events_before: Sequence[LeadEvent] = (),
@@ -54,7 +54,7 @@ def change_status(
 ) -> None:
     """Change a lead's status and record the event, with one UPDATE and one INSERT in a transaction.
 
-    The row changes only while it has the status of `lead` and, with `claim_token`, still belongs to that claim.
+    The row changes only while it has the status of `lead` and, with `claim`, still belongs to the claim of that token.
     A transition to the same status records no status event.
 
     :param detail: of the status event: codes and parameters.
@@ -69,8 +69,8 @@ def change_status(
     if to not in allowed:
         raise TransitionNotAllowed(f"{old} -> {to}")
     row = InboundLead.objects.filter(pk=lead.pk, status=old)
-    if claim_token is not None:
-        row = row.filter(claim_token=claim_token)
+    if claim is not None:
+        row = row.filter(claim_token=claim)
     events = [*events_before, *events_after]
     if to != old:
         event = build_event(lead, EventKind.STATUS, from_status=old, to_status=to, actor=actor, now=now, detail=detail)
