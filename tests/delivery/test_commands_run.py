@@ -207,7 +207,7 @@ def test_the_output_has_no_warnings_and_no_json(first_run: Run) -> None:
 # --- how it ends -----------------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_stops_everything_and_a_second_run_finds_its_admin(checkout: Path) -> None:
+def test_ctrl_c_and_a_closed_terminal_stop_everything(checkout: Path) -> None:
     with running(checkout) as run:
         run.wait_until_up()
         run.signal(signal.SIGINT)
@@ -218,20 +218,10 @@ def test_ctrl_c_stops_everything_and_a_second_run_finds_its_admin(checkout: Path
     with running(checkout) as again:
         again.wait_for(r"user admin; a new password:\s+\S*python\S* manage.py changepassword admin")
         again.wait_until_up()
-
         assert "user admin, password" not in again.output()
-        again.signal(signal.SIGTERM)
+        again.signal(signal.SIGHUP)  # the command turns it into SIGTERM
         assert again.wait_for_exit() == 0
         assert_everything_ended(again)
-
-
-def test_a_closed_terminal_stops_everything(checkout: Path) -> None:
-    with running(checkout) as run:
-        run.wait_until_up()
-        run.signal(signal.SIGHUP)
-
-        assert run.wait_for_exit() == 0
-        assert_everything_ended(run)
 
 
 def test_a_delivery_in_progress_delays_the_end_by_a_few_seconds_only(checkout: Path) -> None:
@@ -249,9 +239,7 @@ def test_a_delivery_in_progress_delays_the_end_by_a_few_seconds_only(checkout: P
         assert database.execute("SELECT status FROM inbound_lead").fetchall() == [("READY",)]
 
 
-@pytest.mark.parametrize(
-    ("name", "part"), [("web", "gunicorn"), ("worker", "leadgateway worker"), ("beat", "leadgateway beat")]
-)
+@pytest.mark.parametrize(("name", "part"), [("web", "gunicorn"), ("worker", "leadgateway worker")])
 def test_everything_stops_with_an_error_when_a_process_dies(checkout: Path, name: str, part: str) -> None:
     with running(checkout) as run:
         run.wait_until_up()
