@@ -17,7 +17,7 @@ _LABEL_WIDTH = 32
 class Command(BaseCommand):
     help = (
         "Erase a person. Their own leads keep only status, times, attempts and codes. In other leads, what mentions "
-        "them is replaced. Open leads of theirs are closed and not sent. Leads that a worker has claimed are skipped "
+        "them is replaced. Their open leads are closed and not sent. Leads that a worker has claimed are skipped "
         "(exit code 1); run the command again for them. Cannot be undone."
     )
 
@@ -43,7 +43,7 @@ class Command(BaseCommand):
             report = erase(person, occurrences, actor=actor(), progress=bar.update)
         if options["vacuum"]:
             rewrite_tables()
-        self.stdout.write(_report_text(report))
+        self.stdout.write(f"\n{_report_text(report)}")
         if report.busy_leads:
             sys.exit(1)
 

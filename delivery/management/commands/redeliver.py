@@ -23,7 +23,10 @@ class Command(LeadActionCommand):
         super().add_arguments(parser)
         parser.add_argument("--status", choices=LeadStatus.values, help="select all leads with this status")
         parser.add_argument(
-            "--since", type=duration, metavar="DURATION", help="with --status: received in the last 2h, 30m, ..."
+            "--since",
+            type=duration,
+            metavar="DURATION",
+            help="with --status: only leads received within this time, such as 2h",
         )
         parser.add_argument(
             "--include-delivered", action="store_true", help="also send leads that the customer already has"

@@ -17,7 +17,7 @@ from leads.models import InboundLead, LeadQuerySet
 
 
 class Command(BaseCommand):
-    help = "Enqueue all overdue leads that no worker has claimed now, without waiting for the sweep."
+    help = "Enqueue all overdue leads that no worker has claimed, without waiting for the sweep."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

@@ -36,14 +36,14 @@ TRACES = ("schmitz", "15112345678", "151 12345678", "hauptstra", "203.0.113.77",
 
 
 def payload(**changes):
-    hers = {
+    contact = {
         "email": "Anna.Schmitz@Example.com",
         "phone": "0151 12345678",
         "name": "Anna Schmitz",
         "address": {"street": "Hauptstraße 10"},
         "note": "only-in-her-note",
     }
-    return make.payload(hers | changes)
+    return make.payload(contact | changes)
 
 
 def erase(*arguments):
@@ -253,14 +253,14 @@ def bulk_action(*leads, reason):
 
 def test_reasons_of_bulk_actions_are_erased(anna):
     named = bulk_action(anna, make.lead(), reason=f"{EMAIL} called")
-    hers = bulk_action(anna, reason="Frau Schmitz called")
+    own = bulk_action(anna, reason="Frau Schmitz called")
     others = bulk_action(anna, make.lead(), reason="customer was down")
 
     erase_anna()
 
     assert traces() == []
     reasons = dict(BulkAction.objects.values_list("pk", "reason"))
-    assert reasons == {named.pk: "[erased]", hers.pk: "[erased]", others.pk: "customer was down"}
+    assert reasons == {named.pk: "[erased]", own.pk: "[erased]", others.pk: "customer was down"}
     placed = LeadEvent.objects.filter(kind="bulk_action_created").order_by("pk")
     assert [event.detail["reason"] for event in placed] == ["[erased]", "[erased]", "customer was down"]
     assert_audit_log_is_intact()
