@@ -11,8 +11,8 @@ from django.db.models import BigIntegerField, QuerySet, Value
 from delivery.bulk_actions.selection import eligible_leads
 from delivery.models import BulkAction, BulkActionKind
 from leadgateway.logging import get_logger
+from leads.audit.recording import record_system_event
 from leads.models import EventKind, InboundLead
-from leads.status import record_system_event
 
 log = get_logger(__name__)
 

@@ -8,9 +8,10 @@ from django.db.models import Max, TextChoices
 from django.utils.translation import gettext_lazy as _
 
 from leadgateway import queue
+from leads.audit.recording import build_event, record
 from leads.models import NEEDS_ATTENTION, OPEN_STATUSES, EventKind, InboundLead, LeadStatus
 from leads.rules import RejectionReason
-from leads.status import ClaimLost, TransitionNotAllowed, change_status, record
+from leads.status import ClaimLost, TransitionNotAllowed, change_status
 
 
 class SkipReason(TextChoices):
@@ -149,7 +150,7 @@ def _restart(
         raise ActionNotAllowed(SkipReason.BEING_DELIVERED, lead.pk)
     last_attempt_no = lead.attempts.aggregate(last=Max("attempt_no"))["last"] or 0
     old_status = LeadStatus(lead.status)
-    record(lead, kind, actor=actor, now=now, detail=detail)
+    action_event = build_event(lead, kind, actor=actor, now=now, detail=detail)
     try:
         change_status(
             lead,
@@ -157,6 +158,7 @@ def _restart(
             actor=actor,
             now=now,
             by_operator=True,
+            events_before=[action_event],
             uncounted_attempts=last_attempt_no,
             next_attempt_at=now,
             rejection_reason=None,

@@ -19,10 +19,11 @@ from delivery.privacy.person import ERASED, Person
 from delivery.privacy.person_search import LEAD_TEXT_COLUMNS, Occurrences, Progress
 from leads.audit.append_only import allow_audit_changes
 from leads.audit.number_ranges import in_ranges
+from leads.audit.recording import record, record_system_event
 from leads.audit.redaction import replace_details
 from leads.models import OPEN_STATUSES, EventKind, InboundLead, LeadEvent, LeadStatus
 from leads.normalization import search_keys
-from leads.status import change_status, record, record_system_event
+from leads.status import change_status
 
 #: The rejection reason of a lead that the erasure has closed.
 PERSON_ERASED = "PERSON_ERASED"
