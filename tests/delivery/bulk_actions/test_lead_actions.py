@@ -81,6 +81,7 @@ def test_resolve_keeps_the_status_and_records_the_reason(columns: dict[str, Any]
             SkipReason.MISSING_REQUIRED_FIELD,
         ),
         (redeliver, {"status": "FAILED", "claimed_until": NOW + timedelta(seconds=1)}, SkipReason.BEING_DELIVERED),
+        (redeliver, {"status": "PERMANENTLY_FAILED", "erased_at": NOW}, SkipReason.ERASED),
         (reprocess, {"status": "RECEIVED"}, SkipReason.IN_PROGRESS),
         (reprocess, {"status": "READY"}, SkipReason.IN_PROGRESS),
         (reprocess, {"status": "DELIVERED"}, SkipReason.DELIVERED),

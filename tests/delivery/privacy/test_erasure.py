@@ -14,10 +14,8 @@ from django.db import connection
 from django.utils import timezone
 
 from delivery.bulk_actions import lead_actions
-from delivery.bulk_actions.lead_actions import ActionNotAllowed
-from delivery.bulk_actions.selection import eligible_leads
 from delivery.client import CustomerAPI
-from delivery.models import BulkAction, BulkActionItem, BulkActionKind, DeliveryAttempt
+from delivery.models import BulkAction, BulkActionItem, DeliveryAttempt
 from delivery.pipeline import advance
 from leads.audit.append_only import allow_audit_changes
 from leads.models import EventKind, InboundLead, LeadEvent
@@ -126,6 +124,8 @@ def test_an_own_lead_keeps_only_status_times_and_codes(anna):
     kept = ("id", "received_at", "status", "correlation_id", "idempotency_key", "updated_at", "mapping_sha256")
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
     assert after["erased_at"] is not None
+    assert after["resolved_at"] is not None
+    assert after["customer_payload"] is None
     assert [after[name] for name in ("raw_payload", "payload_hash", "source_headers")] == [{}, None, None]
     assert (
         list(DeliveryAttempt.objects.order_by("pk").values("attempt_no", "requested_at", "response_status", "success"))
@@ -302,25 +302,6 @@ def test_a_claimed_lead_is_left_for_a_second_run(anna):
     InboundLead.objects.filter(pk=busy.pk).update(claimed_until=None)
     assert erase_anna()[0] == 0
     assert traces() == []
-
-
-@pytest.mark.parametrize("action", [lead_actions.redeliver, lead_actions.reprocess])
-def test_an_erased_lead_is_not_sent_again(action):
-    lead = make.lead(status="PERMANENTLY_FAILED", raw_payload=payload())
-    erase_anna()
-
-    with pytest.raises(ActionNotAllowed, match=f"Lead {lead.pk} was erased"):
-        action(lead.pk, actor="bob", reason="again", now=timezone.now())
-
-    assert not lead.events.filter(actor="bob").exists()
-
-
-@pytest.mark.parametrize("kind", list(BulkActionKind))
-def test_an_erased_lead_is_not_eligible_for_a_bulk_action(kind):
-    make.lead(status="PERMANENTLY_FAILED", raw_payload=payload())
-    erase_anna()
-
-    assert not eligible_leads(kind, InboundLead.objects.all(), include_delivered=True).exists()
 
 
 @dataclass(frozen=True)
