@@ -1,7 +1,6 @@
 """The actions that an operator can take on one lead. Each records the operator and the reason in the audit log."""
 
 from datetime import datetime
-from typing import Any
 
 from django.db import transaction
 from django.db.models import Max, TextChoices
@@ -47,7 +46,7 @@ class ActionNotAllowed(Exception):
         self.reason = reason
 
 
-#: The statuses that the status machine does not let every action leave, with the reason to give.
+#: The reason to give when the status machine does not allow an action to leave a status.
 _SKIP_REASONS = {
     LeadStatus.RECEIVED: SkipReason.IN_PROGRESS,
     LeadStatus.READY: SkipReason.IN_PROGRESS,
@@ -138,12 +137,12 @@ def _lock_lead(lead_id: int) -> InboundLead:
     return lead
 
 
-def _event_detail(reason: str, bulk_action_id: int | None) -> dict[str, Any]:
+def _event_detail(reason: str, bulk_action_id: int | None) -> dict[str, object]:
     return {"reason": reason} if bulk_action_id is None else {"reason": reason, "bulk_action": bulk_action_id}
 
 
 def _restart(
-    lead: InboundLead, to: LeadStatus, kind: EventKind, *, actor: str, detail: dict[str, Any], now: datetime
+    lead: InboundLead, to: LeadStatus, kind: EventKind, *, actor: str, detail: dict[str, object], now: datetime
 ) -> None:
     """Make the lead due in status `to`, with none of its previous attempts counted."""
     if lead.claimed_until is not None and lead.claimed_until > now:

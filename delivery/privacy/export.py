@@ -17,7 +17,7 @@ _INTERNAL_LEAD_COLUMNS = ("claim_token", "claimed_until", "enqueued_at", "uncoun
 _INTERNAL_EVENT_COLUMNS = ("lead_id", "detail_salt", "detail_sha256", "previous", "hash")
 
 
-def export(person: Person, found: Occurrences) -> dict[str, Any]:
+def export(person: Person, found: Occurrences) -> dict[str, object]:
     """Return all data about a person as JSON; from other people's leads only the parts that mention the person."""
     return {
         "searched_for": {"email": person.email, "phone": person.phone},
@@ -29,7 +29,7 @@ def export(person: Person, found: Occurrences) -> dict[str, Any]:
     }
 
 
-def _own_lead(lead_id: int) -> dict[str, Any]:
+def _own_lead(lead_id: int) -> dict[str, object]:
     row = InboundLead.objects.filter(pk=lead_id).values().get()
     return {
         **_without(row, _INTERNAL_LEAD_COLUMNS),
@@ -38,7 +38,7 @@ def _own_lead(lead_id: int) -> dict[str, Any]:
     }
 
 
-def _mentions_in_lead(lead_id: int, person: Person) -> dict[str, Any]:
+def _mentions_in_lead(lead_id: int, person: Person) -> dict[str, object]:
     row = InboundLead.objects.filter(pk=lead_id).values("received_at", *LEAD_TEXT_COLUMNS).get()
     parts = {name: person.parts_about(row[name]) for name in LEAD_TEXT_COLUMNS}
     parts["customer_responses"] = person.parts_about(
@@ -48,7 +48,7 @@ def _mentions_in_lead(lead_id: int, person: Person) -> dict[str, Any]:
     return {"received_at": row["received_at"], **{name: mentions for name, mentions in parts.items() if mentions}}
 
 
-def _mentions_in_staff_notes(found: Occurrences, person: Person) -> list[Any]:
+def _mentions_in_staff_notes(found: Occurrences, person: Person) -> list[object]:
     bulk_actions = BulkAction.objects.filter(pk__in=found.bulk_actions).order_by("pk")
     events = LeadEvent.objects.filter(pk__in=found.events).order_by("pk")
     return [
@@ -57,7 +57,7 @@ def _mentions_in_staff_notes(found: Occurrences, person: Person) -> list[Any]:
     ]
 
 
-def _recipients(found: Occurrences) -> list[dict[str, Any]]:
+def _recipients(found: Occurrences) -> list[dict[str, object]]:
     """Return when the person's leads were sent. The recipient is the customer that is configured today."""
     attempts = DeliveryAttempt.objects.filter(lead__in=found.own_leads).order_by("requested_at", "pk")
     host = urlsplit(settings.CUSTOMER_API_URL).hostname
@@ -67,7 +67,7 @@ def _recipients(found: Occurrences) -> list[dict[str, Any]]:
     ]
 
 
-def _viewers(found: Occurrences) -> list[dict[str, Any]]:
+def _viewers(found: Occurrences) -> list[dict[str, object]]:
     """Return which staff members have viewed or exported the person's data."""
     views = LeadEvent.objects.filter(lead__in=found.leads, kind=EventKind.REVEALED).order_by("pk")
     exports = LeadEvent.objects.filter(lead=None, kind=EventKind.PERSON_EXPORTED).order_by("pk")
@@ -77,7 +77,7 @@ def _viewers(found: Occurrences) -> list[dict[str, Any]]:
     ]
 
 
-def _viewer(event: LeadEvent, lead_id: int | None) -> dict[str, Any]:
+def _viewer(event: LeadEvent, lead_id: int | None) -> dict[str, object]:
     return {"lead": lead_id, "user": event.actor, "at": event.at, "action": event.kind}
 
 
@@ -93,5 +93,5 @@ def _events(lead_id: int) -> list[Mapping[str, Any]]:
     return list(LeadEvent.objects.filter(lead=lead_id).order_by("pk").values())
 
 
-def _without(row: Mapping[str, Any], columns: tuple[str, ...]) -> dict[str, Any]:
+def _without(row: Mapping[str, Any], columns: tuple[str, ...]) -> dict[str, object]:
     return {name: value for name, value in row.items() if name not in columns}

@@ -63,7 +63,7 @@ class Person:
             raise InvalidPerson(f"the phone number is not valid: it needs at least {_MIN_DIGITS} digits")
         return cls(address, number)
 
-    def is_mentioned_in(self, value: Any) -> bool:
+    def is_mentioned_in(self, value: object) -> bool:
         """Return whether JSON mentions the person, at any depth and also in the names of members."""
         if isinstance(value, dict):
             return any(self.is_mentioned_in(key) or self.is_mentioned_in(item) for key, item in value.items())
@@ -97,7 +97,7 @@ class Person:
             return [self._redact_member(item) for item in value]
         return ERASED if self.is_mentioned_in(value) else value
 
-    def parts_about(self, value: Any) -> list[Any]:
+    def parts_about(self, value: object) -> list[object]:
         """Return the parts of JSON that `redact` would replace."""
         if isinstance(value, dict):
             keys = [{key: item} for key, item in value.items() if self.is_mentioned_in(key)]
@@ -109,10 +109,10 @@ class Person:
     def _redact_member(self, item: Any) -> Any:
         return ERASED if self._is_about_person(item) else self.redact(item)
 
-    def _parts_of_member(self, item: Any) -> list[Any]:
+    def _parts_of_member(self, item: object) -> list[object]:
         return [item] if self._is_about_person(item) else self.parts_about(item)
 
-    def _is_about_person(self, item: Any) -> bool:
+    def _is_about_person(self, item: object) -> bool:
         """Return whether an object mentions the person directly, and not in a nested object."""
         return isinstance(item, dict) and any(
             self.is_mentioned_in(value) for value in (*item, *item.values()) if not isinstance(value, dict)
@@ -135,7 +135,7 @@ class Person:
         return bool(digits) and int(digits) == int(self.phone[-_MIN_DIGITS:]) and normalize_phone(text) == self.phone
 
 
-def _as_text(value: Any) -> str | None:
+def _as_text(value: object) -> str | None:
     """Return a JSON string, or a whole number as text; None for other values."""
     if isinstance(value, str):
         return value
