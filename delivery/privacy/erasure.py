@@ -41,7 +41,7 @@ class Report:
     own_leads: set[int] = field(default_factory=set)
     other_leads: set[int] = field(default_factory=set)
     #: Leads that were skipped because a worker has claimed them.
-    skipped_leads: set[int] = field(default_factory=set)
+    busy_leads: set[int] = field(default_factory=set)
     attempts: int = 0
     events: int = 0
     bulk_actions: int = 0
@@ -55,7 +55,7 @@ def erase(person: Person, found: Occurrences, *, actor: str, progress: Progress 
         if _erase_from_lead(lead_id, person, is_own=is_own, actor=actor, report=report):
             (report.own_leads if is_own else report.other_leads).add(lead_id)
         else:
-            report.skipped_leads.add(lead_id)
+            report.busy_leads.add(lead_id)
         progress(1)
     _erase_outside_leads(person, found, actor=actor, report=report)
     return report
@@ -195,7 +195,7 @@ def _record_erasure(report: Report, details: dict[str, str], *, actor: str) -> N
     detail = {
         "leads": in_ranges(report.own_leads),
         "other_leads": in_ranges(report.other_leads),
-        "skipped_leads": in_ranges(report.skipped_leads),
+        "busy_leads": in_ranges(report.busy_leads),
         "attempts": report.attempts,
         "events": report.events,
         "bulk_actions": report.bulk_actions,

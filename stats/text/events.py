@@ -25,7 +25,7 @@ _MEANINGS: dict[str, Any] = {
     "leads": gettext_lazy("leads: {}"),
     "unprocessed": gettext_lazy("not done: {}"),
     "other_leads": gettext_lazy("leads of others: {}"),
-    "skipped_leads": gettext_lazy("left, as they were being worked on: {}"),
+    "busy_leads": gettext_lazy("left, as they were being worked on: {}"),
     "counts": "{}",
     "attempts": gettext_lazy("attempts: {}"),
     "events": gettext_lazy("events: {}"),

@@ -44,7 +44,7 @@ class Command(BaseCommand):
         if options["vacuum"]:
             rewrite_tables()
         self.stdout.write(f"\n{_report_text(report)}")
-        if report.skipped_leads:
+        if report.busy_leads:
             sys.exit(1)
 
 
@@ -64,9 +64,9 @@ def _report_text(report: Report) -> str:
         ("Bulk actions changed", str(report.bulk_actions)),
         ("Events changed", str(report.events)),
     )
-    if not report.skipped_leads:
+    if not report.busy_leads:
         return text
-    skipped = _table(("Skipped, claimed by a worker", _leads_text(report.skipped_leads)))
+    skipped = _table(("Skipped, claimed by a worker", _leads_text(report.busy_leads)))
     return f"{text}\n{skipped}\nRun the command again in a minute for the skipped leads."
 
 

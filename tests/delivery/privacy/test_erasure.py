@@ -145,7 +145,7 @@ def test_the_report_and_the_event_contain_no_personal_data(anna, caplog):
     assert event.detail == {
         "leads": str(anna.pk),
         "other_leads": "",
-        "skipped_leads": "",
+        "busy_leads": "",
         "attempts": 2,
         "events": 1,
         "bulk_actions": 0,

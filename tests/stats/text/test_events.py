@@ -55,7 +55,7 @@ EVENTS = [
     ),
     (
         "person_erased",
-        {"leads": "1-3", "other_leads": "", "skipped_leads": "7", "attempts": 2, "events": 1, "bulk_actions": 0},
+        {"leads": "1-3", "other_leads": "", "busy_leads": "7", "attempts": 2, "events": 1, "bulk_actions": 0},
         "Person erased by anna: leads: 1-3; left, as they were being worked on: 7; attempts: 2; events: 1; orders: 0",
     ),
     (
