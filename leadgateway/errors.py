@@ -1,6 +1,6 @@
 """The JSON body of every error: {"error": "...", "correlation_id": "..."}. 4xx: correct the request. 5xx: retry it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
@@ -28,10 +28,11 @@ class AlwaysJSON(BaseContentNegotiation):
         return parsers[0]
 
     def select_renderer(
-        self, request: Any, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
+        self, request: Any, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
         """Return the JSON renderer."""
-        return renderers[0], str(renderers[0].media_type)
+        renderer = next(iter(renderers))
+        return renderer, str(renderer.media_type)
 
 
 _ERRORS = {

@@ -1,6 +1,5 @@
 """Structured logging: one line per event, with the ids of its lead and without personal data."""
 
-import logging
 import re
 import sys
 import traceback

@@ -1,4 +1,4 @@
-"""The gateway's own middleware: ids and a log line for every request, traces, response headers, the admin's language."""
+"""Middleware: correlation ids, a log line for each request, traces, response headers, the admin's language."""
 
 import time
 import uuid

@@ -95,7 +95,7 @@ def _postgres_options(sslmode: str) -> dict[str, Any]:
 
 
 #: With WAL, readers and the writer do not block each other. IMMEDIATE takes the write lock at the start of a
-#: transaction, where the timeout applies. FULL syncs each commit, because an accepted lead must survive a power failure.
+#: transaction, where the timeout applies. FULL syncs each commit, so that accepted leads survive a power failure.
 _SQLITE_OPTIONS = {
     "transaction_mode": "IMMEDIATE",
     "timeout": 20,
@@ -195,9 +195,7 @@ WEBHOOK_RATE_LIMIT_PER_SOURCE = env.limit("WEBHOOK_RATE_LIMIT_PER_SOURCE")
 if ENABLE_AUTH and not SHARED_SECRETS:
     env.problem("SHARED_SECRET", "empty, but ENABLE_AUTH is true: every sender would be rejected")
 if ENABLE_AUTH and DEBUG:
-    env.problem(
-        "DEBUG", "true, but ENABLE_AUTH is true: error pages would show payloads and settings to everyone"
-    )
+    env.problem("DEBUG", "true, but ENABLE_AUTH is true: error pages would show payloads and settings to everyone")
 if len(SHARED_SECRET_NAMES) != len(SHARED_SECRETS):
     env.problem(
         "SHARED_SECRET_NAMES",
@@ -215,7 +213,7 @@ ADMIN_SESSION_AGE = env.duration("ADMIN_SESSION_AGE", "8h", low=timedelta(minute
 BULK_ACTION_RATE = env.integer("BULK_ACTION_RATE", 10, low=1, high=10_000)
 
 if ADMIN_TIME_ZONE not in available_timezones():
-    env.problem("ADMIN_TIME_ZONE", f"{ADMIN_TIME_ZONE!r} is not a time zone; expected a name such as Europe/Berlin or UTC")
+    env.problem("ADMIN_TIME_ZONE", f"{ADMIN_TIME_ZONE!r} is not a time zone; expected one such as Europe/Berlin or UTC")
 
 # --- Retention -------------------------------------------------------------------------------------------------------
 

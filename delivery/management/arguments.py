@@ -6,7 +6,7 @@ import pwd
 from datetime import timedelta
 
 from leadgateway.env import parse_duration
-from leads.webhook.strict_json import clean_text
+from leads.storable_text import clean_text
 
 
 def duration(text: str) -> timedelta:

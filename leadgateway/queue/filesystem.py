@@ -1,6 +1,6 @@
-"""A Celery broker in a directory, for QUEUE_TYPE=database: kombu's filesystem transport, made safe for several processes.
+"""A Celery broker in a directory, for QUEUE_TYPE=database: kombu's filesystem transport, safe for several processes.
 
-kombu's transport writes a message in place, so that a reader can see half of it, on which Celery's worker exits. It
+kombu's own transport writes a message in place, so that a reader can see half of it, on which Celery's worker exits. It
 also reads its table of bindings while another process writes it. Here, a message appears and disappears by a rename
 within one file system, and the bindings come from the settings.
 

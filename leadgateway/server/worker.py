@@ -149,7 +149,8 @@ class DeadlineWorker(ThreadWorker):
         """Send «100 Continue» only when the view reads the body. gunicorn would send it before a 401 or 413."""
         if req._expected_100_continue:
             req._expected_100_continue = False
-            req.force_close()  # after a refusal, the client may or may not send the body, so the connection cannot be reused
+            # After a refusal, the client may or may not send the body, so the connection cannot be reused.
+            req.force_close()
             conn.sock.continue_is_due = True
         return super().handle_request(req, conn)
 

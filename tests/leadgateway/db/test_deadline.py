@@ -29,7 +29,7 @@ def test_there_is_a_connection_for_who_comes_next():
 def test_no_connection_is_taken_when_the_time_is_up():
     connection.close()
 
-    with db.deadline(timedelta()), pytest.raises(OperationalError, match="the time for the database is up"):
+    with db.deadline(timedelta()), pytest.raises(OperationalError, match="the database deadline has passed"):
         connection.ensure_connection()
 
 

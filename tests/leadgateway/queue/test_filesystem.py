@@ -7,14 +7,14 @@ from queue import Empty
 import pytest
 from kombu import Connection
 
-from leadgateway.celery import app  # noqa: F401 (knows what doorbells:// is)
+from leadgateway.celery import app  # noqa: F401 (knows what files:// is)
 
 QUEUES = ["queue:process_lead", "queue:maintenance"]
 
 
 def channel_to(folder):
     options = {"data_folder_in": str(folder), "data_folder_out": str(folder), "bindings": QUEUES}
-    return Connection("doorbells://localhost//", transport_options=options).channel()
+    return Connection("files://localhost//", transport_options=options).channel()
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from leads.webhook import strict_json
-from leads.webhook.strict_json import MalformedJSON, clean_text, parse_object, payload_hash
+from leads.storable_text import clean_text
+from leads.webhook.intake import payload_hash
+from leads.webhook.strict_json import MalformedJSON, parse_object
 
 BOM = b"\xef\xbb\xbf"
 LEAD = {

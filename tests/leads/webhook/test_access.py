@@ -10,7 +10,7 @@ from django.test import Client
 from leadgateway import queue
 from leadgateway.env import RateLimit
 from leads.models import InboundLead
-from leads.webhook import rate_limits
+from leads.webhook import access
 from tests import make
 from tests.processes import wait_until
 from tests.servers import RedisServer
@@ -26,10 +26,10 @@ def _begin_anew(monkeypatch, settings):
     """Count from nothing, and ring nobody."""
     monkeypatch.setattr(queue, "enqueue", lambda lead_id, **_: None)
     settings.WEB_PROCESSES = 1
-    rate_limits._limiter.cache_clear()
-    rate_limits._limiter().storage.reset()
+    access._limiter.cache_clear()
+    access._limiter().storage.reset()
     yield
-    rate_limits._limiter.cache_clear()
+    access._limiter.cache_clear()
 
 
 def post(client, body=None, **headers):
@@ -113,7 +113,7 @@ def test_processes_that_cannot_count_together_get_a_share_each(client, settings)
     settings.QUEUE_TYPE = "database"
     settings.WEB_PROCESSES = 2
     settings.WEBHOOK_RATE_LIMIT = RateLimit(4, MINUTE)
-    rate_limits._limiter.cache_clear()
+    access._limiter.cache_clear()
 
     assert statuses(client, 3) == [200, 200, 429]
 
@@ -127,17 +127,19 @@ def counted_by_redis(settings):
 
 def test_processes_count_together(client, counted_by_redis):
     assert statuses(client, 1) == [200]
-    rate_limits._limiter.cache_clear()  # as in another process
+    access._limiter.cache_clear()  # as in another process
 
     assert statuses(client, 1) == [429]
 
 
 def test_many_at_a_time_are_counted_right(rf, settings, counted_by_redis):
     settings.WEBHOOK_RATE_LIMIT = RateLimit(50, MINUTE)
-    request = type("Request", (), {"_request": rf.post(URL)})
+    plain = rf.post(URL)
+    plain.source = None
+    request = type("Request", (), {"_request": plain})
 
     def ask(_):
-        return rate_limits.PostThrottle().allow_request(request, None)
+        return access.RateLimitThrottle().allow_request(request, None)
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(ask, range(200))) == 50
@@ -146,25 +148,27 @@ def test_many_at_a_time_are_counted_right(rf, settings, counted_by_redis):
 def test_a_wiped_redis_counts_from_nothing(client, counted_by_redis):
     assert statuses(client, 2) == [200, 429]
 
-    rate_limits._limiter().storage.storage.script_flush()
+    access._limiter().storage.storage.script_flush()
     assert statuses(client, 1) == [429]
-    rate_limits._limiter().storage.reset()
+    access._limiter().storage.reset()
     assert statuses(client, 1) == [200]
 
 
 @pytest.mark.alone
 @pytest.mark.parametrize("how", ["refusing", "frozen"])
 def test_without_redis_leads_are_taken_and_hardly_wait(rf, settings, counted_by_redis, how):
-    request = type("Request", (), {"_request": rf.post(URL)})
+    plain = rf.post(URL)
+    plain.source = None
+    request = type("Request", (), {"_request": plain})
     with RedisServer() as server:
         settings.REDIS_URL = server.url
-        rate_limits._limiter.cache_clear()
-        assert rate_limits.PostThrottle().allow_request(request, None)
+        access._limiter.cache_clear()
+        assert access.RateLimitThrottle().allow_request(request, None)
         server.freeze() if how == "frozen" else server.kill()
         waited = []
         for _ in range(10):
             started = time.monotonic()
-            assert rate_limits.PostThrottle().allow_request(request, None)
+            assert access.RateLimitThrottle().allow_request(request, None)
             waited.append(time.monotonic() - started)
         server.thaw()
 
