@@ -50,4 +50,4 @@ def test_a_collector_at_no_address_stops_the_start(tmp_path):
     refused = run("import leadgateway", VAR_DIR=str(tmp_path), OTEL_EXPORTER_OTLP_ENDPOINT="collector:4318")
 
     assert refused.returncode == 78
-    assert "OTEL_EXPORTER_OTLP_ENDPOINT: not understood" in refused.stderr
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT: not valid" in refused.stderr

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from django.db import OperationalError, connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from leadgateway import queue
 from leads.models import InboundLead, LeadEvent
@@ -357,10 +358,19 @@ def test_where_the_database_is_the_queue_a_lost_doorbell_is_no_reason_to_refuse(
     assert InboundLead.objects.get().enqueued_at is None
 
 
-@pytest.mark.django_db
-def test_what_storing_a_lead_costs_is_known(client, django_assert_num_queries):
-    with django_assert_num_queries(4):  # BEGIN or SAVEPOINT, lead, event, COMMIT or RELEASE
+@pytest.mark.django_db(transaction=True)
+def test_an_accepted_lead_takes_four_statements(client):
+    post(client, make.payload())  # connects
+
+    with CaptureQueriesContext(connection) as statements:
         post(client, make.payload())
+
+    assert [query["sql"].partition(" (")[0] for query in statements] == [
+        "BEGIN",
+        'INSERT INTO "inbound_lead"',
+        'INSERT INTO "lead_event"',
+        "COMMIT",
+    ]
 
 
 @pytest.mark.django_db
