@@ -78,7 +78,10 @@ def test_bad_values_stop_the_start_all_of_them_by_name(tmp_path):
         ({"ENABLE_AUTH": "true", "SHARED_SECRET": "a", "DEBUG": "true"}, "DEBUG: true, but ENABLE_AUTH is true"),
         ({"SECRET_KEY": "short"}, "SECRET_KEY: too short"),
         ({"ALERT_EMAIL": "ops@example.com"}, "ALERT_EMAIL: set, but EMAIL_URL is not"),
-        ({"ALERT_EMAIL": "ops", "EMAIL_URL": "smtp://mail"}, "ALERT_EMAIL: or ALERT_EMAIL_FROM is not an e-mail address"),
+        (
+            {"ALERT_EMAIL": "ops", "EMAIL_URL": "smtp://mail"},
+            "ALERT_EMAIL: or ALERT_EMAIL_FROM is not an e-mail address",
+        ),
         ({"EMAIL_URL": "mail.example.com"}, "EMAIL_URL: not valid"),
         ({"EMAIL_URL": "filemail:///tmp"}, "EMAIL_URL: not valid"),
         ({"ALERT_WEBHOOK_URL": "hooks.example.com/secret"}, "ALERT_WEBHOOK_URL: not valid"),

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from leads.webhook import strict_json
 from leads.storable_text import clean_text
+from leads.webhook import strict_json
 from leads.webhook.intake import payload_hash
 from leads.webhook.strict_json import MalformedJSON, parse_object
 

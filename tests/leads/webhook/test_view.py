@@ -358,6 +358,7 @@ def test_where_the_database_is_the_queue_a_lost_doorbell_is_no_reason_to_refuse(
     assert InboundLead.objects.get().enqueued_at is None
 
 
+@pytest.mark.needs_postgres
 @pytest.mark.django_db(transaction=True)
 def test_an_accepted_lead_takes_four_statements(client):
     post(client, make.payload())  # connects
