@@ -2,7 +2,7 @@
 
 gunicorn's own thread worker waits for a stalled client without limit, so that a few of them block every other client.
 Here, WEB_THREADS limits the number of requests that are processed at the same time. A request that waits for its
-client gives its slot away.
+client releases its slot.
 
 Every private name of gunicorn that the project overrides is in this module; a test pins them.
 """
@@ -31,7 +31,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class SenderSocket(socket.socket):
-    """A connection whose requests must be read by a deadline. It gives its processing slot away while it waits."""
+    """A connection whose requests must be read by a deadline. It releases its processing slot while it waits."""
 
     #: When the current request must have been read, by time.monotonic(). None between requests.
     _deadline: float | None = None

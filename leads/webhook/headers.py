@@ -45,9 +45,10 @@ def stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
             value = REDACTED
         else:
             value = _PARAMETER.sub(_redact_parameter, _USER_INFO.sub(f"{REDACTED}@", value))
-            # Cut only now, because a cut credential would not be recognized.
-            value = clean_text(value)[:MAX_VALUE_LENGTH]
-        stored[clean_text(name)] = value
+        if not (name + value).isprintable():  # only then can they contain unstorable characters
+            name, value = clean_text(name), clean_text(value)
+        # Cut last, because a cut credential would not be recognized.
+        stored[name] = value[:MAX_VALUE_LENGTH]
     return stored
 
 
