@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
-from delivery.control import pause, permission
+from delivery.control import pause
 from delivery.management.arguments import actor, reason
 from delivery.management.preconditions import require_database
 from delivery.models import DeliveryControl
@@ -23,4 +23,5 @@ class Command(BaseCommand):
         if pause.pause_delivery(actor=actor(), reason=options["reason"], now=now):
             self.stdout.write("Delivery is held: nothing is sent until manage.py resume_delivery.")
         else:
-            self.stdout.write(f"Nothing to do. {permission.obstacle(DeliveryControl.objects.current(), now=now)}")
+            control = DeliveryControl.objects.current()
+            self.stdout.write(f"Nothing changed. {control.paused_by} has paused delivery: {control.pause_reason}.")

@@ -8,7 +8,6 @@ from django.template.defaultfilters import pluralize
 from django.utils import timezone
 
 from delivery.bulk_actions import lead_actions
-from delivery.control import permission
 from delivery.management.arguments import duration
 from delivery.management.preconditions import require_database
 from delivery.models import DeliveryControl
@@ -34,8 +33,10 @@ class Command(BaseCommand):
         if not total:
             self.stdout.write("No lead is stuck.")
             return
-        if why := permission.obstacle(DeliveryControl.objects.current(), now=timezone.now()):
-            raise CommandError(f"{why} The leads wait for that, and go out by themselves.")
+        control = DeliveryControl.objects.current()
+        if control.is_blocked:
+            reason = "Delivery is paused" if control.paused_at is not None else "The customer is marked as down"
+            raise CommandError(f"{reason}. The leads are sent when that ends, and need no requeueing.")
         if options["dry_run"]:
             self.stdout.write(f"{total} lead{pluralize(total)} would be requeued; nothing was done.")
             return

@@ -4,10 +4,11 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.template.defaultfilters import pluralize
 from django.utils import timezone
 
-from delivery.control import pause, permission
+from delivery.control import pause
 from delivery.management.arguments import actor, reason
 from delivery.management.preconditions import require_database
 from delivery.models import DeliveryControl
+from leads.models import InboundLead
 
 
 class Command(BaseCommand):
@@ -22,7 +23,7 @@ class Command(BaseCommand):
         if not pause.resume_delivery(actor=actor(), reason=options["reason"], now=now):
             self.stdout.write("Nothing to do: delivery is not held.")
             return
-        count = permission.waiting(now)
+        count = InboundLead.objects.due(now).count()
         self.stdout.write(f"Delivery is resumed; {count} lead{pluralize(count)} waited.")
-        if obstacle := permission.obstacle(DeliveryControl.objects.current(), now=now):
-            self.stdout.write(obstacle)
+        if DeliveryControl.objects.current().is_blocked:
+            self.stdout.write("The customer is marked as down. Leads are sent when it has recovered.")
