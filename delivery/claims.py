@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from delivery.models import RESTRICTIONS_EXIST
 from leads.models import InboundLead
+from leads.status import ClaimLost
 
 #: How much longer than a request the lease lasts: time to write the result, and to give up on a slow name lookup.
 LEASE_MARGIN = timedelta(seconds=15)
@@ -55,6 +56,17 @@ def claim_lead(lead_id: int, *, request_timeout: timedelta) -> Claim | None:
     now, token = timezone.now(), uuid.uuid4()
     until = now + request_timeout + LEASE_MARGIN
     stored_token = InboundLead._meta.get_field("claim_token").get_db_prep_value(token, connection)
+    lead: Any  # with the two columns that the statement adds
     for lead in InboundLead.objects.raw(_CLAIM, [stored_token, until, lead_id, now + CLOCK_TOLERANCE, now]):
         return Claim(lead, token, until, lead.attempts_made, bool(lead.restrictions_exist))
     return None
+
+
+def update_claimed(claim: Claim, *, now: datetime, **columns: Any) -> None:
+    """Set columns of the claimed lead, and lock its row until the end of the transaction.
+
+    :raises ClaimLost: another worker has claimed the lead.
+    """
+    claimed = InboundLead.objects.filter(pk=claim.lead.pk, claim_token=claim.token)
+    if claimed.update(updated_at=now, **columns) != 1:
+        raise ClaimLost(f"lead {claim.lead.pk}")

@@ -132,18 +132,23 @@ class CustomerAPI:
         body = json.dumps(payload, ensure_ascii=False, allow_nan=False).encode()
         headers = self._headers(idempotency_key, correlation_id)
         started = time.monotonic()
-        error: DeliveryError | None
+        status, text, retry_after, error = None, "", None, None
         try:
             if check_url(self.url):
                 raise requests.exceptions.InvalidURL
             request = requests.Request("POST", self.url, headers=headers, data=body).prepare()
             # Not a Session: it reads the environment, and the whole body of a redirect even without following it.
             with DeadlineAdapter().send(request, stream=True, timeout=self.timeout.total_seconds()) as response:
-                status, text, retry_after = response.status_code, self._read_body(response), _retry_after(response)
-            error = None if 200 <= status < 300 else DeliveryError("http_status", {"status": status})
+                status, text = response.status_code, self._read_body(response)
+                retry_after = response.headers.get("Retry-After")
+            if not 200 <= status < 300:
+                error = DeliveryError("http_status", {"status": status})
         except Exception as exc:  # noqa: BLE001 - the attempt needs a result, whatever the network libraries raise
-            return CustomerResponse(None, "", self._error(exc), None, duration_ms=_milliseconds_since(started))
-        return CustomerResponse(status, text, error, retry_after, duration_ms=_milliseconds_since(started))
+            status, text, retry_after, error = None, "", None, self._error(exc)
+        duration_ms = round((time.monotonic() - started) * 1000)
+        if retry_after is not None:
+            retry_after = _without_nul(retry_after[:MAX_RETRY_AFTER_CHARACTERS])
+        return CustomerResponse(status, text, error, retry_after, duration_ms)
 
     def _headers(self, idempotency_key: str, correlation_id: str) -> dict[str, str]:
         headers = {
@@ -178,7 +183,7 @@ class CustomerAPI:
             has_more = has_more or is_cut
         if has_more:
             note = "\n[only the first 64 KiB of the response were read]"
-        text = content[:MAX_RESPONSE_BYTES].decode("utf-8", "replace").replace("\x00", "\ufffd")
+        text = _without_nul(content[:MAX_RESPONSE_BYTES].decode("utf-8", "replace"))
         if len(self.token) >= _MIN_REDACTED_TOKEN:
             text = text.replace(self.token, "[redacted]")  # the customer can quote our request
         return text + note
@@ -225,13 +230,9 @@ def _can_be_sent(url: str, host: str) -> bool:
     return True
 
 
-def _retry_after(response: requests.Response) -> str | None:
-    value = response.headers.get("Retry-After")
-    return None if value is None else value[:MAX_RETRY_AFTER_CHARACTERS].replace("\x00", "\ufffd")
-
-
-def _milliseconds_since(started: float) -> int:
-    return round((time.monotonic() - started) * 1000)
+def _without_nul(text: str) -> str:
+    """Replace NUL, which PostgreSQL cannot store in a text."""
+    return text.replace("\x00", "\ufffd")
 
 
 def _decompress(content: bytes, encoding: str) -> tuple[bytes, bool]:

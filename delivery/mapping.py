@@ -73,11 +73,7 @@ class MappingError(ValueError):
 
 
 class _InvalidValueError(ValueError):
-    """The value does not fit the rule. `reason` is a code with parameters and never quotes the value."""
-
-    def __init__(self, code: str, **params: Any) -> None:
-        super().__init__(code)
-        self.reason = {"code": code, **params}
+    """The value does not fit the rule. Its argument is the reason, an object of `MappedLead.omitted`."""
 
 
 class _Object(dict[str, Any]):
@@ -137,7 +133,7 @@ def map_lead(normalized: Mapping[str, Any], *, mapping: AttributeMapping, produc
         try:
             attributes.append({"name": rule.name, "value": _attribute_value(rule, normalized[rule.name])})
         except _InvalidValueError as invalid:
-            omitted[rule.name] = invalid.reason
+            omitted[rule.name] = invalid.args[0]
     phone = normalized.get("phone")
     required = {"phone": phone.strip() if isinstance(phone, str) else "", "product.name": product_name.strip()}
     return MappedLead(
@@ -157,9 +153,9 @@ def _attribute_value(rule: AttributeRule, value: Any) -> Any:
     :raises _InvalidValueError: it does not fit the rule.
     """
     if value is None:
-        raise _InvalidValueError("null_value")
+        raise _InvalidValueError({"code": "null_value"})
     if isinstance(value, str) and not value.strip():
-        raise _InvalidValueError("empty")
+        raise _InvalidValueError({"code": "empty"})
     return _VALUE_CHECKS[rule.attribute_type](rule, value)
 
 
@@ -167,13 +163,13 @@ def _text(rule: AttributeRule, value: Any) -> Any:
     if rule.is_numeric:
         _number(value)
     elif not isinstance(value, str):
-        raise _InvalidValueError("not_text")
+        raise _InvalidValueError({"code": "not_text"})
     return value
 
 
 def _choice(rule: AttributeRule, value: Any) -> Any:
     if value not in (rule.values or ()):
-        raise _InvalidValueError("not_allowed")
+        raise _InvalidValueError({"code": "not_allowed"})
     return value
 
 
@@ -181,9 +177,9 @@ def _number_in_range(rule: AttributeRule, value: Any) -> Number:
     number = _number(value)
     minimum, maximum = rule.values or (-math.inf, math.inf)
     if number < minimum:
-        raise _InvalidValueError("below_minimum", bound=minimum)
+        raise _InvalidValueError({"code": "below_minimum", "bound": minimum})
     if number > maximum:
-        raise _InvalidValueError("above_maximum", bound=maximum)
+        raise _InvalidValueError({"code": "above_maximum", "bound": maximum})
     return number
 
 
@@ -201,7 +197,7 @@ def _number(value: Any) -> Number:
     """
     number = _written_number(value) if isinstance(value, str) else value
     if not _is_finite_number(number):
-        raise _InvalidValueError("not_a_number")
+        raise _InvalidValueError({"code": "not_a_number"})
     return number
 
 

@@ -16,7 +16,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from delivery import sweep
-from delivery.claims import RELEASED, Claim, claim_lead
+from delivery.claims import RELEASED, Claim, claim_lead, update_claimed
 from delivery.client import CustomerResponse
 from delivery.configuration import Configuration
 from delivery.control import circuit, permission
@@ -44,6 +44,14 @@ SETTLE_RETRY_PAUSE = timedelta(milliseconds=500)
 
 #: A request that took longer is logged as slow.
 _SLOW_DELIVERY_MS = 5000
+
+
+_COMPLETE_ATTEMPT = f"""
+    UPDATE delivery_attempt SET response_status = %s, response_body = %s, error_message = %s, error = %s,
+        success = %s, finished_at = %s, duration_ms = %s
+    WHERE id = %s AND finished_at IS NULL
+    RETURNING {RESTRICTIONS_EXIST}
+"""  # noqa: S608 (constant SQL)
 
 
 def advance(lead_id: int, *, config: Configuration) -> datetime | None:
@@ -122,46 +130,37 @@ def _start_attempt(
 
     :param mapped: of a lead that becomes READY in the same transaction.
     """
-    lead, attempt_no = claim.lead, claim.attempts_made + 1
+    lead, attempt_no, send_at = claim.lead, claim.attempts_made + 1, now
     with transaction.atomic():
         # A transaction that needs both locks the delivery control row before the lead's row.
-        send_at = _send_time(claim, config=config, now=now)
-        if send_at is None:
-            # The lead stays due. The sweep enqueues it when delivery control allows.
-            _store_start(claim, mapped, events=[], now=now, **RELEASED)
-            log.debug("lead_waits_for_delivery_control")
-            return None
+        if claim.restrictions_exist or config.limits != NO_LIMITS:
+            allowed_at = permission.send_time(
+                lead.pk, circuit=config.circuit, limits=config.limits, timeout=config.customer.timeout, now=now
+            )
+            if allowed_at is None:
+                _wait_for_permission(claim, mapped, now=now)
+                return None
+            send_at = allowed_at
         if mapped is None and config.policy.exhausted(claim.attempts_made - lead.uncounted_attempts):
             # A worker stopped during the last attempt.
             _give_up(claim, reason={"code": "outcome_unknown"}, now=now)
             return None
         started = build_event(lead, EventKind.ATTEMPT_STARTED, actor=WORKER, now=now, detail={"attempt_no": attempt_no})
-        _store_start(claim, mapped, events=[started], now=now)
+        if mapped:
+            _change(claim, LeadStatus.READY, now=now, events_after=[mapped.event, started], **mapped.columns)
+        else:
+            update_claimed(claim, now=now)
+            record_all([started])
         return DeliveryAttempt.objects.create(lead=lead, attempt_no=attempt_no, requested_at=send_at, created_at=now)
 
 
-def _send_time(claim: Claim, *, config: Configuration, now: datetime) -> datetime | None:
-    if not claim.restrictions_exist and config.limits == NO_LIMITS:
-        return now
-    return permission.send_time(
-        claim.lead.pk, circuit=config.circuit, limits=config.limits, timeout=config.customer.timeout, now=now
-    )
-
-
-def _store_start(
-    claim: Claim, mapped: _Mapped | None, *, events: list[LeadEvent], now: datetime, **columns: Any
-) -> None:
-    """Set columns of the claimed lead and record events. With `mapped` the lead also becomes READY.
-
-    :raises ClaimLost: another worker has claimed the lead.
-    """
+def _wait_for_permission(claim: Claim, mapped: _Mapped | None, *, now: datetime) -> None:
+    """Release a lead that may not be sent yet. It stays due, and the sweep enqueues it when it may be sent."""
     if mapped:
-        _change(claim, LeadStatus.READY, now=now, events_after=[mapped.event, *events], **mapped.columns, **columns)
-        return
-    claimed = InboundLead.objects.filter(pk=claim.lead.pk, claim_token=claim.token)
-    if claimed.update(updated_at=now, **columns) != 1:
-        raise ClaimLost(f"lead {claim.lead.pk}")
-    record_all(events)
+        _change(claim, LeadStatus.READY, now=now, events_after=[mapped.event], **mapped.columns, **RELEASED)
+    else:
+        update_claimed(claim, now=now, **RELEASED)
+    log.debug("lead_waits_for_delivery_control")
 
 
 # --- send ------------------------------------------------------------------------------------------------------------
@@ -172,7 +171,7 @@ def send(lead: InboundLead, attempt: DeliveryAttempt, *, config: Configuration) 
     connection.close()
     time.sleep(max(0.0, (attempt.requested_at - timezone.now()).total_seconds()))
     correlation_id = str(lead.correlation_id)
-    attributes = {
+    attributes: dict[str, str | int] = {
         tracing.LEAD_ID: lead.pk,
         tracing.ATTEMPT_NO: attempt.attempt_no,
         tracing.CORRELATION_ID: correlation_id,
@@ -234,7 +233,7 @@ def _store_result(
                 now=now,
                 events_before=[_finished_event(claim.lead, attempt, response, delay=None, now=now)],
                 delivered_at=now,
-                last_answer=response.last_answer,
+                last_answer=str(response.status),
                 rejection_reason=None,
                 next_attempt_at=None,
                 **RELEASED,
@@ -250,9 +249,7 @@ def _complete_attempt(attempt: DeliveryAttempt, response: CustomerResponse, *, n
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE delivery_attempt SET response_status = %s, response_body = %s, error_message = %s, error = %s,"
-            " success = %s, finished_at = %s, duration_ms = %s WHERE id = %s AND finished_at IS NULL"
-            f" RETURNING {RESTRICTIONS_EXIST}",
+            _COMPLETE_ATTEMPT,
             [
                 response.status,
                 response.body or None,
@@ -279,7 +276,8 @@ def _settle_failure(
     customer_is_down = circuit.record_failure(lead.pk, response, policy=config.circuit, now=now)
     uncounted = lead.uncounted_attempts + customer_is_down
     failures = attempt.attempt_no - uncounted
-    delay = None
+    delay: timedelta | None = None
+    reason: dict[str, Any] = {}
     if classify_response(response.status) is ResponseClass.PERMANENT:
         reason = {"code": "rejected_by_customer", "error": error}
     elif config.policy.exhausted(failures):
