@@ -321,15 +321,16 @@ def test_an_order_for_many_passes_tombstones_over(kind):
 def test_a_worker_that_lost_its_lead_to_an_erasure_writes_nothing(config, customer):
     """The answer of the customer comes after the lease has run out and the person was erased."""
     from delivery import pipeline
+    from delivery.claims import claim_lead
 
     lead = make.lead(raw_payload=payload())
-    claim = pipeline._claim(lead.pk, lease=timedelta(seconds=-1))
-    attempt = pipeline._prepare(claim, config=config)
-    answer = pipeline._exchange(claim.lead, attempt, config=config)
+    claim = claim_lead(lead.pk, request_timeout=timedelta(minutes=-1))
+    attempt = pipeline.prepare(claim, config=config)
+    answer = pipeline.send(claim.lead, attempt, config=config)
     assert erase_anna()[0] == 0
 
     with pytest.raises(pipeline.ClaimLost):
-        pipeline._settle(claim, attempt, answer, config=config)
+        pipeline.settle(claim, attempt, answer, config=config)
 
     assert traces() == []
     assert DeliveryAttempt.objects.get().response_body is None
