@@ -71,7 +71,7 @@ class DeadlineHTTPSConnection(DeadlineHTTPConnection, HTTPSConnection):
     def connect(self) -> None:
         # urllib3's own method loads the CA certificates again for every connection.
         connection = self._new_conn()
-        tls = cast(DeadlineTLSSocket, _tls_context().wrap_socket(connection, server_hostname=self.host))
+        tls = cast(DeadlineTLSSocket, tls_context().wrap_socket(connection, server_hostname=self.host))
         tls.deadline = connection.deadline
         self.sock = tls
         self.is_verified = True
@@ -99,7 +99,7 @@ class DeadlineTLSSocket(DeadlineSocket, ssl.SSLSocket):
 
 
 @functools.cache
-def _tls_context() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
     """Return the context that verifies certificates and host names, against the CAs of requests and of the machine.
 
     A private CA of the customer can be added to the machine's store, or with SSL_CERT_FILE. Loading takes tens of

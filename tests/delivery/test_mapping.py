@@ -340,38 +340,38 @@ NOT_NUMBERS = [
 @pytest.mark.parametrize("entry", [NUMERIC, RANGE, BOUNDED])
 @pytest.mark.parametrize("value", NOT_NUMBERS)
 def test_what_is_not_a_finite_number_is_left_out(entry, value):
-    assert omitted(entry, value) == "not a number"
+    assert omitted(entry, value) == {"code": "not_a_number"}
 
 
 @pytest.mark.parametrize("value", [5, 5.5, True, False, [], ["frei"], {}])
 def test_what_is_not_text_is_left_out(value):
-    assert omitted(TEXT, value) == "not text"
+    assert omitted(TEXT, value) == {"code": "not_text"}
 
 
 @pytest.mark.parametrize("value", ["kaufen", "Kaufen!", "Mieten, Kaufen", "Kauf", 1, True, ["Kaufen"], {"Kaufen": 1}])
 def test_what_is_not_in_the_dropdown_is_left_out(value):
-    assert omitted(DROPDOWN, value) == "not one of the allowed values"
+    assert omitted(DROPDOWN, value) == {"code": "not_allowed"}
 
 
 @pytest.mark.parametrize("value", [9, 9.99, "9", -500, "-1e9"])
 def test_what_is_below_the_range_is_left_out(value):
-    assert omitted(BOUNDED, value) == "below the minimum 10"
+    assert omitted(BOUNDED, value) == {"code": "below_minimum", "bound": 10}
 
 
 @pytest.mark.parametrize("value", [501, 500.01, "501", "1e9", 10**300])
 def test_what_is_above_the_range_is_left_out(value):
-    assert omitted(BOUNDED, value) == "above the maximum 500"
+    assert omitted(BOUNDED, value) == {"code": "above_maximum", "bound": 500}
 
 
 @pytest.mark.parametrize("entry", [TEXT, NUMERIC, DROPDOWN, RANGE, BOUNDED])
-@pytest.mark.parametrize(("value", "reason"), [(None, "null"), ("", "empty"), (" \n", "empty")])
-def test_nothing_is_left_out_whatever_the_type(entry, value, reason):
-    assert omitted(entry, value) == reason
+@pytest.mark.parametrize(("value", "code"), [(None, "null_value"), ("", "empty"), (" \n", "empty")])
+def test_a_null_or_empty_value_is_omitted_for_every_type(entry, value, code):
+    assert omitted(entry, value) == {"code": code}
 
 
 @pytest.mark.parametrize("entry", [NUMERIC, DROPDOWN, RANGE, BOUNDED])
 def test_a_reason_never_quotes_the_value(entry):
-    assert "Mustermann" not in omitted(entry, "Mustermann")
+    assert "Mustermann" not in str(omitted(entry, "Mustermann"))
 
 
 # Whole leads
@@ -433,7 +433,7 @@ def test_one_bad_attribute_does_not_hold_back_the_others():
     result = map_lead(lead, mapping=mapping(a=TEXT, b=TEXT, c=RANGE, d=TEXT), product_name=PRODUCT)
 
     assert result.payload["attributes"] == [{"name": "b", "value": "frei"}]
-    assert result.omitted == {"a": "null", "c": "not a number"}
+    assert result.omitted == {"a": {"code": "null_value"}, "c": {"code": "not_a_number"}}
 
 
 @pytest.mark.parametrize("phone", [None, "", " ", True, False, 151.5, [], [PHONE], {"mobile": PHONE}])
