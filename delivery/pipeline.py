@@ -183,7 +183,7 @@ def send(lead: InboundLead, attempt: DeliveryAttempt, *, config: Configuration) 
         if response.status is not None:
             tracing.note({tracing.HTTP_STATUS: response.status})
         if response.error:
-            tracing.failed(response.error.code)
+            tracing.failed(response.error.message)
     return response
 
 

@@ -532,7 +532,7 @@ def sipping(connection: socket.socket) -> None:
         pytest.param(dripping(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 500, pause=0), id="103 flooded"),
     ],
 )
-def test_the_timeout_covers_the_wait_for_the_answer(behave: Behaviour) -> None:
+def test_the_timeout_covers_the_wait_for_the_response(behave: Behaviour) -> None:
     with Customer(behave) as customer:
         response = deliver_in_time(customer.url)
     assert (response.status, message(response)) == (None, "timed out after 0.3 s")
@@ -638,7 +638,7 @@ def https(customer: Customer) -> str:
     return customer.url.replace("http://", "https://")
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused_before_anything_is_sent(
+def test_an_untrusted_certificate_is_refused_before_anything_is_sent(
     certificate: tuple[str, str],
 ) -> None:
     heads: list[list[str]] = []
@@ -685,7 +685,7 @@ def close_after_hello(connection: socket.socket) -> None:
         (reset_unread, {"connection reset"}),
     ],
 )
-def test_a_customer_that_breaks_the_handshake_is_an_error_in_plain_words(behave: Behaviour, error: set[str]) -> None:
+def test_a_broken_handshake_is_an_error(behave: Behaviour, error: set[str]) -> None:
     with Customer(behave) as customer:
         response = deliver(https(customer))
     assert response.status is None
@@ -737,7 +737,7 @@ def test_a_slow_handshake_leaves_less_time_for_the_sending(trusted: tuple[str, s
     assert response.duration_ms < 1000 + SLACK * 1000
 
 
-def test_an_address_that_answers_has_all_the_time_that_is_left(
+def test_an_address_that_accepts_has_all_the_remaining_time(
     trusted: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tls_context()
@@ -752,7 +752,7 @@ def test_an_address_that_answers_has_all_the_time_that_is_left(
     assert (response.status, message(response)) == (200, None)
 
 
-def test_a_body_that_drips_inside_tls_leaves_the_status_as_it_is(trusted: tuple[str, str]) -> None:
+def test_a_body_that_is_too_slow_in_tls_does_not_change_the_status(trusted: tuple[str, str]) -> None:
     tls_context()
     with Customer(over_tls(*trusted, dripping(b"HTTP/1.1 200 OK\r\n\r\n"))) as customer:
         response = deliver_in_time(https(customer))
@@ -763,7 +763,7 @@ def test_a_body_that_drips_inside_tls_leaves_the_status_as_it_is(trusted: tuple[
 # Many at once, and many in a row
 
 
-def test_exchanges_side_by_side_do_not_disturb_each_other() -> None:
+def test_simultaneous_exchanges_do_not_disturb_each_other() -> None:
     outcomes: list[tuple[Behaviour, tuple[int | None, str | None]]] = [
         (answering(OK), (200, None)),
         (silent, (None, "timed out after 0.3 s")),
@@ -785,7 +785,7 @@ def test_exchanges_side_by_side_do_not_disturb_each_other() -> None:
     assert results == [[expected] * 4 for _, expected in outcomes]
 
 
-def test_neither_descriptors_nor_threads_are_left_behind() -> None:
+def test_no_descriptors_or_threads_are_left() -> None:
     behaviours = [
         answering(OK),
         close_at_once,
@@ -830,7 +830,7 @@ def test_neither_descriptors_nor_threads_are_left_behind() -> None:
         "https://müller.example/",
     ],
 )
-def test_a_good_url_has_nothing_wrong(url: str) -> None:
+def test_a_valid_url_has_no_problem(url: str) -> None:
     assert check_url(url) is None
 
 
@@ -857,5 +857,5 @@ def test_a_good_url_has_nothing_wrong(url: str) -> None:
         ("https://customer.example/\n", "contains white space or control characters"),
     ],
 )
-def test_what_is_wrong_with_a_url_is_said_without_quoting_it(url: str, problem: str) -> None:
+def test_the_problem_of_a_url_never_quotes_it(url: str, problem: str) -> None:
     assert check_url(url) == problem

@@ -31,7 +31,7 @@ def test_without_a_failure_there_is_no_wait(failures):
     assert POLICY.delay_after(failures) == seconds(0)
 
 
-def test_the_base_may_be_a_fraction_of_a_second():
+def test_the_base_can_be_a_fraction_of_a_second():
     assert RetryPolicy(5, timedelta(milliseconds=50)).delay_after(3) == timedelta(milliseconds=200)
 
 
@@ -41,7 +41,7 @@ def test_the_wait_is_never_longer_than_a_day(base, failures):
     assert RetryPolicy(5, base).delay_after(failures) == DAY
 
 
-def test_the_last_wait_under_a_day_is_not_cut():
+def test_a_wait_just_under_a_day_is_not_shortened():
     assert POLICY.delay_after(12) == seconds(61_440)
     assert POLICY.delay_after(13) == DAY
 
@@ -56,7 +56,7 @@ def test_after_the_last_attempt_the_policy_is_exhausted(attempts, over):
 
 
 @given(st.integers(1, 200), st.timedeltas(timedelta(0), DAY), st.lists(st.none() | st.integers(500, 599)))
-def test_failing_for_ever_always_exhausts_the_attempts(max_attempts, base, answers):
+def test_endless_failures_always_exhaust_the_attempts(max_attempts, base, answers):
     policy = RetryPolicy(max_attempts, base)
     attempts = 0
     while not policy.exhausted(attempts):
@@ -76,17 +76,17 @@ def test_a_2xx_means_delivered(status):
 
 
 @pytest.mark.parametrize("status", [None, 429, 500, 502, 503, 504, 599])
-def test_what_may_pass_is_retried(status):
+def test_a_temporary_failure_is_retried(status):
     assert classify_response(status) is ResponseClass.RETRY
 
 
 @pytest.mark.parametrize("status", [100, 101, 199, 300, 301, 302, 307, 399, 600, 999, 0, -1])
-def test_what_is_no_answer_to_a_delivery_is_final(status):
+def test_any_other_status_is_permanent(status):
     assert classify_response(status) is ResponseClass.PERMANENT
 
 
 @pytest.mark.parametrize("status", [status for status in range(400, 500) if status != 429])
-def test_a_4xx_is_never_retried(status):
+def test_a_4xx_other_than_429_is_permanent(status):
     assert classify_response(status) is ResponseClass.PERMANENT
 
 
