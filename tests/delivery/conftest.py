@@ -11,6 +11,7 @@ import pytest
 
 if TYPE_CHECKING:
     from delivery.configuration import Configuration
+    from tests.hostile_customer import HostileCustomer
 
 
 @pytest.fixture
