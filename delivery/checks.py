@@ -16,9 +16,7 @@ def check_mapping_file(**_: Any) -> list[CheckMessage]:
     try:
         load_mapping(settings.ATTRIBUTE_MAPPING_FILE)
     except MappingError as error:
-        return [
-            Error(f"ATTRIBUTE_MAPPING_FILE: {error}", hint="README, chapter «The mapping file».", id="delivery.E001")
-        ]
+        return [Error(f"ATTRIBUTE_MAPPING_FILE: {error}", hint="See docs/mapping.md.", id="delivery.E001")]
     return []
 
 

@@ -102,8 +102,8 @@ class LifeCycle(RuleBasedStateMachine):
         assert (receipt.lead_id, receipt.duplicate) == (lead_id, True)
 
     def receive(self, parsed: ParsedObject):
-        told = {"headers": {}, "correlation_id": str(uuid.uuid4()), "now": timezone.now()}
-        return receive(parsed, **told, dedup_window=timedelta(days=9999))
+        arguments = {"headers": {}, "correlation_id": str(uuid.uuid4()), "now": timezone.now()}
+        return receive(parsed, **arguments, dedup_window=timedelta(days=9999))
 
     # --- workers ---
 

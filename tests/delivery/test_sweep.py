@@ -161,12 +161,12 @@ def test_leads_left_when_the_queue_becomes_unavailable_are_enqueued_later(enqueu
     assert enqueued == leads
 
 
-# --- the gate --------------------------------------------------------------------------------------------------------
+# --- delivery control ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def enqueued_after(monkeypatch):
-    """Note the seconds after which each lead is enqueued for."""
+    """Return a dict of each enqueued lead and its delay in seconds."""
     waits = {}
     monkeypatch.setattr(
         queue, "enqueue", lambda lead_id, after, **_: waits.update({lead_id: round(after.total_seconds(), 3)})
@@ -174,12 +174,12 @@ def enqueued_after(monkeypatch):
     return waits
 
 
-HELD = {"paused_at": NOW}
+PAUSED = {"paused_at": NOW}
 DOWN = {"circuit_opened_at": NOW, "next_probe_at": NOW + timedelta(seconds=30)}
 
 
-@pytest.mark.parametrize("state", [HELD, DOWN, HELD | {"circuit_opened_at": NOW, "next_probe_at": NOW}])
-def test_while_the_gate_is_shut_only_new_leads_are_enqueued_for_to_be_checked(enqueued, state):
+@pytest.mark.parametrize("state", [PAUSED, DOWN, PAUSED | {"circuit_opened_at": NOW, "next_probe_at": NOW}])
+def test_while_nothing_is_sent_only_new_leads_are_enqueued(enqueued, state):
     DeliveryControl.objects.create(**state)
     for _ in range(20):
         make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
@@ -190,14 +190,14 @@ def test_while_the_gate_is_shut_only_new_leads_are_enqueued_for_to_be_checked(en
     assert enqueued == [new.pk]
 
 
-def test_nobody_tries_the_customer_while_delivery_is_held(enqueued):
+def test_no_probe_is_enqueued_while_delivery_is_paused(enqueued):
     DeliveryControl.objects.create(paused_at=NOW, circuit_opened_at=NOW, next_probe_at=NOW)
     make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
 
     assert sweep(now=NOW) == 0
 
 
-def test_one_lead_is_enqueued_for_when_the_customer_may_be_tried_again(enqueued):
+def test_one_lead_is_enqueued_when_a_probe_is_due(enqueued):
     DeliveryControl.objects.create(circuit_opened_at=ago(minutes=1), next_probe_at=NOW)
     make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
     longest = make.lead(status="READY", next_attempt_at=ago(minutes=2))
@@ -206,7 +206,7 @@ def test_one_lead_is_enqueued_for_when_the_customer_may_be_tried_again(enqueued)
     assert enqueued == [longest.pk]
 
 
-def test_a_lost_doorbell_does_not_keep_another_lead_from_trying(enqueued):
+def test_a_lost_message_does_not_block_the_probe_of_another_lead(enqueued):
     DeliveryControl.objects.create(circuit_opened_at=ago(minutes=1), next_probe_at=NOW)
     leads = [make.lead(status="READY", next_attempt_at=ago(minutes=age)).pk for age in (3, 2)]
 
@@ -217,7 +217,7 @@ def test_a_lost_doorbell_does_not_keep_another_lead_from_trying(enqueued):
     assert enqueued == [*leads, leads[0]]
 
 
-def test_doorbells_are_spread_by_the_rate(enqueued_after):
+def test_messages_are_spread_by_the_rate_limit(enqueued_after):
     leads = [make.lead(next_attempt_at=ago(minutes=10 - number)).pk for number in range(8)]
 
     assert sweep(now=NOW, limits=Limits(interval=timedelta(seconds=1)), window=timedelta(seconds=5)) == 5
@@ -227,14 +227,14 @@ def test_doorbells_are_spread_by_the_rate(enqueued_after):
     assert InboundLead.objects.get(pk=leads[5]).enqueued_at is None
 
 
-def test_nobody_is_enqueued_for_while_the_customer_wants_a_pause(enqueued):
+def test_no_lead_is_enqueued_while_the_customer_asks_to_wait(enqueued):
     DeliveryControl.objects.create(next_send_at=NOW + timedelta(minutes=1))
     make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
 
     assert sweep(now=NOW) == 0
 
 
-def test_a_new_lead_is_not_behind_a_flood_of_older_retries(enqueued):
+def test_a_new_lead_does_not_wait_for_many_older_retries(enqueued):
     retries = [make.lead(status="FAILED", next_attempt_at=ago(minutes=60 - number)).pk for number in range(30)]
     new = make.lead(status="READY", next_attempt_at=ago(seconds=1))
 

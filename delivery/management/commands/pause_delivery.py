@@ -5,8 +5,8 @@ from django.utils import timezone
 
 from delivery.control import pause
 from delivery.management.arguments import actor, reason
+from delivery.management.delivery_status import why_leads_wait
 from delivery.management.preconditions import require_database
-from delivery.models import DeliveryControl
 
 
 class Command(BaseCommand):
@@ -21,7 +21,6 @@ class Command(BaseCommand):
         require_database()
         now = timezone.now()
         if pause.pause_delivery(actor=actor(), reason=options["reason"], now=now):
-            self.stdout.write("Delivery is held: nothing is sent until manage.py resume_delivery.")
+            self.stdout.write("Delivery is paused. Leads wait until you run resume_delivery.")
         else:
-            control = DeliveryControl.objects.current()
-            self.stdout.write(f"Nothing changed. {control.paused_by} has paused delivery: {control.pause_reason}.")
+            self.stdout.write(f"Nothing changed. {why_leads_wait()}")

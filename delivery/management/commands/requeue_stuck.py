@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from delivery.bulk_actions import lead_actions
 from delivery.management.arguments import duration
+from delivery.management.delivery_status import why_leads_wait
 from delivery.management.preconditions import require_database
-from delivery.models import DeliveryControl
 from leadgateway import queue
 from leads.models import InboundLead, LeadQuerySet
 
@@ -33,10 +33,8 @@ class Command(BaseCommand):
         if not total:
             self.stdout.write("No lead is stuck.")
             return
-        control = DeliveryControl.objects.current()
-        if control.is_blocked:
-            reason = "Delivery is paused" if control.paused_at is not None else "The customer is marked as down"
-            raise CommandError(f"{reason}. The leads are sent when that ends, and need no requeueing.")
+        if obstacle := why_leads_wait():
+            raise CommandError(f"{obstacle} The leads are sent afterwards and need no requeueing.")
         if options["dry_run"]:
             self.stdout.write(f"{total} lead{pluralize(total)} would be requeued; nothing was done.")
             return

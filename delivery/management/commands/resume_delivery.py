@@ -6,8 +6,8 @@ from django.utils import timezone
 
 from delivery.control import pause
 from delivery.management.arguments import actor, reason
+from delivery.management.delivery_status import why_leads_wait
 from delivery.management.preconditions import require_database
-from delivery.models import DeliveryControl
 from leads.models import InboundLead
 
 
@@ -21,9 +21,9 @@ class Command(BaseCommand):
         require_database()
         now = timezone.now()
         if not pause.resume_delivery(actor=actor(), reason=options["reason"], now=now):
-            self.stdout.write("Nothing to do: delivery is not held.")
+            self.stdout.write("Nothing changed. Delivery is not paused.")
             return
         count = InboundLead.objects.due(now).count()
-        self.stdout.write(f"Delivery is resumed; {count} lead{pluralize(count)} waited.")
-        if DeliveryControl.objects.current().is_blocked:
-            self.stdout.write("The customer is marked as down. Leads are sent when it has recovered.")
+        self.stdout.write(f"Delivery is resumed. {count} lead{pluralize(count)} waiting.")
+        if obstacle := why_leads_wait():
+            self.stdout.write(obstacle)

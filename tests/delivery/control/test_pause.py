@@ -44,7 +44,7 @@ def test_after_resuming_leads_are_sent(config, customer):
     lead = make.lead()
     advance(lead.pk, config=config)
 
-    assert run("resume_delivery") == "Delivery is resumed; 1 lead waited.\n"
+    assert run("resume_delivery") == "Delivery is resumed. 1 lead waiting.\n"
     advance(lead.pk, config=config)
 
     assert InboundLead.objects.get().status == "DELIVERED"
@@ -54,21 +54,21 @@ def test_the_audit_log_has_the_actor_and_the_reason():
     pause.pause_delivery(actor="anna", reason="their maintenance", now=NOW)
     pause.resume_delivery(actor="bert", reason="they are done", now=NOW + timedelta(minutes=5))
 
-    held, resumed = LeadEvent.objects.order_by("pk")
-    assert (held.kind, held.lead, held.actor, held.at) == ("delivery_paused", None, "anna", NOW)
-    assert held.detail == {"reason": "their maintenance"}
+    paused, resumed = LeadEvent.objects.order_by("pk")
+    assert (paused.kind, paused.lead, paused.actor, paused.at) == ("delivery_paused", None, "anna", NOW)
+    assert paused.detail == {"reason": "their maintenance"}
     assert (resumed.kind, resumed.actor) == ("delivery_resumed", "bert")
     assert resumed.detail == {"paused_s": 300, "reason": "they are done"}
 
 
 def test_pausing_or_resuming_twice_changes_nothing():
-    assert "held: nothing is sent" in run("pause_delivery", "--reason", "first")
+    assert "Leads wait until you run resume_delivery" in run("pause_delivery", "--reason", "first")
     again = run("pause_delivery", "--reason", "second")
-    assert again.startswith("Nothing changed.")
-    assert again.endswith(" has paused delivery: first.\n")
+    assert again.startswith("Nothing changed. Delivery has been paused by ")
+    assert again.endswith(": first.\n")
 
     run("resume_delivery")
-    assert run("resume_delivery") == "Nothing to do: delivery is not held.\n"
+    assert run("resume_delivery") == "Nothing changed. Delivery is not paused.\n"
     assert LeadEvent.objects.count() == 2
 
 
@@ -80,7 +80,7 @@ def test_a_reason_is_required():
 def test_resuming_says_that_the_customer_is_down():
     DeliveryControl.objects.create(paused_at=NOW, circuit_opened_at=NOW, next_probe_at=NOW + timedelta(minutes=3))
 
-    assert "The customer is marked as down." in run("resume_delivery")
+    assert "The customer has been marked as down since" in run("resume_delivery")
 
 
 def test_no_probe_is_sent_while_delivery_is_paused(config, customer):
@@ -96,8 +96,8 @@ def test_no_probe_is_sent_while_delivery_is_paused(config, customer):
 @pytest.mark.parametrize(
     ("state", "reason"),
     [
-        ({"paused_at": NOW, "paused_by": "anna"}, "Delivery is paused"),
-        ({"circuit_opened_at": NOW, "next_probe_at": NOW}, "The customer is marked as down"),
+        ({"paused_at": NOW, "paused_by": "anna"}, "Delivery has been paused by anna"),
+        ({"circuit_opened_at": NOW, "next_probe_at": NOW}, "The customer has been marked as down since"),
     ],
 )
 def test_requeue_stuck_says_why_the_leads_wait(state, reason):
