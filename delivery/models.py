@@ -151,7 +151,7 @@ class BulkActionItem(models.Model):
     lead = models.ForeignKey(InboundLead, on_delete=models.CASCADE, related_name="+", db_index=False)
     #: NULL: not processed yet.
     outcome = models.CharField(max_length=20, choices=Outcome, null=True, blank=True)
-    #: Why the lead was skipped: a value of delivery.bulk_actions.lead_actions.Refusal.
+    #: Why the lead was skipped: a value of delivery.bulk_actions.lead_actions.SkipReason.
     skip_reason = models.CharField(max_length=300, null=True, blank=True)
 
     class Meta:

@@ -5,17 +5,17 @@ from django.template.defaultfilters import pluralize
 from django.utils import timezone
 
 from delivery.control import pause
-from delivery.management.arguments import actor, reason
+from delivery.management.arguments import actor, add_reason
 from delivery.management.delivery_status import why_leads_wait
 from delivery.management.preconditions import require_database
 from leads.models import InboundLead
 
 
 class Command(BaseCommand):
-    help = "Let leads go out again after pause_delivery; what waited follows by itself."
+    help = "Resume delivery after pause_delivery. Leads that were waiting are sent automatically."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--reason", type=reason, metavar="TEXT", help="why, for the trail; no personal data")
+        add_reason(parser, required=False)
 
     def handle(self, *args: Any, **options: Any) -> None:
         require_database()
