@@ -25,7 +25,8 @@ CLOCK_TOLERANCE = timedelta(milliseconds=100)
 #: The columns of a lead that no worker has claimed.
 RELEASED: dict[str, Any] = {"claimed_until": None, "claim_token": None}
 
-# The conditions are those of LeadQuerySet.due(). Of any number of workers exactly one gets the row.
+# The conditions are those of LeadQuerySet.due(). Of any number of workers exactly one gets the row. If a worker beyond
+# its lease stores an attempt at the same moment, the unique attempt number refuses the second one.
 _CLAIM = f"""
     UPDATE inbound_lead SET claim_token = %s, claimed_until = %s, enqueued_at = NULL
     WHERE id = %s AND status IN ('RECEIVED', 'READY', 'FAILED') AND next_attempt_at <= %s

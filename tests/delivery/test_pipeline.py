@@ -5,7 +5,7 @@ import uuid
 from datetime import timedelta
 
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -144,6 +144,21 @@ def test_a_temporary_failure_is_retried_later(short_timeout, customer, mode, sta
     assert (attempt.response_status, attempt.success) == (status, False)
     assert attempt.error_message
     assert kinds(lead)[-2:] == ["attempt_finished", "status FAILED"]
+
+
+def test_an_error_is_stored_as_a_code_and_cannot_be_changed(config, customer):
+    customer.set_mode("status=503")
+    lead = make.lead()
+
+    advance(lead.pk, config=config)
+
+    error = {"code": "http_status", "status": 503}
+    attempt = lead.attempts.get()
+    assert (attempt.error, attempt.error_message) == (error, "HTTP 503")
+    assert lead.events.get(kind="attempt_finished").detail["error"] == error
+    assert stored(lead).last_answer == "503"
+    with pytest.raises(DatabaseError), transaction.atomic():
+        lead.attempts.update(error=None)
 
 
 def make_due(lead):
