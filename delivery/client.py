@@ -69,6 +69,9 @@ _WRONG_HOST_CODES = (62, 64)
 #: A shorter token could be an ordinary word of a response, so it is not redacted.
 _MIN_REDACTED_TOKEN = 8
 
+#: A character that PostgreSQL cannot store in a text, and its replacement.
+_NUL = ("\x00", "\ufffd")
+
 _WHITE_SPACE_OR_CONTROL = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -147,7 +150,7 @@ class CustomerAPI:
             status, text, retry_after, error = None, "", None, self._error(exc)
         duration_ms = round((time.monotonic() - started) * 1000)
         if retry_after is not None:
-            retry_after = _without_nul(retry_after[:MAX_RETRY_AFTER_CHARACTERS])
+            retry_after = retry_after[:MAX_RETRY_AFTER_CHARACTERS].replace(*_NUL)
         return CustomerResponse(status, text, error, retry_after, duration_ms)
 
     def _headers(self, idempotency_key: str, correlation_id: str) -> dict[str, str]:
@@ -183,7 +186,7 @@ class CustomerAPI:
             has_more = has_more or is_cut
         if has_more:
             note = "\n[only the first 64 KiB of the response were read]"
-        text = _without_nul(content[:MAX_RESPONSE_BYTES].decode("utf-8", "replace"))
+        text = content[:MAX_RESPONSE_BYTES].decode("utf-8", "replace").replace(*_NUL)
         if len(self.token) >= _MIN_REDACTED_TOKEN:
             text = text.replace(self.token, "[redacted]")  # the customer can quote our request
         return text + note
@@ -228,11 +231,6 @@ def _can_be_sent(url: str, host: str) -> bool:
     except (requests.RequestException, UnicodeError):
         return False
     return True
-
-
-def _without_nul(text: str) -> str:
-    """Replace NUL, which PostgreSQL cannot store in a text."""
-    return text.replace("\x00", "\ufffd")
 
 
 def _decompress(content: bytes, encoding: str) -> tuple[bytes, bool]:

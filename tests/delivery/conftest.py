@@ -11,20 +11,20 @@ import pytest
 
 if TYPE_CHECKING:
     from delivery.configuration import Configuration
-    from tests.hostile_customer import HostileCustomer as DemoCustomer
+    from tests.hostile_customer import HostileCustomer
 
 
 @pytest.fixture
-def customer() -> Iterator[DemoCustomer]:
+def customer() -> Iterator[HostileCustomer]:
     """Run a customer that accepts every lead, until `set_mode` changes that."""
-    from tests.hostile_customer import HostileCustomer as DemoCustomer
+    from tests.hostile_customer import HostileCustomer
 
-    with DemoCustomer() as customer:
+    with HostileCustomer() as customer:
         yield customer
 
 
 @pytest.fixture
-def config(customer: DemoCustomer) -> Configuration:
+def config(customer: HostileCustomer) -> Configuration:
     """Return the default mapping and the specification's retry schedule, for the customer of the test."""
     from django.conf import settings
 
