@@ -9,101 +9,201 @@ import delivery.models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('leads', '0002_audit_log'),
+        ("leads", "0002_audit_log"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='BulkAction',
+            name="BulkAction",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('kind', models.CharField(choices=[('redeliver', 'Redeliver'), ('reprocess', 'Reprocess'), ('resolve', 'Resolve')], max_length=20)),
-                ('actor', models.CharField(max_length=150)),
-                ('reason', models.TextField()),
-                ('selection', models.CharField(max_length=300)),
-                ('include_delivered', models.BooleanField(default=False)),
-                ('created_at', models.DateTimeField()),
-                ('form_token', models.UUIDField(blank=True, null=True, unique=True)),
-                ('total', models.IntegerField(default=0)),
-                ('done', models.IntegerField(default=0)),
-                ('skipped', models.IntegerField(default=0)),
-                ('claimed_until', models.DateTimeField(blank=True, null=True)),
-                ('finished_at', models.DateTimeField(blank=True, null=True)),
-                ('cancelled_at', models.DateTimeField(blank=True, null=True)),
-                ('cancelled_by', models.CharField(blank=True, max_length=150, null=True)),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("redeliver", "Redeliver"), ("reprocess", "Reprocess"), ("resolve", "Resolve")],
+                        max_length=20,
+                    ),
+                ),
+                ("actor", models.CharField(max_length=150)),
+                ("reason", models.TextField()),
+                ("selection", models.CharField(max_length=300)),
+                ("include_delivered", models.BooleanField(default=False)),
+                ("created_at", models.DateTimeField()),
+                ("form_token", models.UUIDField(blank=True, null=True, unique=True)),
+                ("total", models.IntegerField(default=0)),
+                ("done", models.IntegerField(default=0)),
+                ("skipped", models.IntegerField(default=0)),
+                ("claimed_until", models.DateTimeField(blank=True, null=True)),
+                ("finished_at", models.DateTimeField(blank=True, null=True)),
+                ("cancelled_at", models.DateTimeField(blank=True, null=True)),
+                ("cancelled_by", models.CharField(blank=True, max_length=150, null=True)),
             ],
             options={
-                'verbose_name': 'bulk action',
-                'verbose_name_plural': 'bulk actions',
-                'db_table': 'bulk_action',
-                'indexes': [models.Index(condition=models.Q(('cancelled_at', None), ('finished_at', None)), fields=['id'], name='idx_bulk_action_open')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('kind__in', ['redeliver', 'reprocess', 'resolve'])), name='check_bulk_action_kind')],
+                "verbose_name": "bulk action",
+                "verbose_name_plural": "bulk actions",
+                "db_table": "bulk_action",
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("cancelled_at", None), ("finished_at", None)),
+                        fields=["id"],
+                        name="idx_bulk_action_open",
+                    )
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("kind__in", ["redeliver", "reprocess", "resolve"])),
+                        name="check_bulk_action_kind",
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='DeliveryControl',
+            name="DeliveryControl",
             fields=[
-                ('id', models.SmallIntegerField(default=1, primary_key=True, serialize=False)),
-                ('paused_at', models.DateTimeField(blank=True, null=True)),
-                ('paused_by', models.CharField(blank=True, max_length=150, null=True)),
-                ('pause_reason', models.TextField(blank=True, null=True)),
-                ('failures', models.IntegerField(default=0)),
-                ('failed_leads', models.JSONField(blank=True, default=list)),
-                ('circuit_opened_at', models.DateTimeField(blank=True, null=True)),
-                ('probes', models.IntegerField(default=0)),
-                ('next_probe_at', models.DateTimeField(blank=True, null=True)),
-                ('next_send_at', models.DateTimeField(blank=True, null=True)),
+                ("id", models.SmallIntegerField(default=1, primary_key=True, serialize=False)),
+                ("paused_at", models.DateTimeField(blank=True, null=True)),
+                ("paused_by", models.CharField(blank=True, max_length=150, null=True)),
+                ("pause_reason", models.TextField(blank=True, null=True)),
+                ("failures", models.IntegerField(default=0)),
+                ("failed_leads", models.JSONField(blank=True, default=list)),
+                ("circuit_opened_at", models.DateTimeField(blank=True, null=True)),
+                ("probes", models.IntegerField(default=0)),
+                ("next_probe_at", models.DateTimeField(blank=True, null=True)),
+                ("next_send_at", models.DateTimeField(blank=True, null=True)),
             ],
             options={
-                'verbose_name': 'delivery control',
-                'verbose_name_plural': 'delivery control',
-                'db_table': 'delivery_control',
-                'constraints': [models.CheckConstraint(condition=models.Q(('id', 1)), name='check_delivery_control_is_one')],
+                "verbose_name": "delivery control",
+                "verbose_name_plural": "delivery control",
+                "db_table": "delivery_control",
+                "constraints": [
+                    models.CheckConstraint(condition=models.Q(("id", 1)), name="check_delivery_control_is_one")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='BulkActionItem',
+            name="BulkActionItem",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('outcome', models.CharField(blank=True, choices=[('done', 'Done'), ('skipped', 'Skipped')], max_length=20, null=True)),
-                ('skip_reason', models.CharField(blank=True, max_length=300, null=True)),
-                ('bulk_action', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='items', to='delivery.bulkaction')),
-                ('lead', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='leads.inboundlead')),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                (
+                    "outcome",
+                    models.CharField(
+                        blank=True, choices=[("done", "Done"), ("skipped", "Skipped")], max_length=20, null=True
+                    ),
+                ),
+                ("skip_reason", models.CharField(blank=True, max_length=300, null=True)),
+                (
+                    "bulk_action",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="items",
+                        to="delivery.bulkaction",
+                    ),
+                ),
+                (
+                    "lead",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="leads.inboundlead",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'lead of a bulk action',
-                'verbose_name_plural': 'leads of a bulk action',
-                'db_table': 'bulk_action_item',
-                'indexes': [models.Index(fields=['lead'], name='idx_bulk_action_item_lead'), models.Index(condition=models.Q(('outcome', None)), fields=['bulk_action', 'id'], name='idx_bulk_action_item_waiting')],
-                'constraints': [models.UniqueConstraint(fields=('bulk_action', 'lead'), name='bulk_action_item_once'), models.CheckConstraint(condition=models.Q(('outcome', None), ('outcome__in', ['done', 'skipped']), _connector='OR'), name='check_bulk_action_item_outcome')],
+                "verbose_name": "lead of a bulk action",
+                "verbose_name_plural": "leads of a bulk action",
+                "db_table": "bulk_action_item",
+                "indexes": [
+                    models.Index(fields=["lead"], name="idx_bulk_action_item_lead"),
+                    models.Index(
+                        condition=models.Q(("outcome", None)),
+                        fields=["bulk_action", "id"],
+                        name="idx_bulk_action_item_waiting",
+                    ),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("bulk_action", "lead"), name="bulk_action_item_once"),
+                    models.CheckConstraint(
+                        condition=models.Q(("outcome", None), ("outcome__in", ["done", "skipped"]), _connector="OR"),
+                        name="check_bulk_action_item_outcome",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='DeliveryAttempt',
+            name="DeliveryAttempt",
             fields=[
-                ('id', models.AutoField(primary_key=True, serialize=False)),
-                ('attempt_no', models.IntegerField()),
-                ('requested_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), default=django.utils.timezone.now)),
-                ('response_status', models.IntegerField(blank=True, null=True)),
-                ('response_body', models.TextField(blank=True, null=True)),
-                ('error_message', models.TextField(blank=True, null=True)),
-                ('error', models.JSONField(blank=True, null=True)),
-                ('success', models.BooleanField(db_default=False, default=False)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), default=django.utils.timezone.now)),
-                ('finished_at', models.DateTimeField(blank=True, null=True)),
-                ('duration_ms', models.IntegerField(blank=True, null=True)),
-                ('lead', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='attempts', to='leads.inboundlead')),
+                ("id", models.AutoField(primary_key=True, serialize=False)),
+                ("attempt_no", models.IntegerField()),
+                (
+                    "requested_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), default=django.utils.timezone.now
+                    ),
+                ),
+                ("response_status", models.IntegerField(blank=True, null=True)),
+                ("response_body", models.TextField(blank=True, null=True)),
+                ("error_message", models.TextField(blank=True, null=True)),
+                ("error", models.JSONField(blank=True, null=True)),
+                ("success", models.BooleanField(db_default=False, default=False)),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), default=django.utils.timezone.now
+                    ),
+                ),
+                ("finished_at", models.DateTimeField(blank=True, null=True)),
+                ("duration_ms", models.IntegerField(blank=True, null=True)),
+                (
+                    "lead",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="attempts",
+                        to="leads.inboundlead",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'delivery attempt',
-                'verbose_name_plural': 'delivery attempts',
-                'db_table': 'delivery_attempt',
-                'indexes': [models.Index(fields=['lead'], name='idx_delivery_attempt_lead_id'), models.Index(fields=['success'], name='idx_delivery_attempt_success'), delivery.models.LongNamedIndex(fields=['requested_at'], name='idx_delivery_attempt_requested_at'), models.Index(condition=models.Q(('error_message', None), ('finished_at', None), ('response_status', None), ('success', False)), fields=['lead'], name='idx_delivery_attempt_unknown'), models.Index(condition=models.Q(('response_status__isnull', False), ('success', False)), fields=['response_status'], name='idx_delivery_attempt_refused')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('attempt_no__gt', 0)), name='check_attempt_no'), models.CheckConstraint(condition=models.Q(('response_status', None), models.Q(('response_status__gte', 100), ('response_status__lt', 600)), _connector='OR'), name='check_response_status'), models.UniqueConstraint(fields=('lead', 'attempt_no'), name='idx_delivery_attempt_lead_attempt')],
+                "verbose_name": "delivery attempt",
+                "verbose_name_plural": "delivery attempts",
+                "db_table": "delivery_attempt",
+                "indexes": [
+                    models.Index(fields=["lead"], name="idx_delivery_attempt_lead_id"),
+                    models.Index(fields=["success"], name="idx_delivery_attempt_success"),
+                    delivery.models.LongNamedIndex(fields=["requested_at"], name="idx_delivery_attempt_requested_at"),
+                    models.Index(
+                        condition=models.Q(
+                            ("error_message", None),
+                            ("finished_at", None),
+                            ("response_status", None),
+                            ("success", False),
+                        ),
+                        fields=["lead"],
+                        name="idx_delivery_attempt_unknown",
+                    ),
+                    models.Index(
+                        condition=models.Q(("response_status__isnull", False), ("success", False)),
+                        fields=["response_status"],
+                        name="idx_delivery_attempt_refused",
+                    ),
+                ],
+                "constraints": [
+                    models.CheckConstraint(condition=models.Q(("attempt_no__gt", 0)), name="check_attempt_no"),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("response_status", None),
+                            models.Q(("response_status__gte", 100), ("response_status__lt", 600)),
+                            _connector="OR",
+                        ),
+                        name="check_response_status",
+                    ),
+                    models.UniqueConstraint(fields=("lead", "attempt_no"), name="idx_delivery_attempt_lead_attempt"),
+                ],
             },
         ),
     ]
