@@ -27,7 +27,9 @@ class CheckText:
 def label(result: CheckResult) -> str:
     """Return the short name of what was checked."""
     kind = _incident_kind(result)
-    return INCIDENTS[kind].label if kind else result.check.replace("_", " ")
+    if kind:
+        return INCIDENTS[kind].label
+    return result.check if result.check.isupper() else result.check.replace("_", " ")
 
 
 def describe(result: CheckResult, *, now: datetime) -> CheckText:
@@ -63,8 +65,7 @@ def _shown(value: Any) -> str:
 def _pipeline(kind: IncidentKind, result: CheckResult, now: datetime) -> CheckText:
     text = INCIDENTS[kind]
     if result.verdict is Verdict.UNKNOWN:
-        is_count = kind is IncidentKind.DELIVERIES_FAIL
-        return CheckText(f"{attempts_summary(result.facts)}: too few for a verdict" if is_count else "unknown")
+        return CheckText(attempts_summary(result.facts) if kind is IncidentKind.DELIVERIES_FAIL else "unknown")
     if result.verdict is Verdict.OK:
         return CheckText(f"{result.subject}: " * bool(result.subject) + text.good(result.facts))
     problem = describe_problem(kind, result.facts, now=now, subject=result.subject)

@@ -143,6 +143,8 @@ def _silent(facts: Facts, now: datetime, subject: str) -> Description:
 
 def attempts_summary(facts: Facts) -> str:
     """Return the number of failed attempts for a terminal."""
+    if not facts["attempts"]:
+        return f"no attempts within {facts['minutes']} min"
     return f"{facts['failed']} of {facts['attempts']} attempts failed within {facts['minutes']} min"
 
 

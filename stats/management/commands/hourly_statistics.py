@@ -8,7 +8,18 @@ from stats.management import terminal
 from stats.models import HourlyStatistics
 from stats.monitoring import hourly
 
-_HEAD = ("hour (UTC)", "accepted", "duplicates", "rejected", "delivered", "failed", "gave up", "p50", "p95", "source")
+_HEAD = (
+    "hour (UTC)",
+    "accepted",
+    "duplicates",
+    "rejected",
+    "delivered",
+    "failed",
+    "perm. failed",
+    "p50",
+    "p95",
+    "source",
+)
 
 
 class Command(BaseCommand):
@@ -36,9 +47,7 @@ class Command(BaseCommand):
             lines = [_HEAD, *map(_line, rows)]
             self.stdout.write(terminal.table(lines, columns=terminal.width(), right=range(1, len(_HEAD) - 1)))
         else:
-            self.stdout.write(
-                "No statistics for these hours yet. An hour is counted 5 minutes after its end, if anything happened in it."
-            )
+            self.stdout.write("No statistics for these hours yet. An hour is counted 5 minutes after its end.")
 
 
 def _line(row: HourlyStatistics) -> tuple[str, ...]:
