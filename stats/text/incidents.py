@@ -72,7 +72,7 @@ def _queue(_facts: Facts, _now: datetime, _subject: str) -> Description:
 def _worker(facts: Facts, now: datetime, _subject: str) -> Description:
     problem = _("No worker is running")
     if duration := _duration(facts, now):
-        problem = _("No worker is running; the last heartbeat was {duration} ago").format(duration=duration)
+        problem = _("No worker is running; the last heartbeat was {span} ago").format(span=duration)
     remedy = _("Leads are accepted but not delivered. Start a worker: {command}, or the line “worker” of the Procfile.")
     return Description(problem, remedy.format(command="docker-compose up -d worker"))
 
@@ -80,7 +80,7 @@ def _worker(facts: Facts, now: datetime, _subject: str) -> Description:
 def _beat(facts: Facts, now: datetime, _subject: str) -> Description:
     problem = _("Beat is not running")
     if duration := _duration(facts, now):
-        problem = _("Beat is not running; its last heartbeat was {duration} ago").format(duration=duration)
+        problem = _("Beat is not running; its last heartbeat was {span} ago").format(span=duration)
     remedy = _(
         "Retries and lost messages are not enqueued. Start beat: {command}, or the line “beat” of the Procfile. "
         "If it is running, it cannot reach the queue or the database."
@@ -90,12 +90,12 @@ def _beat(facts: Facts, now: datetime, _subject: str) -> Description:
 
 def _stuck(facts: Facts, now: datetime, _subject: str) -> Description:
     problem = ngettext(
-        "{number} lead is late: it has been due for {duration} and no worker has taken it",
-        "{number} leads are late: the first has been due for {duration} and no worker has taken it",
+        "{number} lead is late: it has been due for {span} and no worker has taken it",
+        "{number} leads are late: the first has been due for {span} and no worker has taken it",
         facts["leads"],
     )
     return Description(
-        problem.format(number=_number(facts["leads"]), duration=_duration(facts, now)),
+        problem.format(number=_number(facts["leads"]), span=_duration(facts, now)),
         _("The workers are too slow or blocked. Check their logs. Start more workers, or raise WORKER_CONCURRENCY."),
     )
 
@@ -112,7 +112,7 @@ def _failing(facts: Facts, _now: datetime, _subject: str) -> Description:
 
 def _customer(facts: Facts, now: datetime, _subject: str) -> Description:
     remedy = _("Leads wait, and are delivered when the customer is available again. Inform the customer.")
-    return Description(_("The customer has been down for {duration}").format(duration=_duration(facts, now)), remedy)
+    return Description(_("The customer has been down for {span}").format(span=_duration(facts, now)), remedy)
 
 
 def _paused(facts: Facts, now: datetime, _subject: str) -> Description:
@@ -120,7 +120,7 @@ def _paused(facts: Facts, now: datetime, _subject: str) -> Description:
         "Leads wait until delivery is resumed: {command}. manage.py pipeline_status shows who paused it and why."
     )
     return Description(
-        _("Delivery has been paused for {duration}").format(duration=_duration(facts, now)),
+        _("Delivery has been paused for {span}").format(span=_duration(facts, now)),
         remedy.format(command="manage.py resume_delivery"),
     )
 
@@ -132,8 +132,8 @@ def _deep(facts: Facts, _now: datetime, _subject: str) -> Description:
 
 
 def _silent(facts: Facts, now: datetime, subject: str) -> Description:
-    values = {"source": subject, "duration": _duration(facts, now), "number": _number(facts["a_week_ago"])}
-    problem = _("“{source}” has sent no lead for {duration}") if subject else _("No lead has arrived for {duration}")
+    values = {"source": subject, "span": _duration(facts, now), "number": _number(facts["a_week_ago"])}
+    problem = _("“{source}” has sent no lead for {span}") if subject else _("No lead has arrived for {span}")
     remedy = _(
         "A week ago, {number} leads arrived in this period. "
         "Check whether requests are refused. If there are none, ask the sender."
