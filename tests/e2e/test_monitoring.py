@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import requests
 
-from delivery.demo_customer import DemoCustomer
 from tests.e2e.gateway import Gateway
+from tests.hostile_customer import HostileCustomer
 from tests.processes import wait_until
 from tests.servers import PostgresServer, RedisServer
 from tests.stats.monitoring.receivers import Hook, Mailbox, hook, mailbox
@@ -36,7 +36,7 @@ def gateway(postgres: PostgresServer, redis: RedisServer, box: Mailbox, webhook:
         "EMAIL_URL": box.url,
         "ALERT_WEBHOOK_URL": webhook.url,
     }
-    with DemoCustomer() as customer, Gateway(customer_url=customer.url, **servers, **env) as running:
+    with HostileCustomer() as customer, Gateway(customer_url=customer.url, **servers, **env) as running:
         yield running
 
 

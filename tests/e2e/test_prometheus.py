@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from delivery.demo_customer import PHONE_PREFIX, DemoCustomer
 from tests.e2e.gateway import Gateway
 from tests.environment import ROOT
+from tests.hostile_customer import PHONE_PREFIX, HostileCustomer
 from tests.make import payload
 from tests.processes import wait_until
 from tests.prometheus import Prometheus
@@ -28,7 +28,7 @@ CLOCKS = re.compile(r"lead_gateway_(oldest_.*_seconds|(heartbeat|monitoring)_tim
 
 
 @pytest.fixture(scope="module")
-def gateway(running_customer: DemoCustomer, postgres: PostgresServer, redis: RedisServer) -> Iterator[Gateway]:
+def gateway(running_customer: HostileCustomer, postgres: PostgresServer, redis: RedisServer) -> Iterator[Gateway]:
     env = {"ENABLE_AUTH": "true", "SHARED_SECRET": SECRET, "STATS_TOKEN": TOKEN, "WEB_PROCESSES": "3"}
     servers = {"postgres": postgres, "redis": redis, "redis_database": 7}
     running = Gateway(customer_url=running_customer.url, MAX_RETRY_ATTEMPTS="2", **servers, **env)

@@ -8,11 +8,11 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
-from delivery.demo_customer import DemoCustomer
 from stats.models import Heartbeat, ProcessKind
 from stats.monitoring import heartbeat
 from stats.monitoring.heartbeat import HeartbeatThread
 from tests.e2e.gateway import Gateway, Row
+from tests.hostile_customer import HostileCustomer
 from tests.processes import wait_until
 from tests.servers import PostgresServer, RedisServer
 
@@ -180,7 +180,7 @@ def assert_renewed(gateway: Gateway, kind: str) -> None:
 @pytest.fixture(scope="module")
 def gateway(postgres: PostgresServer, redis: RedisServer) -> Iterator[Gateway]:
     with (
-        DemoCustomer() as customer,
+        HostileCustomer() as customer,
         Gateway(customer_url=customer.url, postgres=postgres, redis=redis, redis_database=7) as running,
     ):
         yield running
@@ -246,7 +246,7 @@ def test_heartbeats_return_after_outages_of_database_and_queue():
     with (
         PostgresServer(durable=True) as database,
         RedisServer() as broker,
-        DemoCustomer() as customer,
+        HostileCustomer() as customer,
         Gateway(postgres=database, redis=broker, customer_url=customer.url) as gateway,
     ):
         wait_for_both(gateway)
