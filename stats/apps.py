@@ -7,8 +7,8 @@ class StatsConfig(AppConfig):
     verbose_name = _("Statistics")
 
     def ready(self) -> None:
-        """Start heartbeats and monitoring in workers and in beat, whose signals only their processes receive."""
+        """Have workers and beat say that they live, and watch; the signals come in their processes only."""
         from stats.monitoring import (
-            heartbeat,  # noqa: F401 (connects signals)
-            monitor_thread,  # noqa: F401 (connects signals)
+            heartbeat,  # noqa: F401 (connects)
+            monitor_thread,  # noqa: F401 (connects)
         )
