@@ -15,12 +15,12 @@ from django.utils.translation import ngettext
 from delivery.retry import MAX_RETRY_AFTER, RetryPolicy
 from leadgateway.time_format import span
 from stats.admin.dashboard_queries import State
-from stats.models import Heartbeat
-from stats.monitoring.rules import Kind
-from stats.text.incidents import tell
+from stats.models import ProcessKind
+from stats.monitoring.checks.pipeline import IncidentKind
+from stats.text.incidents import describe_incident, describe_problem
 
 #: Which incidents the figures of the dashboard do not show by themselves.
-_ONLY_CHECKED = {Kind.DELIVERIES_FAIL, Kind.QUEUE_DEEP, Kind.SOURCE_SILENT}
+_ONLY_CHECKED = {IncidentKind.DELIVERIES_FAIL, IncidentKind.QUEUE_DEEP, IncidentKind.SOURCE_SILENT}
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,18 @@ def list_url(**filters: str) -> str:
 
 
 def _queue(state: State) -> Banner | None:
-    return _told(Kind.QUEUE_UNAVAILABLE, state) if state.queued is None else None
+    return _told(IncidentKind.QUEUE_UNAVAILABLE, state) if state.queued is None else None
 
 
 def _workers(state: State) -> Banner | None:
-    return _nobody(Heartbeat.Kind.WORKER, Kind.NO_WORKER, state)
+    return _nobody(ProcessKind.WORKER, IncidentKind.NO_WORKER, state)
 
 
 def _beat(state: State) -> Banner | None:
-    return _nobody(Heartbeat.Kind.BEAT, Kind.NO_BEAT, state)
+    return _nobody(ProcessKind.BEAT, IncidentKind.NO_BEAT, state)
 
 
-def _nobody(process: Heartbeat.Kind, kind: Kind, state: State) -> Banner | None:
+def _nobody(process: ProcessKind, kind: IncidentKind, state: State) -> Banner | None:
     if state.of_kind(process, alive=True):
         return None
     silent = state.of_kind(process, alive=False)
@@ -75,12 +75,12 @@ def _nobody(process: Heartbeat.Kind, kind: Kind, state: State) -> Banner | None:
 
 def _late(state: State) -> Banner | None:
     late, since = state.in_progress.late, state.in_progress.late_since
-    return _told(Kind.LEADS_STUCK, state, leads=late, since=since.isoformat()) if late and since else None
+    return _told(IncidentKind.LEADS_STUCK, state, leads=late, since=since.isoformat()) if late and since else None
 
 
-def _told(kind: Kind, state: State, **facts: Any) -> Banner:
-    told = tell(kind, facts, now=state.at)
-    return Banner(told.what, told.advice)
+def _told(kind: IncidentKind, state: State, **facts: Any) -> Banner:
+    found = describe_problem(kind, facts, now=state.at)
+    return Banner(found.problem, found.remedy)
 
 
 def _too_old(state: State) -> Banner | None:
@@ -98,11 +98,11 @@ def _too_old(state: State) -> Banner | None:
 def _incidents(state: State) -> Iterator[Banner]:
     """Return what only the check of the pipeline finds; everything else is told fresher above."""
     for incident in state.incidents:
-        if (kind := Kind(incident.kind)) in _ONLY_CHECKED:
-            told = tell(kind, incident.detail, now=state.at, subject=incident.subject)
+        if incident.kind in _ONLY_CHECKED:
+            found = describe_incident(incident, now=state.at)
             yield Banner(
-                told.what,
-                told.advice,
+                found.problem,
+                found.remedy,
                 url=reverse("admin:stats_incident_change", args=[incident.pk]),
                 link=_("Incident {id}").format(id=incident.pk),
             )
@@ -119,8 +119,8 @@ def _longest_way() -> timedelta:
 
 
 def _silent_workers(state: State) -> Banner | None:
-    silent = state.of_kind(Heartbeat.Kind.WORKER, alive=False)
-    if not silent or not state.of_kind(Heartbeat.Kind.WORKER, alive=True):
+    silent = state.of_kind(ProcessKind.WORKER, alive=False)
+    if not silent or not state.of_kind(ProcessKind.WORKER, alive=True):
         return None
     what = ngettext("{number} worker ended without a word", "{number} workers ended without a word", len(silent))
     advice = _("Others do its work. If nobody took it away, see why it died: {names}. It is forgotten after a day.")
@@ -129,7 +129,7 @@ def _silent_workers(state: State) -> Banner | None:
 
 
 def _several_beats(state: State) -> Banner | None:
-    if len(state.of_kind(Heartbeat.Kind.BEAT, alive=True)) < 2:
+    if len(state.of_kind(ProcessKind.BEAT, alive=True)) < 2:
         return None
     advice = _("Nothing is delivered twice, but each asks the workers to look for work. Stop all but one.")
     return Banner(_("More than one beat is running"), advice, is_problem=False)

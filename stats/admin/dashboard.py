@@ -20,8 +20,8 @@ from stats.admin import dashboard_queries, delivery_control, formatting
 from stats.admin.banners import banners, list_url
 from stats.admin.dashboard_queries import WINDOWS, Bar, Failures, State, Traffic, Window
 from stats.admin.filters import NEVER_ANSWERED
-from stats.models import Heartbeat
-from stats.monitoring.heartbeat import is_alive
+from stats.models import Heartbeat, ProcessKind
+from stats.monitoring.heartbeat import is_running
 from stats.text.stored_texts import translate_stored_text
 
 #: Seconds from one look to the next.
@@ -47,7 +47,7 @@ _BAR_IN_WORDS = {
     "7d": gettext_lazy("One bar is 6 hours."),
     "30d": gettext_lazy("One bar is one day."),
 }
-_PROCESSES = {Heartbeat.Kind.WORKER: gettext_lazy("Worker"), Heartbeat.Kind.BEAT: gettext_lazy("Beat")}
+_PROCESSES = {ProcessKind.WORKER: gettext_lazy("Worker"), ProcessKind.BEAT: gettext_lazy("Beat")}
 
 admin.site.index_template = "stats/admin/dashboard.html"
 
@@ -138,12 +138,12 @@ def _queue_tile(state: State) -> Tile:
 
 
 def _workers_tile(state: State) -> Tile:
-    alive = state.of_kind(Heartbeat.Kind.WORKER, alive=True)
+    alive = state.of_kind(ProcessKind.WORKER, alive=True)
     return Tile(_("Workers"), _("{number} alive").format(number=len(alive)), _last_beat(state, alive))
 
 
 def _beat_tile(state: State) -> Tile:
-    alive = state.of_kind(Heartbeat.Kind.BEAT, alive=True)
+    alive = state.of_kind(ProcessKind.BEAT, alive=True)
     return Tile(_("Beat"), _("alive") if alive else _("silent"), _last_beat(state, alive))
 
 
@@ -155,8 +155,8 @@ def _last_beat(state: State, processes: list[Heartbeat]) -> str:
 
 
 def _process(process: Heartbeat, *, now: datetime) -> dict[str, Any]:
-    kind = Heartbeat.Kind(process.kind)
-    alive = is_alive(process, now=now)
+    kind = ProcessKind(process.kind)
+    alive = is_running(process, now=now)
     return {
         "kind": _PROCESSES[kind],
         "name": process.name,

@@ -14,16 +14,14 @@ from threading import Lock
 from typing import Any
 
 from django.core.cache import cache
-from django.db import connection
-from django.db.models import Aggregate, Count, FloatField, Func, IntegerField, Min, Q, QuerySet
+from django.db.models import Count, Func, IntegerField, Min, Q, QuerySet
 from django.utils import timezone
 
 from delivery.configuration import limits
-from delivery.models import OUTCOME_UNKNOWN, DeliveryAttempt, DeliveryControl
-from leadgateway import queue
+from delivery.models import DeliveryAttempt, DeliveryControl
 from leads.models import NEEDS_ATTENTION, OPEN_STATUSES, InboundLead, LeadStatus
-from stats.models import Heartbeat, Incident
-from stats.monitoring import heartbeat
+from stats.models import Heartbeat, Incident, ProcessKind
+from stats.monitoring import counting, heartbeat
 
 #: How many rejection reasons are told of: the lead's own column may hold anything that others write.
 TOP = 8
@@ -111,13 +109,13 @@ def traffic(window: Window, *, now: datetime) -> Traffic:
 def _traffic(window: Window, now: datetime) -> Traffic:
     edges = window.edges(now)
     leads = InboundLead.objects.filter(received_at__gte=edges[0], received_at__lt=edges[-1])
-    median, p95 = _delivery_times(leads)
-    first_attempts, succeeded_at_once = _first_attempts(since=edges[0])
+    median, p95 = counting.delivery_time_percentiles(leads)
+    first = counting.count_attempts(DeliveryAttempt.objects.filter(attempt_no=1, requested_at__gte=edges[0]))
     return Traffic(
         at=now,
         bars=_bars(leads, edges),
-        first_attempts=first_attempts,
-        succeeded_at_once=succeeded_at_once,
+        first_attempts=first.finished,
+        succeeded_at_once=first.finished - first.failed,
         median=median,
         p95=p95,
         rejections=_rejections(leads),
@@ -144,52 +142,6 @@ def _bars(leads: QuerySet[InboundLead], edges: list[datetime]) -> list[Bar]:
         begins = datetime.fromtimestamp(quarter * 900, UTC)
         bars[bisect_right(edges, begins) - 1].leads[status] += number
     return bars
-
-
-class Elapsed(Func):
-    """The seconds from the second moment to the first."""
-
-    template = "date_part('epoch', %(expressions)s)"
-    arg_joiner = " - "
-    arity = 2
-    output_field = FloatField()
-
-    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        template, joiner = "((julianday(%(expressions)s)) * 86400.0)", ") - julianday("
-        return self.as_sql(compiler, connection, template=template, arg_joiner=joiner, **context)
-
-
-class Percentile(Aggregate):
-    """The value below which a fraction of the values lies; PostgreSQL's own."""
-
-    template = "percentile_cont(%(fraction)s) WITHIN GROUP (ORDER BY %(expressions)s)"
-    output_field = FloatField()
-
-
-def _delivery_times(leads: QuerySet[InboundLead]) -> tuple[float | None, float | None]:
-    """Return the median and the 95th percentile of the seconds from received to delivered."""
-    delivered = leads.filter(status=LeadStatus.DELIVERED, delivered_at__isnull=False)
-    if connection.vendor == "sqlite":
-        return _percentiles_by_place(delivered)
-    elapsed = Elapsed("delivered_at", "received_at")
-    found = delivered.aggregate(median=Percentile(elapsed, fraction=0.5), p95=Percentile(elapsed, fraction=0.95))
-    return found["median"], found["p95"]
-
-
-def _percentiles_by_place(delivered: QuerySet[InboundLead]) -> tuple[float | None, float | None]:
-    number = delivered.count()
-    if not number:
-        return None, None
-    timed = delivered.annotate(elapsed=Elapsed("delivered_at", "received_at")).order_by("elapsed")
-    seconds = timed.values_list("elapsed", flat=True)
-    return seconds[(number - 1) // 2], seconds[(number - 1) * 95 // 100]
-
-
-def _first_attempts(*, since: datetime) -> tuple[int, int]:
-    """Return how many leads' first attempts have a known outcome, and how many of them succeeded."""
-    first = DeliveryAttempt.objects.filter(attempt_no=1, requested_at__gte=since)
-    found = first.aggregate(known=Count("pk", filter=~OUTCOME_UNKNOWN), good=Count("pk", filter=Q(success=True)))
-    return found["known"], found["good"]
 
 
 def _rejections(leads: QuerySet[InboundLead]) -> dict[str, int]:
@@ -245,9 +197,11 @@ class State:
         """The number of leads that need attention."""
         return sum(group.leads for group in self.failures)
 
-    def of_kind(self, kind: Heartbeat.Kind, *, alive: bool) -> list[Heartbeat]:
+    def of_kind(self, kind: ProcessKind, *, alive: bool) -> list[Heartbeat]:
         """Return the processes of a kind that live, or that were seen in the last day but do not."""
-        return [each for each in self.processes if each.kind == kind and heartbeat.is_alive(each, now=self.at) == alive]
+        return [
+            each for each in self.processes if each.kind == kind and heartbeat.is_running(each, now=self.at) == alive
+        ]
 
 
 def state(*, now: datetime) -> State:
@@ -261,8 +215,8 @@ def _state(now: datetime) -> State:
         at=now,
         in_progress=_under_way(now),
         failures=_failures(),
-        processes=heartbeat.known(now=now),
-        queued=_queued(),
+        processes=heartbeat.recent_processes(now=now),
+        queued=counting.queue_depth(),
         has_leads=InboundLead.objects.exists(),
         incidents=list(Incident.objects.filter(closed_at=None).order_by("pk")),
     )
@@ -306,13 +260,6 @@ def _failures() -> list[Failures]:
     counted = InboundLead.objects.filter(NEEDS_ATTENTION).values_list("last_answer")
     groups = counted.annotate(leads=Count("*"), oldest=Min("received_at")).order_by("-leads", "last_answer")
     return [Failures(*group) for group in groups]
-
-
-def _queued() -> int | None:
-    try:
-        return queue.depth()
-    except queue.QueueUnavailable:
-        return None
 
 
 # --- the memory of this process --------------------------------------------------------------------------------------

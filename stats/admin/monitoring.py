@@ -18,8 +18,8 @@ from stats.admin import formatting
 from stats.admin.filters import QuestionFilter
 from stats.admin.records import RecordAdmin, column
 from stats.models import HourlyStatistics, Incident
-from stats.monitoring.rules import Kind
-from stats.text.incidents import NAMES, tell
+from stats.monitoring.checks.pipeline import IncidentKind
+from stats.text.incidents import INCIDENTS, Description, describe_incident
 
 # --- incidents -------------------------------------------------------------------------------------------------------
 
@@ -33,7 +33,7 @@ class OverFilter(QuestionFilter):
 class KindFilter(QuestionFilter):
     title = _("kind")
     parameter_name = "kind"
-    answers = {kind.value: (name, Q(kind=kind)) for kind, name in NAMES.items()}
+    answers = {kind.value: (text.name, Q(kind=kind)) for kind, text in INCIDENTS.items()}
 
 
 @admin.register(Incident)
@@ -58,7 +58,7 @@ class IncidentAdmin(RecordAdmin):
 
     @admin.display(description=_("kind"))
     def what(self, incident: Incident) -> str:
-        return str(NAMES[Kind(incident.kind)])
+        return str(INCIDENTS[IncidentKind(incident.kind)].name)
 
     @admin.display(description=_("state"))
     def state(self, incident: Incident) -> str:
@@ -72,17 +72,17 @@ class IncidentAdmin(RecordAdmin):
 
     @admin.display(description=_("when last seen"))
     def in_words(self, incident: Incident) -> str:
-        return formatting.visible(_told(incident).what)
+        return formatting.visible(_described(incident).problem)
 
     @admin.display(description=_("what to do"))
     def advice(self, incident: Incident) -> str:
-        return _told(incident).advice
+        return _described(incident).remedy
 
     @admin.display(description=_("alerts"))
     def told(self, incident: Incident) -> str:
         """Say by which channels people were told, and when."""
         lines = [
-            _ALERTS[alert.channel, alert.is_over].format(
+            _ALERTS[alert.channel, alert.is_recovery].format(
                 at=gettext("not sent yet") if alert.sent_at is None else formatting.exact(alert.sent_at)
             )
             for alert in incident.alerts.order_by("pk")
@@ -102,8 +102,8 @@ _ALERTS = {
 }
 
 
-def _told(incident: Incident) -> Any:
-    return tell(Kind(incident.kind), incident.detail, now=incident.last_seen_at, subject=incident.subject)
+def _described(incident: Incident) -> Description:
+    return describe_incident(incident, now=incident.last_seen_at)
 
 
 # --- hours -----------------------------------------------------------------------------------------------------------
