@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from tests.meanwhile import going_on
+from tests.background import running_threads
 
 #: The migration that brings about all the others which were there before one had to mind who is at work.
 TABLES = ("stats", "0002_roles")
@@ -68,7 +68,7 @@ def senders(url: str, *, count: int, pause: float = 0.02) -> Iterator[Storing]:
                 storing.began.append(began)
                 storing.seconds.append(time.monotonic() - began)
 
-    with going_on(send, threads=count):
+    with running_threads(send, count=count):
         yield storing
 
 

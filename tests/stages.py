@@ -37,7 +37,7 @@ class Result:
 ALL = (
     Stage("all tests on PostgreSQL and Redis", ("-m", "not alone", *PARALLEL)),
     Stage("tests of response times, one after the other", ("-m", "alone")),
-    Stage("tests of our own SQL on SQLite", ("--sqlite", "-m", "not alone", *PARALLEL)),
+    Stage("tests of our own SQL on SQLite", ("--sqlite", "-m", "not alone and not e2e", *PARALLEL)),
 )
 FAST = (
     Stage(

@@ -1,4 +1,4 @@
-"""One customer and one gateway of each kind a module; their logs beside what failed."""
+"""Fixtures of the end-to-end tests. A failed test shows the logs of the running gateways."""
 
 from collections.abc import Generator, Iterator
 
@@ -10,10 +10,10 @@ from tests.e2e.gateway import Gateway
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the end of every log of the gateways that run, when a test fails."""
+    """Add the end of every running gateway's logs to the report of a failed test."""
     report = yield
     if report.failed:
-        for gateway in Gateway.alive:
+        for gateway in Gateway.running_gateways:
             for name in gateway.processes:
                 report.sections.append((f"the end of {name}'s log", gateway.logs(name)[-6000:]))
     return report
@@ -21,13 +21,14 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.fixture(scope="module")
 def running_customer() -> Iterator[DemoCustomer]:
+    """Run one Customer API for the module."""
     with DemoCustomer() as customer:
         yield customer
 
 
 @pytest.fixture
 def customer(running_customer: DemoCustomer) -> Iterator[DemoCustomer]:
-    """The module's customer, accepting everything when the test begins."""
+    """Return the module's customer. It accepts every lead when the test begins."""
     running_customer.set_mode("")
     yield running_customer
     running_customer.set_mode("")
