@@ -15,7 +15,7 @@ from delivery.demo_customer import DemoCustomer
 from tests.e2e.gateway import Gateway
 from tests.e2e.senders import PostResult, accepted, under_load
 from tests.environment import ROOT
-from tests.processes import is_alive, process_table, scratch_directory, wait_until
+from tests.processes import exists, process_table, scratch_directory, wait_until
 from tests.servers import PostgresServer, RedisServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -120,7 +120,7 @@ def test_replacing_the_web_server_loses_no_request(
 
     assert_all_accepted(results)
     assert old.exit_code == 0
-    assert is_alive(new)
+    assert exists(new)
     assert supervisor.notifications()[-1] == f"MAINPID={new}"
     assert_sent_once(gateway, customer, accepted(results))
 
