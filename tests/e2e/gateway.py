@@ -27,6 +27,7 @@ Row = dict[str, Any]
 #: Short intervals, so that tests do not wait: a lease lasts a second plus its margin, the sweep runs twice a second.
 _DEFAULTS = {
     "API_HOST": "127.0.0.1",
+    "WEB_PROCESSES": "1",
     "CUSTOMER_API_TIMEOUT": "1s",
     "RETRY_BACKOFF_BASE": "500ms",
     "WORKER_POLL_INTERVAL": "500ms",
