@@ -100,20 +100,32 @@ _SAME_ON_SQLITE = (
 _OWN_SQL = ("test_filters.py", "test_dashboard_queries.py", "test_pagination.py", "test_export.py")
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
+#: Modules that start programs other than the gateway: Python, pip-audit, promtool, servers of their own.
+_START_PROGRAMS = (
+    "benchmarks/test_seed_leads.py",
+    "leadgateway/test_settings.py",
+    "test_dependency_audit.py",
+    "test_docker.py",
+    "test_monitoring_config.py",
+    "test_servers.py",
+    "test_translations.py",
+)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("e2e") is None)  # the longest first; the rest fills the gaps
     for item in items:
-        if item.get_closest_marker("e2e") and not item.get_closest_marker("own_gateway"):
-            item.add_marker(pytest.mark.xdist_group(_gateway_group(item)))
+        if item.path.relative_to(Path(__file__).parent).as_posix() in _START_PROGRAMS:
+            item.add_marker(pytest.mark.slow)
     if config.getoption("--sqlite"):
         _keep_tests_for_sqlite(config, items)
 
 
-def _gateway_group(item: pytest.Item) -> str:
-    """Return the name of the tests that share a gateway: those of a module on the same servers."""
-    kind = "SQLite" if item.get_closest_marker("embedded") else "servers"
-    return f"{item.path.stem} on {kind}"
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from tests.scheduler import GatewayScheduler
+
+    return GatewayScheduler(config, log)
 
 
 def _keep_tests_for_sqlite(config: pytest.Config, items: list[pytest.Item]) -> None:

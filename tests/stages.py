@@ -4,6 +4,7 @@ Every stage runs, also after one has failed, and a summary names those that fail
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -12,9 +13,8 @@ from dataclasses import dataclass
 from tests import install_servers
 from tests.environment import ROOT
 
-#: Tests wait for half of their time, so four processes keep two cores busy. Each has servers of its own. Tests of one
-#: group share a gateway and therefore a process; the groups come first, as they take longest.
-PARALLEL = ("-n", "4", "--dist", "loadgroup", "--no-loadscope-reorder")
+#: Tests wait for half of their time, so four processes keep two cores busy. Each process has servers of its own.
+PARALLEL = ("-n", "4", "--no-loadscope-reorder")
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,16 @@ class Result:
     seconds: float
 
 
+#: The first stage runs in one process, and leaves compiled tests for the others.
 ALL = (
-    Stage("all tests on PostgreSQL and Redis", ("-m", "not alone", *PARALLEL)),
     Stage("tests of response times, one after the other", ("-m", "alone")),
+    Stage("all other tests on PostgreSQL and Redis", ("-m", "not alone", *PARALLEL)),
     Stage("tests of our own SQL on SQLite", ("--sqlite", "-m", "not alone and not e2e", *PARALLEL)),
 )
 FAST = (
     Stage(
         "tests that start no process of the gateway",
-        ("-m", "not e2e and not alone and not slow", "--hypothesis-profile=fast", *PARALLEL),
+        ("-m", "not e2e and not alone and not slow", "--hypothesis-profile=fast", "-n", "3"),
     ),
 )
 
@@ -62,7 +63,10 @@ def run(stage: Stage) -> Result:
     """Run one stage, with its output on the terminal."""
     print(f"\n== {stage.name}", flush=True)  # noqa: T201
     started = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "pytest", "--durations=10", *stage.arguments], cwd=ROOT, check=False)
+    command = [sys.executable, "-m", "pytest", "--durations=10", *stage.arguments]
+    # Every process of a stage would compile the tests again without cached bytecode.
+    env = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}
+    done = subprocess.run(command, cwd=ROOT, env=env, check=False)
     return Result(stage, done.returncode, time.monotonic() - started)
 
 

@@ -13,7 +13,7 @@ from tests.e2e.senders import accepted, post_many
 from tests.make import payload
 from tests.processes import wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.own_gateway, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 
 #: Five attempts within two seconds, so that a lead which the open circuit does not hold back is given up soon.
 _QUICK = {"RETRY_BACKOFF_BASE": "100ms", "CUSTOMER_API_TIMEOUT": "500ms", "WORKER_CONCURRENCY": "5"}

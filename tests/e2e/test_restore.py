@@ -11,7 +11,7 @@ from tests.e2e.gateway import Gateway
 from tests.make import payload
 from tests.processes import wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.own_gateway, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 
 
 @pytest.fixture
