@@ -94,7 +94,6 @@ _SAME_ON_SQLITE = (
     "stats/admin/",
     "stats/text/",
     "stats/test_permissions.py",
-    "stats/test_commands",
 )
 #: Of these, the tests of pages with SQL of our own.
 _OWN_SQL = ("test_filters.py", "test_dashboard_queries.py", "test_pagination.py", "test_export.py")
