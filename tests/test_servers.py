@@ -175,7 +175,7 @@ def test_the_descendants_of_a_killed_process_end_with_it() -> None:
 
     process.kill()
 
-    assert not [pid for pid in members if processes.exists(pid)]
+    processes.wait_until(lambda: not any(map(processes.exists, members)), 10, "the end of the descendants")
     assert process.exit_code is None
     assert not process.is_running
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import psycopg
 
-from delivery.demo_customer import DemoCustomer
 from tests.chaos.audit import Audit, Evidence, compare
 from tests.chaos.load import Load
 from tests.chaos.plan import EMBEDDED, ON_SERVERS, draw
 from tests.chaos.targets import WORKERS, Outage, Supervisors, all_targets
 from tests.e2e.gateway import Gateway
+from tests.hostile_customer import HostileCustomer
 from tests.servers import PostgresServer, RedisServer
 
 #: Random failures of the customer, in addition to outages. With those in the second list it has booked the lead.
@@ -101,7 +101,7 @@ def run(
     :param report: Called with a line for every fault and every restored target.
     :param progress: Called several times a second with the numbers of leads posted and accepted.
     """
-    customer = DemoCustomer(
+    customer = HostileCustomer(
         fail_rate=FAIL_RATE, failures=FAILURES + FAILURES_AFTER_BOOKING, delay=RESPONSE_DELAY, seed=options.seed
     )
     with customer, _servers(options) as servers:
@@ -124,7 +124,7 @@ def _servers(options: Options) -> Iterator[dict[str, PostgresServer | RedisServe
 
 def _run(
     gateway: Gateway,
-    customer: DemoCustomer,
+    customer: HostileCustomer,
     servers: dict[str, PostgresServer | RedisServer],
     options: Options,
     report: Callable[[str], None],
@@ -162,7 +162,7 @@ def _all_finished(gateway: Gateway) -> bool:
         return False  # the database is being restored
 
 
-def _evidence(gateway: Gateway, customer: DemoCustomer, load: Load) -> Evidence:
+def _evidence(gateway: Gateway, customer: HostileCustomer, load: Load) -> Evidence:
     return Evidence(
         posted=load.posted,
         ledger=customer.requests,

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from delivery.demo_customer import DemoCustomer
 from tests.chaos.plan import Fault
 from tests.e2e.gateway import Gateway
+from tests.hostile_customer import HostileCustomer
 from tests.servers import PostgresServer, RedisServer, Server
 
 #: Number of worker processes.
@@ -111,7 +111,7 @@ class Customer:
 
     _MODES = {"answers 503": "status=503", "hangs": "hang=1", "resets": "reset=1"}
 
-    def __init__(self, customer: DemoCustomer) -> None:
+    def __init__(self, customer: HostileCustomer) -> None:
         self._customer = customer
 
     def inject(self, kind: str) -> None:
@@ -126,7 +126,7 @@ class Customer:
 
 def all_targets(
     gateway: Gateway,
-    customer: DemoCustomer,
+    customer: HostileCustomer,
     *,
     postgres: PostgresServer | None = None,
     redis: RedisServer | None = None,

@@ -13,10 +13,10 @@ from django.core.management.base import CommandError
 from django.db import connection
 
 from delivery.configuration import Configuration
-from delivery.demo_customer import DemoCustomer
 from delivery.management.commands import send_test_lead
 from delivery.pipeline import advance
 from leads.models import InboundLead, LeadStatus
+from tests.hostile_customer import HostileCustomer as DemoCustomer
 from tests.processes import free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)

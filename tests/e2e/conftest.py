@@ -4,8 +4,8 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from delivery.demo_customer import DemoCustomer
 from tests.e2e.gateway import Gateway
+from tests.hostile_customer import HostileCustomer
 
 
 @pytest.hookimpl(wrapper=True)
@@ -20,14 +20,14 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 @pytest.fixture(scope="module")
-def running_customer() -> Iterator[DemoCustomer]:
+def running_customer() -> Iterator[HostileCustomer]:
     """Run one Customer API for the module."""
-    with DemoCustomer() as customer:
+    with HostileCustomer() as customer:
         yield customer
 
 
 @pytest.fixture
-def customer(running_customer: DemoCustomer) -> Iterator[DemoCustomer]:
+def customer(running_customer: HostileCustomer) -> Iterator[HostileCustomer]:
     """Return the module's customer. It accepts every lead when the test begins."""
     running_customer.set_mode("")
     yield running_customer

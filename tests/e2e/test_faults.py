@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from delivery.demo_customer import DemoCustomer
 from leads.models import LeadStatus
 from tests.e2e.gateway import Gateway, Row
 from tests.e2e.senders import PostResult, accepted, percentile_99, post, post_many, under_load
+from tests.hostile_customer import HostileCustomer
 from tests.make import payload
 from tests.processes import wait_until
 from tests.servers import PostgresServer, RedisServer
@@ -38,7 +38,9 @@ def broker() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="module")
-def running_gateway(database: PostgresServer, broker: RedisServer, running_customer: DemoCustomer) -> Iterator[Gateway]:
+def running_gateway(
+    database: PostgresServer, broker: RedisServer, running_customer: HostileCustomer
+) -> Iterator[Gateway]:
     servers = {"postgres": database, "redis": broker}
     with Gateway(customer_url=running_customer.url, WEB_ANSWER_TIMEOUT="", **servers) as running:
         yield running
@@ -46,7 +48,7 @@ def running_gateway(database: PostgresServer, broker: RedisServer, running_custo
 
 @pytest.fixture
 def gateway(
-    running_gateway: Gateway, database: PostgresServer, broker: RedisServer, customer: DemoCustomer
+    running_gateway: Gateway, database: PostgresServer, broker: RedisServer, customer: HostileCustomer
 ) -> Iterator[Gateway]:
     """Return the module's gateway, and restore after the test what it killed or froze."""
     yield running_gateway
@@ -59,7 +61,7 @@ def gateway(
             running_gateway.spawn(name)
 
 
-def receipts(customer: DemoCustomer) -> Counter[str | None]:
+def receipts(customer: HostileCustomer) -> Counter[str | None]:
     """Return how often the customer received each lead, by idempotency key."""
     return Counter(request["idempotency_key"] for request in customer.requests)
 
@@ -69,7 +71,7 @@ def assert_all_delivered(gateway: Gateway, lead_ids: list[int], timeout: float) 
     gateway.wait_for_all("DELIVERED", lead_ids, timeout)
 
 
-def assert_sent_once(gateway: Gateway, customer: DemoCustomer, lead_ids: list[int]) -> None:
+def assert_sent_once(gateway: Gateway, customer: HostileCustomer, lead_ids: list[int]) -> None:
     """Check that every lead reached the customer once, and again only after an attempt with unknown outcome."""
     received = receipts(customer)
     for lead_id in lead_ids:
@@ -103,7 +105,7 @@ def last_lead(gateway: Gateway) -> int:
 # --- the worker ------------------------------------------------------------------------------------------------------
 
 
-def test_the_next_worker_delivers_the_lead_of_a_killed_one(gateway: Gateway, customer: DemoCustomer) -> None:
+def test_the_next_worker_delivers_the_lead_of_a_killed_one(gateway: Gateway, customer: HostileCustomer) -> None:
     before = len(customer.requests)
     customer.set_mode("delay=900ms")  # the customer books it at once and responds when the worker is dead
     lead_id = gateway.accept(payload())
@@ -124,7 +126,7 @@ def test_the_next_worker_delivers_the_lead_of_a_killed_one(gateway: Gateway, cus
     assert [request["booked"] for request in requests] == [True, False]
 
 
-def test_a_terminated_worker_finishes_its_delivery(gateway: Gateway, customer: DemoCustomer) -> None:
+def test_a_terminated_worker_finishes_its_delivery(gateway: Gateway, customer: HostileCustomer) -> None:
     before = len(customer.requests)
     customer.set_mode("delay=700ms")
     lead_id = gateway.accept(payload())
@@ -140,7 +142,9 @@ def test_a_terminated_worker_finishes_its_delivery(gateway: Gateway, customer: D
 # --- Redis -----------------------------------------------------------------------------------------------------------
 
 
-def test_leads_survive_the_loss_of_all_messages(gateway: Gateway, customer: DemoCustomer, broker: RedisServer) -> None:
+def test_leads_survive_the_loss_of_all_messages(
+    gateway: Gateway, customer: HostileCustomer, broker: RedisServer
+) -> None:
     customer.set_mode("status=503&fail_first=1")
     gateway.kill("worker")
     gateway.env["RETRY_BACKOFF_BASE"] = "20s"
@@ -164,7 +168,7 @@ def test_leads_survive_the_loss_of_all_messages(gateway: Gateway, customer: Demo
 
 @pytest.mark.alone
 def test_a_restart_of_redis_under_load_loses_nothing(
-    gateway: Gateway, customer: DemoCustomer, broker: RedisServer
+    gateway: Gateway, customer: HostileCustomer, broker: RedisServer
 ) -> None:
     before = last_lead(gateway)
     with under_load(gateway) as results:
@@ -187,7 +191,7 @@ def test_a_restart_of_redis_under_load_loses_nothing(
 @pytest.mark.alone
 @pytest.mark.parametrize("fault", ["refusing", "frozen"])
 def test_without_redis_responses_are_fast_and_leads_are_delivered_later(
-    gateway: Gateway, customer: DemoCustomer, broker: RedisServer, fault: str
+    gateway: Gateway, customer: HostileCustomer, broker: RedisServer, fault: str
 ) -> None:
     before = last_lead(gateway)
     gateway.accept(payload())  # so that connections are open
@@ -217,7 +221,7 @@ def test_without_redis_responses_are_fast_and_leads_are_delivered_later(
 @pytest.mark.alone
 @pytest.mark.parametrize("fault", ["refusing", "frozen"])
 def test_without_postgresql_responses_are_fast_and_the_gateway_recovers(
-    gateway: Gateway, customer: DemoCustomer, database: PostgresServer, fault: str
+    gateway: Gateway, customer: HostileCustomer, database: PostgresServer, fault: str
 ) -> None:
     before = last_lead(gateway)
     gateway.accept(payload())
@@ -236,7 +240,7 @@ def test_without_postgresql_responses_are_fast_and_the_gateway_recovers(
 
 @pytest.mark.alone
 def test_a_restart_of_postgresql_under_load_loses_nothing(
-    gateway: Gateway, customer: DemoCustomer, database: PostgresServer
+    gateway: Gateway, customer: HostileCustomer, database: PostgresServer
 ) -> None:
     with under_load(gateway) as results:
         time.sleep(1)
@@ -258,7 +262,7 @@ def test_a_restart_of_postgresql_under_load_loses_nothing(
 # --- web and beat ----------------------------------------------------------------------------------------------------
 
 
-def test_a_killed_web_server_loses_no_accepted_lead(gateway: Gateway, customer: DemoCustomer) -> None:
+def test_a_killed_web_server_loses_no_accepted_lead(gateway: Gateway, customer: HostileCustomer) -> None:
     with under_load(gateway, senders=4) as results:
         time.sleep(1)
         gateway.kill("web")
@@ -272,7 +276,7 @@ def test_a_killed_web_server_loses_no_accepted_lead(gateway: Gateway, customer: 
 
 
 def test_duplicate_messages_workers_and_beats_send_each_lead_once(
-    gateway: Gateway, customer: DemoCustomer, broker: RedisServer
+    gateway: Gateway, customer: HostileCustomer, broker: RedisServer
 ) -> None:
     customer.set_mode("delay=200ms")
     gateway.spawn("worker")
@@ -298,7 +302,7 @@ def test_duplicate_messages_workers_and_beats_send_each_lead_once(
 
 
 @pytest.mark.embedded
-def test_the_embedded_default_survives_a_killed_worker_and_lost_messages(customer: DemoCustomer) -> None:
+def test_the_embedded_default_survives_a_killed_worker_and_lost_messages(customer: HostileCustomer) -> None:
     with Gateway(customer_url=customer.url) as gateway:
         before = len(customer.requests)
         customer.set_mode("delay=900ms")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from delivery.demo_customer import PHONE_PREFIX, DemoCustomer, LedgerRecord
 from tests.e2e.gateway import Gateway
+from tests.hostile_customer import PHONE_PREFIX, HostileCustomer, LedgerRecord
 from tests.make import customer_payload, payload
 from tests.processes import wait_until
 
@@ -26,7 +26,7 @@ EXAMPLE_LEAD = {
     scope="module",
     params=["PostgreSQL and Redis", pytest.param("embedded", marks=pytest.mark.embedded)],
 )
-def gateway(request: pytest.FixtureRequest, running_customer: DemoCustomer) -> Iterator[Gateway]:
+def gateway(request: pytest.FixtureRequest, running_customer: HostileCustomer) -> Iterator[Gateway]:
     servers: dict[str, Any] = {}
     if request.param != "embedded":
         names = ("postgres", "redis")
@@ -35,7 +35,7 @@ def gateway(request: pytest.FixtureRequest, running_customer: DemoCustomer) -> I
         yield running
 
 
-def requests_for(customer: DemoCustomer, gateway: Gateway, lead_id: int) -> list[LedgerRecord]:
+def requests_for(customer: HostileCustomer, gateway: Gateway, lead_id: int) -> list[LedgerRecord]:
     key = gateway.lead(lead_id)["idempotency_key"]
     return [request for request in customer.requests if request["idempotency_key"] == key]
 
@@ -50,7 +50,7 @@ def timeline(gateway: Gateway, lead_id: int) -> list[tuple[str, str | None]]:
     return [(event["kind"], event["to_status"]) for event in gateway.events(lead_id)]
 
 
-def test_the_example_lead_of_the_specification_is_delivered(gateway: Gateway, customer: DemoCustomer) -> None:
+def test_the_example_lead_of_the_specification_is_delivered(gateway: Gateway, customer: HostileCustomer) -> None:
     answer = gateway.post(EXAMPLE_LEAD)
 
     assert answer.status_code == 200
@@ -72,7 +72,7 @@ def test_the_example_lead_of_the_specification_is_delivered(gateway: Gateway, cu
     assert request["correlation_id"] == lead["correlation_id"] == body["correlation_id"]
 
 
-def test_a_delivered_lead_has_all_events(gateway: Gateway, customer: DemoCustomer) -> None:
+def test_a_delivered_lead_has_all_events(gateway: Gateway, customer: HostileCustomer) -> None:
     lead_id = gateway.accept(payload())
     gateway.wait_for("DELIVERED", lead_id)
 
@@ -94,7 +94,7 @@ def test_a_delivered_lead_has_all_events(gateway: Gateway, customer: DemoCustome
     assert {event["correlation_id"] for event in events} == {gateway.lead(lead_id)["correlation_id"]}
 
 
-def test_valid_attributes_are_sent_and_invalid_ones_recorded(gateway: Gateway, customer: DemoCustomer) -> None:
+def test_valid_attributes_are_sent_and_invalid_ones_recorded(gateway: Gateway, customer: HostileCustomer) -> None:
     lead_id = gateway.accept(payload(solar_offer_type="Kaufen", solar_energy_consumption="a lot", hobby="chess"))
     lead = gateway.wait_for("DELIVERED", lead_id)
 
@@ -114,7 +114,7 @@ def test_valid_attributes_are_sent_and_invalid_ones_recorded(gateway: Gateway, c
     ],
 )
 def test_a_lead_that_breaks_a_rule_is_rejected_and_never_sent(
-    gateway: Gateway, customer: DemoCustomer, changes: dict[str, Any], reason: str
+    gateway: Gateway, customer: HostileCustomer, changes: dict[str, Any], reason: str
 ) -> None:
     lead_id = gateway.accept(payload(changes))
 
@@ -126,7 +126,7 @@ def test_a_lead_that_breaks_a_rule_is_rejected_and_never_sent(
     assert requests_for(customer, gateway, lead_id) == []
 
 
-def test_a_lead_without_a_phone_fails_and_is_never_sent(gateway: Gateway, customer: DemoCustomer) -> None:
+def test_a_lead_without_a_phone_fails_and_is_never_sent(gateway: Gateway, customer: HostileCustomer) -> None:
     lead_id = gateway.accept(payload(phone=...))
 
     lead = gateway.wait_for("FAILED", lead_id)
@@ -135,7 +135,7 @@ def test_a_lead_without_a_phone_fails_and_is_never_sent(gateway: Gateway, custom
     assert requests_for(customer, gateway, lead_id) == []
 
 
-def test_a_duplicate_payload_is_recognised_and_not_sent_twice(gateway: Gateway, customer: DemoCustomer) -> None:
+def test_a_duplicate_payload_is_recognised_and_not_sent_twice(gateway: Gateway, customer: HostileCustomer) -> None:
     sent = payload()
     lead_id = gateway.accept(sent)
     gateway.wait_for("DELIVERED", lead_id)
@@ -153,7 +153,7 @@ def test_a_duplicate_payload_is_recognised_and_not_sent_twice(gateway: Gateway, 
     assert len(requests_for(customer, gateway, lead_id)) == 1
 
 
-def test_a_failing_customer_gets_five_attempts_on_schedule(gateway: Gateway, customer: DemoCustomer) -> None:
+def test_a_failing_customer_gets_five_attempts_on_schedule(gateway: Gateway, customer: HostileCustomer) -> None:
     lead_id = gateway.accept(payload(phone=f"{PHONE_PREFIX}503"))
     gateway.wait_for("FAILED", lead_id)
     gateway.wait_for("DELIVERED", gateway.accept(payload()))  # other leads are not delayed
@@ -175,7 +175,7 @@ def test_a_failing_customer_gets_five_attempts_on_schedule(gateway: Gateway, cus
 
 
 @pytest.mark.parametrize("status", [401, 422])
-def test_a_4xx_is_never_retried(gateway: Gateway, customer: DemoCustomer, status: int) -> None:
+def test_a_4xx_is_never_retried(gateway: Gateway, customer: HostileCustomer, status: int) -> None:
     lead_id = gateway.accept(payload(phone=f"{PHONE_PREFIX}{status}"))
 
     lead = gateway.wait_for("PERMANENTLY_FAILED", lead_id)
@@ -185,7 +185,7 @@ def test_a_4xx_is_never_retried(gateway: Gateway, customer: DemoCustomer, status
     assert len(requests_for(customer, gateway, lead_id)) == 1
 
 
-def test_retry_after_is_honoured(gateway: Gateway, customer: DemoCustomer) -> None:
+def test_retry_after_is_honoured(gateway: Gateway, customer: HostileCustomer) -> None:
     customer.set_mode("status=429&retry_after=3&fail_first=1")
     lead_id = gateway.accept(payload())
 
@@ -198,7 +198,7 @@ def test_retry_after_is_honoured(gateway: Gateway, customer: DemoCustomer) -> No
 
 @pytest.mark.parametrize("mode", ["reset=1", "garbage=1", "status=500", "hang=1"])
 def test_a_lead_is_delivered_after_a_failure_of_the_customer(
-    gateway: Gateway, customer: DemoCustomer, mode: str
+    gateway: Gateway, customer: HostileCustomer, mode: str
 ) -> None:
     customer.set_mode(f"{mode}&fail_first=1")
     lead_id = gateway.accept(payload())
@@ -213,7 +213,7 @@ def test_a_lead_is_delivered_after_a_failure_of_the_customer(
         assert first["error_message"]
 
 
-def test_the_customer_recognises_a_retried_lead_by_its_key(gateway: Gateway, customer: DemoCustomer) -> None:
+def test_the_customer_recognises_a_retried_lead_by_its_key(gateway: Gateway, customer: HostileCustomer) -> None:
     customer.set_mode("reset=after&fail_first=1")
     lead_id = gateway.accept(payload())
 
@@ -225,7 +225,7 @@ def test_the_customer_recognises_a_retried_lead_by_its_key(gateway: Gateway, cus
 
 
 @pytest.mark.alone
-def test_responses_stay_fast_while_the_customer_hangs(gateway: Gateway, customer: DemoCustomer) -> None:
+def test_responses_stay_fast_while_the_customer_hangs(gateway: Gateway, customer: HostileCustomer) -> None:
     customer.set_mode("hang=1")
     answers = [gateway.post(payload()) for _ in range(30)]
 

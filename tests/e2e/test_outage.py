@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from delivery.demo_customer import DemoCustomer
 from tests.e2e.gateway import Gateway
 from tests.e2e.senders import accepted, post_many
+from tests.hostile_customer import HostileCustomer
 from tests.make import payload
 from tests.processes import wait_until
 
@@ -32,14 +32,14 @@ Start = Callable[..., AbstractContextManager[Gateway]]
 
 
 @pytest.fixture
-def customer() -> Iterator[DemoCustomer]:
+def customer() -> Iterator[HostileCustomer]:
     """Run a customer for this test alone, with an empty ledger."""
-    with DemoCustomer() as customer:
+    with HostileCustomer() as customer:
         yield customer
 
 
 @pytest.fixture(params=["PostgreSQL and Redis", pytest.param("embedded", marks=pytest.mark.embedded)])
-def gateway(request: pytest.FixtureRequest, customer: DemoCustomer) -> Callable[..., Gateway]:
+def gateway(request: pytest.FixtureRequest, customer: HostileCustomer) -> Callable[..., Gateway]:
     """Return a function that creates a gateway on either database."""
     servers: dict[str, Any] = {}
     if request.param != "embedded":
@@ -61,7 +61,7 @@ def statuses(gateway: Gateway) -> set[str]:
     return {row["status"] for row in gateway.rows("SELECT DISTINCT status FROM inbound_lead")}
 
 
-def times(customer: DemoCustomer) -> list[float]:
+def times(customer: HostileCustomer) -> list[float]:
     return sorted(datetime.fromisoformat(request["time"]).timestamp() for request in customer.requests)
 
 
@@ -71,7 +71,7 @@ def most_within(moments: list[float], seconds: float) -> int:
 
 
 def test_all_leads_are_delivered_after_an_outage(
-    request: pytest.FixtureRequest, gateway: Callable[..., Gateway], customer: DemoCustomer
+    request: pytest.FixtureRequest, gateway: Callable[..., Gateway], customer: HostileCustomer
 ) -> None:
     outage = "status=503" if "embedded" in request.node.name else "hang=1"
     running = gateway()
@@ -99,7 +99,7 @@ def test_all_leads_are_delivered_after_an_outage(
 
 
 def test_a_lost_probe_does_not_block_delivery(
-    request: pytest.FixtureRequest, gateway: Callable[..., Gateway], customer: DemoCustomer
+    request: pytest.FixtureRequest, gateway: Callable[..., Gateway], customer: HostileCustomer
 ) -> None:
     """Freeze the worker that probes; on SQLite kill it, as a frozen process can hold the lock of the database."""
     running = gateway()
@@ -122,7 +122,7 @@ def test_a_lost_probe_does_not_block_delivery(
         running.stop()
 
 
-def test_a_command_resumes_paused_delivery(gateway: Callable[..., Gateway], customer: DemoCustomer) -> None:
+def test_a_command_resumes_paused_delivery(gateway: Callable[..., Gateway], customer: HostileCustomer) -> None:
     with gateway() as running:
         running.manage("pause_delivery", "--reason", "their maintenance")
         leads = accepted(post_many(running, 20))
@@ -136,7 +136,7 @@ def test_a_command_resumes_paused_delivery(gateway: Callable[..., Gateway], cust
         assert delivery_events(running) == ["delivery_paused", "delivery_resumed"]
 
 
-def test_a_backlog_is_sent_within_the_rate_limit(gateway: Callable[..., Gateway], customer: DemoCustomer) -> None:
+def test_a_backlog_is_sent_within_the_rate_limit(gateway: Callable[..., Gateway], customer: HostileCustomer) -> None:
     running = gateway(CUSTOMER_API_RATE_LIMIT="10/s")
     running.start(worker=2)
     try:
@@ -153,7 +153,7 @@ def test_a_backlog_is_sent_within_the_rate_limit(gateway: Callable[..., Gateway]
         running.stop()
 
 
-def test_concurrent_requests_stay_within_the_limit(gateway: Callable[..., Gateway], customer: DemoCustomer) -> None:
+def test_concurrent_requests_stay_within_the_limit(gateway: Callable[..., Gateway], customer: HostileCustomer) -> None:
     customer.set_mode("delay=200ms")
     # The sweep alone would take a hundred seconds. A finished delivery must start the next one.
     running = gateway(CUSTOMER_API_MAX_CONCURRENCY="3", WORKER_CONCURRENCY="8", WORKER_POLL_INTERVAL="5s")
@@ -170,7 +170,7 @@ def test_concurrent_requests_stay_within_the_limit(gateway: Callable[..., Gatewa
 
 @pytest.mark.alone
 def test_a_new_lead_does_not_wait_for_a_thousand_retries(
-    request: pytest.FixtureRequest, gateway: Callable[..., Gateway], customer: DemoCustomer
+    request: pytest.FixtureRequest, gateway: Callable[..., Gateway], customer: HostileCustomer
 ) -> None:
     customer.set_mode("delay=50ms")
     running = gateway(CUSTOMER_API_RATE_LIMIT="" if "embedded" in request.node.name else "40/s")

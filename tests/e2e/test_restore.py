@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from delivery.demo_customer import DemoCustomer
 from tests.e2e.gateway import Gateway
+from tests.hostile_customer import HostileCustomer
 from tests.make import payload
 from tests.processes import wait_until
 
@@ -15,9 +15,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 
 
 @pytest.fixture
-def customer() -> Iterator[DemoCustomer]:
+def customer() -> Iterator[HostileCustomer]:
     """Run a customer for this test alone. Its ledger is empty and outlives both gateways."""
-    with DemoCustomer() as customer:
+    with HostileCustomer() as customer:
         yield customer
 
 
@@ -29,12 +29,12 @@ def servers(request: pytest.FixtureRequest) -> dict[str, Any]:
     return {name: request.getfixturevalue(name) for name in ("postgres", "redis")} | {"redis_database": 3}
 
 
-def keys(customer: DemoCustomer) -> list[str]:
+def keys(customer: HostileCustomer) -> list[str]:
     return [request["idempotency_key"] for request in customer.requests]
 
 
 def test_a_restored_gateway_continues_from_the_backup(
-    customer: DemoCustomer, servers: dict[str, Any], tmp_path: Path
+    customer: HostileCustomer, servers: dict[str, Any], tmp_path: Path
 ) -> None:
     with Gateway(customer_url=customer.url, CUSTOMER_API_TIMEOUT="3s", **servers) as before:
         delivered, rejected = before.accept(payload()), before.accept(payload(zipcode="12345"))

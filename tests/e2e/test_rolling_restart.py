@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from delivery.demo_customer import DemoCustomer
 from tests.e2e.gateway import Gateway
 from tests.e2e.senders import PostResult, accepted, under_load
 from tests.environment import ROOT
+from tests.hostile_customer import HostileCustomer
 from tests.processes import exists, process_table, scratch_directory, wait_until
 from tests.servers import PostgresServer, RedisServer
 
@@ -56,7 +56,11 @@ def mapping(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def gateway(
-    postgres: PostgresServer, redis: RedisServer, running_customer: DemoCustomer, supervisor: Supervisor, mapping: Path
+    postgres: PostgresServer,
+    redis: RedisServer,
+    running_customer: HostileCustomer,
+    supervisor: Supervisor,
+    mapping: Path,
 ) -> Iterator[Gateway]:
     redis.flush()
     servers = {"postgres": postgres, "redis": redis, "redis_database": 4}
@@ -82,7 +86,7 @@ def assert_all_accepted(results: list[PostResult]) -> None:
     assert Counter(result.status for result in results).keys() == {200}
 
 
-def assert_sent_once(gateway: Gateway, customer: DemoCustomer, lead_ids: list[int]) -> None:
+def assert_sent_once(gateway: Gateway, customer: HostileCustomer, lead_ids: list[int]) -> None:
     gateway.wait_for_all("DELIVERED", lead_ids, timeout=45)
     sent = Counter(request["idempotency_key"] for request in customer.requests)
     keys = {lead["id"]: lead["idempotency_key"] for lead in gateway.leads()}
@@ -104,7 +108,7 @@ def test_a_new_version_that_cannot_start_leaves_the_old_one_running(gateway: Gat
 
 
 def test_replacing_the_web_server_loses_no_request(
-    gateway: Gateway, customer: DemoCustomer, supervisor: Supervisor
+    gateway: Gateway, customer: HostileCustomer, supervisor: Supervisor
 ) -> None:
     [old] = gateway.running("web")
     workers = children(old.pid)
@@ -125,7 +129,7 @@ def test_replacing_the_web_server_loses_no_request(
     assert_sent_once(gateway, customer, accepted(results))
 
 
-def test_replacing_the_worker_sends_each_lead_once(gateway: Gateway, customer: DemoCustomer) -> None:
+def test_replacing_the_worker_sends_each_lead_once(gateway: Gateway, customer: HostileCustomer) -> None:
     customer.set_mode("delay=200ms")  # so that the old worker is delivering when it is terminated
     [old] = gateway.running("worker")
     with under_load(gateway) as results:

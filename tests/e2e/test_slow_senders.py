@@ -9,9 +9,9 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from delivery.demo_customer import DemoCustomer
 from tests.e2e.gateway import Gateway
 from tests.e2e.senders import post
+from tests.hostile_customer import HostileCustomer
 from tests.make import payload
 from tests.servers import PostgresServer, RedisServer
 
@@ -34,7 +34,7 @@ HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
-def gateway(postgres: PostgresServer, redis: RedisServer, running_customer: DemoCustomer) -> Iterator[Gateway]:
+def gateway(postgres: PostgresServer, redis: RedisServer, running_customer: HostileCustomer) -> Iterator[Gateway]:
     env = {"WEB_PROCESSES": "1", "WEB_THREADS": str(THREADS), "WEB_READ_TIMEOUT": f"{READ_TIMEOUT_S:g}s"}
     running = Gateway(
         customer_url=running_customer.url,
