@@ -104,10 +104,8 @@ _START_PROGRAMS = (
     "benchmarks/test_seed_leads.py",
     "leadgateway/test_settings.py",
     "test_dependency_audit.py",
-    "test_docker.py",
     "test_monitoring_config.py",
     "test_servers.py",
-    "test_translations.py",
 )
 
 
