@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests import install_servers
@@ -49,11 +50,16 @@ FAST = (
 
 
 def main() -> int:
-    """Run the stages and return the exit code: 0 when all of them have passed."""
+    """Run the stages of the command line and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fast", action="store_true", help="only the tests that start no process of the gateway")
     stages = FAST if parser.parse_args().fast else ALL
     install_servers.main()
+    return run_all(stages)
+
+
+def run_all(stages: Sequence[Stage]) -> int:
+    """Run every stage, print a summary, and return 0 when all of them have passed, else 1."""
     results = [run(stage) for stage in stages]
     print("\n".join(["", "== summary", *map(_line, results)]), flush=True)  # noqa: T201
     return 1 if any(result.exit_code for result in results) else 0
