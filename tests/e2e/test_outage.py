@@ -128,9 +128,9 @@ def test_a_command_resumes_paused_delivery(gateway: Callable[..., Gateway], cust
         leads = accepted(post_many(running, 20))
         running.wait_for_all("READY", leads)
         assert customer.requests == []
-        assert "Delivery is held since" in running.manage("lead_history", str(leads[0]))
+        assert "their maintenance" in running.manage("lead_history", str(leads[0]))
 
-        assert "20 leads waited" in running.manage("resume_delivery")
+        assert "20 leads" in running.manage("resume_delivery")
 
         running.wait_for_all("DELIVERED", leads)
         assert delivery_events(running) == ["delivery_paused", "delivery_resumed"]
