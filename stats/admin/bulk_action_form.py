@@ -18,12 +18,14 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.formats import number_format
-from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, override
 
-from delivery.bulk_actions import processing
-from delivery.bulk_actions.processing import AT_ONCE, MOST_LEADS, BulkActionRequest
+from delivery.bulk_actions import creation, processing
+from delivery.bulk_actions.creation import MAX_LEADS, BulkActionRequest
+from delivery.bulk_actions.lead_actions import SkipReason
+from delivery.bulk_actions.processing import IMMEDIATE_MAX_LEADS
+from delivery.bulk_actions.selection import eligibility
 from delivery.models import BulkAction, BulkActionItem, BulkActionKind
 from leads import search
 from leads.models import InboundLead, LeadStatus
@@ -158,7 +160,7 @@ class Plan:
     @property
     def is_too_large(self) -> bool:
         """Tell whether one order may not be for so many."""
-        return self.touched > MOST_LEADS
+        return self.touched > MAX_LEADS
 
 
 def plan(kind: BulkActionKind, leads: QuerySet) -> Plan:
@@ -169,8 +171,8 @@ def plan(kind: BulkActionKind, leads: QuerySet) -> Plan:
         .values("status")
         .annotate(
             chosen=Count("pk"),
-            touched=Count("pk", filter=processing.applies(kind)),
-            with_delivered=Count("pk", filter=processing.applies(kind, include_delivered=True)),
+            touched=Count("pk", filter=eligibility(kind)),
+            with_delivered=Count("pk", filter=eligibility(kind, include_delivered=True)),
         )
     }
     rows = [counted[status] for status in LeadStatus.values if status in counted]
@@ -257,7 +259,7 @@ def _even_delivered(number: int) -> str:
 
 def _pace(number: int) -> str:
     """Return what the operator will see happen."""
-    if number <= AT_ONCE:
+    if number <= IMMEDIATE_MAX_LEADS:
         return _("It is done at once. Every step is written to the trail, with your name and the reason.")
     text = _("It is done in the background, {rate} leads per second, and can be cancelled on the way.")
     return text.format(rate=_number(settings.BULK_ACTION_RATE))
@@ -350,20 +352,20 @@ def _place(request: HttpRequest, kind: BulkActionKind, selection: Selection, for
     seen = form.cleaned_data
     most = seen["expected"] + (seen["expected_delivered"] if seen["include_delivered"] else 0)
     try:
-        order = processing.place(
-            _placement(request, kind, selection, form), selection.leads, now=timezone.now(), most=most
+        order = creation.create(
+            _placement(request, kind, selection, form), selection.leads, now=timezone.now(), max_leads=most
         )
-    except processing.AlreadyCreated as placed:
+    except creation.AlreadyCreated as error:
         messages.info(request, _("This form was sent before; nothing was ordered a second time."))
-        return placed.order
-    except processing.NoLeads:
+        return error.bulk_action
+    except creation.NoLeads:
         form.add_error(None, _("There is no lead that this could be done to. Nothing was ordered."))
         return None
-    except processing.TooManyLeads:
+    except creation.TooManyLeads:
         form.add_error(None, _too_many(most))
         return None
-    if order.total <= AT_ONCE:
-        processing.process_one(order.pk, now=timezone.now(), most=AT_ONCE)
+    if order.total <= IMMEDIATE_MAX_LEADS:
+        processing.process_one(order.pk, now=timezone.now(), max_leads=IMMEDIATE_MAX_LEADS)
     return order
 
 
@@ -383,13 +385,13 @@ def _placement(
 
 
 def _too_many(most: int) -> str:
-    if most > MOST_LEADS:
+    if most > MAX_LEADS:
         return _upper_bound()
     return _("There are more leads now than you were shown. Look at the numbers again; nothing was ordered.")
 
 
 def _upper_bound() -> str:
-    return _("One order may be for {n} leads at most. Nothing was ordered.").format(n=_number(MOST_LEADS))
+    return _("One order may be for {n} leads at most. Nothing was ordered.").format(n=_number(MAX_LEADS))
 
 
 def _afterwards(request: HttpRequest, order: BulkAction) -> HttpResponseRedirect:
@@ -405,7 +407,7 @@ def _tell_outcome(request: HttpRequest, order: BulkAction, item: BulkActionItem)
     if item.outcome == BulkActionItem.Outcome.DONE:
         messages.success(request, _done(order.kind, item.lead_id))
     elif item.outcome == BulkActionItem.Outcome.SKIPPED:
-        messages.error(request, f"{capfirst(processing.why_refused(item))}.")
+        messages.error(request, f"{SkipReason(str(item.skip_reason)).describe(item.lead_id)}.")
     else:
         messages.info(request, _("It is ordered and will be done in a moment."))
 

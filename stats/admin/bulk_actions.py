@@ -14,12 +14,12 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.html import format_html
-from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST
 
-from delivery.bulk_actions import processing
+from delivery.bulk_actions import creation
+from delivery.bulk_actions.lead_actions import SkipReason
 from delivery.models import BulkAction, BulkActionItem, BulkActionKind
 from leadgateway.time_format import span
 from leads import search
@@ -173,7 +173,7 @@ class BulkActionAdmin(RecordAdmin):
         """Leave the rest of an order's leads as they are."""
         if not bulk_action_form.may_act(request):
             raise PermissionDenied
-        if processing.cancel(order_id, actor=request.user.get_username(), now=timezone.now()):
+        if creation.cancel(order_id, actor=request.user.get_username(), now=timezone.now()):
             messages.success(request, _("The order is cancelled. What was done before stays done."))
         else:
             messages.warning(request, _("There was nothing left to cancel."))
@@ -232,7 +232,7 @@ def _refused(order: BulkAction) -> list[tuple[str, str]]:
     if not order.skipped:
         return []
     items = order.items.filter(outcome=BulkActionItem.Outcome.SKIPPED).order_by("pk")[:REFUSED_SHOWN]
-    return [(lead_link(item.lead_id), capfirst(processing.why_refused(item))) for item in items]
+    return [(lead_link(item.lead_id), SkipReason(str(item.skip_reason)).describe(item.lead_id)) for item in items]
 
 
 def _left_out(number: int) -> str:

@@ -19,7 +19,7 @@ from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from delivery.bulk_actions.processing import applies
+from delivery.bulk_actions.selection import eligibility
 from delivery.configuration import retry_policy
 from delivery.models import BulkActionKind, DeliveryAttempt, DeliveryControl
 from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
@@ -157,7 +157,8 @@ def _actions(look: Look) -> list[dict[str, str]]:
 def _orders_that_apply(lead: InboundLead) -> list[BulkActionKind]:
     """Ask the database, so that the rule is the one by which orders choose their leads."""
     conditions: dict[str, Any] = {
-        kind.value: ExpressionWrapper(applies(kind, include_delivered=True), BooleanField()) for kind in BulkActionKind
+        kind.value: ExpressionWrapper(eligibility(kind, include_delivered=True), BooleanField())
+        for kind in BulkActionKind
     }
     row: Any = InboundLead.objects.filter(pk=lead.pk).values_list(*conditions.values()).get()
     return [kind for kind, holds in zip(BulkActionKind, row, strict=True) if holds]
