@@ -147,6 +147,7 @@ def test_an_unavailable_queue_matches_the_contract(redis):
     assert_kept(response, WEBHOOK, "POST")
 
 
+@pytest.mark.slow
 def test_an_unavailable_database_matches_the_contract_for_senders(postgres):
     with stopped(postgres):
         response = post()
@@ -214,6 +215,7 @@ def test_an_unknown_host_matches_the_contract(path, url):
     assert_kept(response, path)
 
 
+@pytest.mark.slow
 def test_an_unavailable_database_matches_the_contract_for_readers(postgres):
     with stopped(postgres):
         responses = {path: ask(url) for path, url in STATISTICS}
@@ -233,6 +235,7 @@ def test_an_unexpected_error_matches_the_contract_for_readers(settings, path, ur
     assert_kept(response, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unavailable", [(), ("redis",), ("postgres",), ("postgres", "redis")])
 def test_readiness_matches_the_contract(request, settings, unavailable):
     with stopped(*map(request.getfixturevalue, unavailable)):
