@@ -31,7 +31,13 @@ settings.register_profile(
     max_examples=int(os.environ.get("EXAMPLES") or 1000),
     print_blob=True,
 )
-settings.register_profile("fast", settings.get_profile("suite"), max_examples=20)
+settings.register_profile(
+    "fast",
+    settings.get_profile("suite"),
+    max_examples=20,
+    # A few examples say nothing about the share of inputs that a strategy filters out.
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
+)
 settings.load_profile("suite")
 
 

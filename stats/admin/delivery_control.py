@@ -16,16 +16,17 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from delivery.configuration import circuit_policy, limits
-from delivery.control import pause, permission
+from delivery.control import pause
 from delivery.models import DeliveryControl
 from leadgateway.time_format import span
-from leads.models import EventKind, LeadEvent
+from leads.models import EventKind, InboundLead, LeadEvent
 from stats.admin import formatting
 from stats.admin.banners import Banner
 from stats.admin.bulk_action_form import ReasonField, may_act
 from stats.masking import Cover
 from stats.permissions import sees_personal_data
 from stats.text import events
+from stats.text.delivery_control import obstacle
 
 #: What has happened to the way out, as far as the trail tells it.
 KINDS = (
@@ -125,10 +126,10 @@ def _cover(request: HttpRequest) -> Cover:
 
 def sentence(way_out: DeliveryControl, cover: Cover, *, now: datetime) -> str:
     """Return whether leads go out, and otherwise why not, as far as it may be seen, and how many wait."""
-    why = permission.obstacle(way_out, now=now, show_time=formatting.exact)
+    why = obstacle(way_out, now=now, show_time=formatting.exact)
     if why is None:
         return _("Leads go out to the customer.")
-    number = permission.waiting(now)
+    number = InboundLead.objects.due(now).count()
     waiting = ngettext("{number} lead waits.", "{number} leads wait.", number)
     told = formatting.visible(cover.text(why))
     return f"{told} {waiting.format(number=number_format(number, force_grouping=True))}"

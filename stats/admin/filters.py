@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 from delivery.models import OUTCOME_UNKNOWN, DeliveryAttempt
 from leads.models import NEEDS_ATTENTION, EventKind, LeadStatus
 from leads.rules import RejectionReason
-from leads.webhook.strict_json import clean_text
+from leads.storable_text import clean_text
 from stats.admin.formatting import visible
 from stats.text.stored_texts import translate_stored_text
 

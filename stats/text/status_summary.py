@@ -7,12 +7,12 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from delivery.control.permission import obstacle
 from delivery.models import DeliveryAttempt, DeliveryControl
 from delivery.retry import ResponseClass, RetryPolicy, classify_response
 from leadgateway.time_format import declined_span, span, timestamp
 from leads.models import OPEN_STATUSES, InboundLead, LeadStatus
 from leads.rules import RejectionReason
+from stats.text.delivery_control import obstacle
 from stats.text.stored_texts import translate_stored_text
 
 Attempts = Sequence[DeliveryAttempt]
