@@ -136,7 +136,7 @@ def _masked_text(text: str, kind: _Kind | None) -> str:
 
 
 def _masked_number(number: float, kind: _Kind | None) -> Any:
-    """Mask a number that may be a phone number; a number with a fraction is a quantity unless its name says otherwise."""
+    """Mask a number that may be a phone number. A fraction makes it a quantity, unless its name says otherwise."""
     if kind is None and (abs(number) < 10 ** (_MIN_DIGITS - 1) or number != number // 1):
         return number
     return mask_phone(str(int(number)) if number == number // 1 else str(number))

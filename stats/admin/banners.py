@@ -121,9 +121,7 @@ def _silent_workers(state: State) -> Banner | None:
     silent = state.processes_of(Heartbeat.Kind.WORKER, running=False)
     if not silent or not state.processes_of(Heartbeat.Kind.WORKER, running=True):
         return None
-    what = ngettext(
-        "{number} worker stopped unexpectedly", "{number} workers stopped unexpectedly", len(silent)
-    )
+    what = ngettext("{number} worker stopped unexpectedly", "{number} workers stopped unexpectedly", len(silent))
     advice = _(
         "Other workers have taken over. If you did not remove it, check its logs: {names}. "
         "This message disappears after a day."

@@ -79,7 +79,8 @@ def progress(bulk_action: BulkAction) -> str:
     """Return a progress bar with its numbers beside it."""
     processed = bulk_action.total - bulk_action.waiting
     return format_html(
-        '<progress class="bulk-action-progress small" max="{}" value="{}" aria-hidden="true"></progress> <span>{}</span>',
+        '<progress class="bulk-action-progress small" max="{}" value="{}" aria-hidden="true"></progress>'
+        " <span>{}</span>",
         str(bulk_action.total),
         str(processed),
         _("{number} of {total}").format(number=number(processed), total=number(bulk_action.total)),
@@ -91,9 +92,7 @@ def _time_left(bulk_action: BulkAction) -> str:
     older = BulkAction.objects.filter(pk__lt=bulk_action.pk, finished_at=None, cancelled_at=None)
     ahead = older.aggregate(leads=Sum(F("total") - F("done") - F("skipped")))["leads"] or 0
     left = span(timedelta(seconds=(ahead + bulk_action.waiting) / settings.BULK_ACTION_RATE))
-    text = _("About {span} left at {rate} leads per second.").format(
-        span=left, rate=number(settings.BULK_ACTION_RATE)
-    )
+    text = _("About {span} left at {rate} leads per second.").format(span=left, rate=number(settings.BULK_ACTION_RATE))
     if not ahead:
         return text
     first = ngettext(
@@ -230,7 +229,9 @@ def _skipped(bulk_action: BulkAction) -> list[tuple[str, str]]:
 
 
 def _more(count: int) -> str:
-    return ngettext("… and {number} more", "… and {number} more", count).format(number=number(count)) if count > 0 else ""
+    return (
+        ngettext("… and {number} more", "… and {number} more", count).format(number=number(count)) if count > 0 else ""
+    )
 
 
 def _cancel(bulk_action: BulkAction) -> str:

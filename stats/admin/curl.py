@@ -1,7 +1,7 @@
 """cURL commands for the two requests of a lead: the sender's to the gateway, and the gateway's to the customer.
 
-Secrets are shell variables. The body is a here-document, because an argument is limited to 128 KB and the shell does not
-interpret a quoted here-document.
+Secrets are shell variables. The body is a quoted here-document: the shell does not interpret it, and unlike an argument
+it is not limited to 128 KB.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The delivery page: whether leads are sent to the customer, why not, and the button that pauses or resumes delivery."""
+"""The delivery page: whether leads are sent to the customer, and the form that pauses or resumes delivery."""
 
 from datetime import datetime
 from typing import Any

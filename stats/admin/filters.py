@@ -251,7 +251,7 @@ class OutcomeFilter(ConditionFilter):
 
 
 def _status_class(hundreds: int) -> Q:
-    """Return the condition for a class of HTTP statuses. Only a 2xx is a success, which lets the index find the others."""
+    """Return the condition for a class of HTTP statuses. An index covers all classes but 2xx, the only success."""
     in_class = Q(response_status__range=(100 * hundreds, 100 * hundreds + 99))
     return in_class if hundreds == 2 else in_class & Q(success=False)
 

@@ -161,8 +161,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     links = [link for _title, links in groups for link in links]
     active, counts = _active(request, links), {} if _is_refresh(request) else _counts(links)
     return [
-        {"title": title, "items": [_item(link, link is active, counts) for link in links]}
-        for title, links in groups
+        {"title": title, "items": [_item(link, link is active, counts) for link in links]} for title, links in groups
     ]
 
 

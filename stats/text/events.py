@@ -1,6 +1,6 @@
 """Events of the audit log in words: the same text in the terminal, in the list of events and on a lead's page.
 
-The functions are pure. They accept a `detail` of any shape, because the rows of an append-only table cannot be repaired.
+The functions are pure. They accept a `detail` of any shape, because rows of the append-only table cannot be repaired.
 """
 
 from datetime import timedelta

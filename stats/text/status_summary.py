@@ -61,7 +61,9 @@ def next_step(lead: InboundLead, attempts: Attempts, *, now: datetime, policy: R
     if lead.status == LeadStatus.DELIVERED:
         return ""
     if is_in_progress(lead, now=now):
-        return _claimed_step(lead, attempts, now, policy) if _is_claimed(lead, now) else _due(lead, attempts, now, policy)
+        return (
+            _claimed_step(lead, attempts, now, policy) if _is_claimed(lead, now) else _due(lead, attempts, now, policy)
+        )
     if lead.resolved_at is not None:
         return _("marked as resolved")
     if lead.status == LeadStatus.REJECTED:
@@ -176,7 +178,8 @@ def _delivered(lead: InboundLead, attempts: Attempts, policy: RetryPolicy, show_
     if success is None:
         return _("Delivered")
     return _("Delivered with {attempt} at {time}").format(
-        attempt=attempt_name(success.attempt_no, lead, policy), time=show_time(success.finished_at or success.requested_at)
+        attempt=attempt_name(success.attempt_no, lead, policy),
+        time=show_time(success.finished_at or success.requested_at),
     )
 
 
