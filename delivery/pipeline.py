@@ -24,10 +24,11 @@ from delivery.models import DeliveryAttempt
 from delivery.retry import ResponseClass, classify_response, next_delay
 from leadgateway import tracing
 from leadgateway.logging import get_logger
+from leads.audit.recording import record
 from leads.models import EventKind, InboundLead, LeadStatus
 from leads.normalization import normalize
 from leads.rules import RejectionReason, rejection_reason
-from leads.status import ClaimLost, change_status, lock, record
+from leads.status import ClaimLost, change_status
 
 log = get_logger(__name__)
 
@@ -246,7 +247,7 @@ def _settle(
         customer_is_down = circuit.take_in(claim.lead.pk, answer, policy=config.circuit, now=now)
         forgiven = claim.lead.uncounted_attempts + customer_is_down
         decision = _decide(answer, failures=attempt.attempt_no - forgiven, config=config, now=now)
-        lock(claim.lead.pk)  # after the gate and before the chain, as everybody
+        InboundLead.objects.select_for_update(no_key=True).filter(pk=claim.lead.pk).values_list("pk").first()
         _record_outcome(claim.lead, attempt, answer, now=now, delay=decision.delay)
         last_answer = _in_short(answer)
         if decision.delay is not None:
@@ -322,7 +323,7 @@ def _log_outcome(
 def _change(
     claim: Claim, to: LeadStatus, *, now: datetime, detail: dict[str, Any] | None = None, **columns: Any
 ) -> None:
-    change_status(claim.lead, to, actor=WORKER, now=now, claimed_by=claim.token, detail=detail, **columns)
+    change_status(claim.lead, to, actor=WORKER, now=now, claim=claim.token, detail=detail, **columns)
 
 
 _RELEASED: dict[str, Any] = {"claimed_until": None, "claim_token": None}

@@ -1,16 +1,18 @@
-"""The status machine: the one function through which a lead's status changes, and the trail's one way in."""
+"""The status machine: `change_status` is the only function that changes a lead's status."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 
+from leads.audit.recording import build_event, record_all
 from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
 
 S = LeadStatus
 
-#: What the gateway itself may do. FAILED -> FAILED is the next failed attempt of a lead that waits.
+#: Transitions that the gateway makes by itself. FAILED -> FAILED is another failed attempt of a lead that is retried.
 AUTOMATIC: dict[str, frozenset[str]] = {
     S.RECEIVED: frozenset({S.REJECTED, S.READY}),
     S.READY: frozenset({S.DELIVERED, S.FAILED, S.PERMANENTLY_FAILED}),
@@ -20,7 +22,7 @@ AUTOMATIC: dict[str, frozenset[str]] = {
     S.PERMANENTLY_FAILED: frozenset(),
 }
 
-#: What an operator may order on top: READY to deliver again, RECEIVED to start over from the raw payload.
+#: Further transitions for operators: READY to redeliver, RECEIVED to reprocess the raw payload.
 BY_OPERATOR: dict[str, frozenset[str]] = {
     S.REJECTED: frozenset({S.RECEIVED}),
     S.FAILED: frozenset({S.READY, S.RECEIVED}),
@@ -30,47 +32,11 @@ BY_OPERATOR: dict[str, frozenset[str]] = {
 
 
 class TransitionNotAllowed(Exception):
-    """The status machine knows no such step."""
+    """The status machine does not allow this transition."""
 
 
 class ClaimLost(Exception):
-    """Somebody else works on the lead by now: what this worker found out must not be written."""
-
-
-def lock(lead_id: int) -> None:
-    """Lock a lead's row until the commit, for who records an event before the row is changed.
-
-    An event locks the end of the lead's chain. Everybody locks the row first; a second order would be a deadlock.
-    """
-    InboundLead.objects.select_for_update(no_key=True).filter(pk=lead_id).values_list("pk").first()
-
-
-def record(
-    lead: InboundLead,
-    kind: EventKind,
-    *,
-    actor: str,
-    now: datetime,
-    correlation_id: UUID | None = None,
-    detail: dict[str, Any] | None = None,
-) -> None:
-    """Add an event to the trail of a lead whose row is locked, or will not be changed in this transaction.
-
-    `detail` must hold codes and reasons, never personal data.
-    """
-    LeadEvent.objects.create(
-        lead_id=lead.pk,
-        kind=kind,
-        actor=actor,
-        at=now,
-        correlation_id=correlation_id or lead.correlation_id,
-        detail=detail or {},
-    )
-
-
-def record_system_event(kind: EventKind, *, actor: str, now: datetime, detail: dict[str, Any]) -> None:
-    """Add an event that is about many leads, and so belongs to none. `detail` as for `record`."""
-    LeadEvent.objects.create(kind=kind, actor=actor, at=now, detail=detail)
+    """Another worker has claimed the lead: the result of this worker must not be written."""
 
 
 def change_status(
@@ -79,39 +45,40 @@ def change_status(
     *,
     actor: str,
     now: datetime,
-    claimed_by: UUID | None = None,
+    claim: UUID | None = None,
     by_operator: bool = False,
     detail: dict[str, Any] | None = None,
+    events_before: Sequence[LeadEvent] = (),
+    events_after: Sequence[LeadEvent] = (),
     **columns: Any,
 ) -> None:
-    """Move the lead to `to`, set `columns` with it, and write the event, in one transaction.
+    """Change a lead's status and record the event, with one UPDATE and one INSERT in a transaction.
 
-    The row changes only if it still has the status that `lead` was read with and, when `claimed_by` is given,
-    still belongs to that claim. Staying in a status writes no event.
+    The row changes only while it has the status of `lead` and, with `claim`, still belongs to the claim of that token.
+    A transition to the same status records no status event.
 
-    :raises TransitionNotAllowed: the machine knows no such step.
-    :raises ClaimLost: somebody else was faster.
+    :param detail: of the status event: codes and parameters.
+    :param events_before: unsaved events of the same step, recorded before the status event.
+    :param events_after: the same, recorded after the status event.
+    :param columns: further columns to set, by name.
+    :raises TransitionNotAllowed: the status machine does not allow it.
+    :raises ClaimLost: the row has changed since `lead` was read, or belongs to another claim.
     """
-    was = LeadStatus(lead.status)
-    allowed = AUTOMATIC[was] | (BY_OPERATOR.get(was, frozenset()) if by_operator else frozenset())
+    old = LeadStatus(lead.status)
+    allowed = AUTOMATIC[old] | (BY_OPERATOR.get(old, frozenset()) if by_operator else frozenset())
     if to not in allowed:
-        raise TransitionNotAllowed(f"{was} -> {to}")
-    row = InboundLead.objects.filter(pk=lead.pk, status=was)
-    if claimed_by is not None:
-        row = row.filter(claim_token=claimed_by)
+        raise TransitionNotAllowed(f"{old} -> {to}")
+    row = InboundLead.objects.filter(pk=lead.pk, status=old)
+    if claim is not None:
+        row = row.filter(claim_token=claim)
+    events = [*events_before, *events_after]
+    if to != old:
+        event = build_event(lead, EventKind.STATUS, from_status=old, to_status=to, actor=actor, now=now, detail=detail)
+        events.insert(len(events_before), event)
     with transaction.atomic(savepoint=False):
         if row.update(status=to, updated_at=now, **columns) != 1:
             raise ClaimLost(f"lead {lead.pk}")
-        if to != was:
-            LeadEvent.objects.create(
-                lead_id=lead.pk,
-                kind=EventKind.STATUS,
-                from_status=was,
-                to_status=to,
-                actor=actor,
-                at=now,
-                correlation_id=lead.correlation_id,
-                detail=detail or {},
-            )
+        if events:
+            record_all(events)
     for name, value in {"status": to, "updated_at": now, **columns}.items():
         setattr(lead, name, value)

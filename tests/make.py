@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from delivery.models import DeliveryAttempt
+from leads.audit.recording import record
 from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
 from leads.normalization import normalize
-from leads.status import record
 
 #: The telephone number and the product of the seed's example.
 PHONE = "+49123456789"

@@ -7,9 +7,10 @@ from django.db import transaction
 from django.db.models import Max, TextChoices
 from django.utils.translation import gettext_lazy as _
 
+from leads.audit.recording import record
 from leads.models import NEEDS_ATTENTION, OPEN_STATUSES, EventKind, InboundLead, LeadStatus
 from leads.rules import RejectionReason
-from leads.status import ClaimLost, TransitionNotAllowed, change_status, record
+from leads.status import ClaimLost, TransitionNotAllowed, change_status
 
 
 class Refusal(TextChoices):

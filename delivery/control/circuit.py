@@ -16,8 +16,8 @@ from delivery.control.limits import slow_down
 from delivery.models import DeliveryControl
 from delivery.retry import ResponseClass, classify_response
 from leadgateway.logging import get_logger
+from leads.audit.recording import record_system_event
 from leads.models import EventKind
-from leads.status import record_system_event
 
 log = get_logger(__name__)
 

@@ -6,8 +6,8 @@ from django.db import transaction
 
 from delivery.models import DeliveryControl
 from leadgateway.logging import get_logger
+from leads.audit.recording import record_system_event
 from leads.models import EventKind
-from leads.status import record_system_event
 
 log = get_logger(__name__)
 

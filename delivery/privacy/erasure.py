@@ -18,10 +18,11 @@ from delivery.privacy.person import ERASED, Person
 from delivery.privacy.person_search import TEXTS_OF_A_LEAD, Found, Progress
 from leads.audit.append_only import allow_audit_changes
 from leads.audit.number_ranges import in_ranges
+from leads.audit.recording import record, record_system_event
 from leads.audit.redaction import replace_details
 from leads.models import OPEN_STATUSES, EventKind, InboundLead, LeadEvent, LeadStatus
 from leads.normalization import search_keys
-from leads.status import change_status, record, record_system_event
+from leads.status import change_status
 
 #: Why a lead ends that was still under way; in the place of a rule that it broke.
 PERSON_ERASED = "PERSON_ERASED"

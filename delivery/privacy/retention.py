@@ -11,8 +11,8 @@ from delivery.models import BulkActionItem, DeliveryAttempt
 from leadgateway.logging import get_logger
 from leads.audit.append_only import allow_audit_changes
 from leads.audit.number_ranges import in_ranges
+from leads.audit.recording import record_system_event
 from leads.models import AuditChainHead, DeletedLeads, EventKind, InboundLead
-from leads.status import record_system_event
 
 log = get_logger(__name__)
 

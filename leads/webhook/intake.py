@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
 
+from leads.audit.recording import record
 from leads.models import EventKind, InboundLead, LeadStatus
 from leads.normalization import search_keys
-from leads.status import record
 from leads.webhook.strict_json import ParsedObject, payload_hash
 
 #: A row that gives up its hash between two looks makes us look again; it cannot go on for long.

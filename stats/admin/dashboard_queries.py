@@ -57,7 +57,7 @@ class Window:
         return [start.astimezone(UTC) for start in starts]
 
 
-#: Counting a longer window takes longer (0.05, 0.3 and 1 s for a million leads in 30 days on PostgreSQL), but its numbers
+#: Counting a longer window takes longer (0.05, 0.3 and 1 s for a million leads in 30 days on PostgreSQL). Its numbers
 #: change less within a minute.
 WINDOWS = {
     window.code: window

@@ -15,7 +15,7 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 
 from leads.models import EventKind, InboundLead
-from leads.status import record
+from leads.audit.recording import record
 from stats.masking import Masker
 from stats.permissions import sees_personal_data
 

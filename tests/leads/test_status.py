@@ -52,7 +52,7 @@ def test_who_lost_the_claim_writes_nothing():
     lead = make.lead(status="READY", claim_token=uuid.uuid4())
 
     with pytest.raises(ClaimLost), transaction.atomic():
-        change(lead, LeadStatus.DELIVERED, claimed_by=uuid.uuid4())
+        change(lead, LeadStatus.DELIVERED, claim=uuid.uuid4())
 
     assert InboundLead.objects.get(pk=lead.pk).status == "READY"
     assert not lead.events.filter(kind="status").exists()

@@ -9,8 +9,8 @@ from delivery.management.arguments import actor
 from delivery.management.person_arguments import add_person, search
 from delivery.privacy.export import everything_about
 from leads.audit.number_ranges import in_ranges
+from leads.audit.recording import record_system_event
 from leads.models import EventKind
-from leads.status import record_system_event
 
 
 class Command(BaseCommand):

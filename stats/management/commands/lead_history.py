@@ -10,8 +10,8 @@ from delivery.configuration import retry_policy
 from delivery.management.arguments import actor
 from delivery.models import DeliveryAttempt, DeliveryControl
 from leadgateway.time_format import span, timestamp
+from leads.audit.recording import record
 from leads.models import EventKind, InboundLead, LeadEvent
-from leads.status import record
 from stats.api import queries
 from stats.management import terminal
 from stats.text.events import in_words

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from leads.audit.append_only import allow_audit_changes
 from leads.audit.hash_chain import Event, hash_of, read, seal
+from leads.audit.recording import record
 from leads.models import AuditChainHead, EventKind, InboundLead, LeadEvent, LeadStatus
-from leads.status import change_status, record
+from leads.status import change_status
 from tests import make
 
 pytestmark = pytest.mark.django_db

@@ -1,0 +1,65 @@
+"""Record events in the audit log.
+
+The database links each inserted event to its hash chain (`leads.audit.chain_triggers`) and locks the end of that chain
+until the commit. Lock a lead's row before you record an event for it: a transaction that takes the two locks in the
+other order can deadlock with this one.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from leads.models import EventKind, InboundLead, LeadEvent
+
+
+def build_event(
+    lead: InboundLead,
+    kind: EventKind,
+    *,
+    actor: str,
+    now: datetime,
+    from_status: str | None = None,
+    to_status: str | None = None,
+    correlation_id: UUID | None = None,
+    detail: dict[str, Any] | None = None,
+) -> LeadEvent:
+    """Return an event of a lead without saving it.
+
+    :param correlation_id: defaults to the lead's.
+    :param detail: codes and parameters, never sentences and never personal data.
+    """
+    return LeadEvent(
+        lead_id=lead.pk,
+        kind=kind,
+        from_status=from_status,
+        to_status=to_status,
+        actor=actor,
+        at=now,
+        correlation_id=correlation_id or lead.correlation_id,
+        detail=detail or {},
+    )
+
+
+def record_all(events: Iterable[LeadEvent]) -> None:
+    """Save events with one INSERT. The events of one lead keep their order."""
+    # Every transaction locks chains in the same order, so that two of them cannot deadlock.
+    LeadEvent.objects.bulk_create(sorted(events, key=lambda event: event.lead_id or 0))
+
+
+def record(
+    lead: InboundLead,
+    kind: EventKind,
+    *,
+    actor: str,
+    now: datetime,
+    correlation_id: UUID | None = None,
+    detail: dict[str, Any] | None = None,
+) -> None:
+    """Record one event of a lead. The parameters are those of `build_event`."""
+    build_event(lead, kind, actor=actor, now=now, correlation_id=correlation_id, detail=detail).save(force_insert=True)
+
+
+def record_system_event(kind: EventKind, *, actor: str, now: datetime, detail: dict[str, Any]) -> None:
+    """Record an event that concerns many leads and belongs to none of them. `detail` is as for `build_event`."""
+    LeadEvent.objects.create(kind=kind, actor=actor, at=now, detail=detail)

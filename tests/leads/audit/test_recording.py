@@ -1,0 +1,64 @@
+import io
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from leads.audit.recording import build_event, record_all, record_system_event
+from leads.models import EventKind, LeadEvent, LeadStatus
+from leads.status import change_status
+from tests import make
+
+pytestmark = pytest.mark.django_db
+
+
+def verify():
+    out = io.StringIO()
+    call_command("verify_audit_log", stdout=out)
+    return out.getvalue()
+
+
+def event(lead, kind, **kwargs):
+    return build_event(lead, kind, actor="worker", now=make.NOON, **kwargs)
+
+
+def test_several_events_are_one_insert_and_keep_the_hash_chains_valid():
+    first, second = make.lead(), make.lead()
+    kinds = [EventKind.MAPPED, EventKind.ATTEMPT_STARTED, EventKind.ATTEMPT_FINISHED]
+    record_system_event(EventKind.CIRCUIT_OPENED, actor="worker", now=make.NOON, detail={})
+
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        record_all(event(lead, kind, detail={"é": None}) for kind in kinds for lead in (second, first))
+
+    assert [query["sql"].split()[0] for query in queries] == ["INSERT"]
+    for lead in (first, second):
+        assert list(lead.events.order_by("id").values_list("kind", flat=True)) == kinds
+    verify()
+
+
+def test_an_event_takes_the_correlation_id_of_its_lead():
+    lead = make.lead()
+
+    assert event(lead, EventKind.MAPPED).correlation_id == lead.correlation_id
+
+
+def test_a_status_change_records_the_events_of_its_step_in_order_with_one_insert():
+    lead = make.lead(status="RECEIVED")
+
+    with CaptureQueriesContext(connection) as queries:
+        change_status(
+            lead,
+            LeadStatus.READY,
+            actor="worker",
+            now=make.NOON,
+            events_before=[event(lead, EventKind.RECEIVED)],
+            events_after=[event(lead, EventKind.MAPPED), event(lead, EventKind.ATTEMPT_STARTED)],
+        )
+
+    assert [query["sql"].split()[0] for query in queries] == ["UPDATE", "INSERT"]
+    kinds = list(LeadEvent.objects.filter(lead=lead).order_by("id").values_list("kind", flat=True))
+    assert kinds == ["received", "status", "mapped", "attempt_started"]
+    verify()
