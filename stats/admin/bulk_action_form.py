@@ -4,8 +4,6 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from delivery.bulk_actions.creation import MAX_LEADS, BulkActionRequest
-from delivery.bulk_actions.selection import eligibility
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
@@ -21,8 +19,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from delivery.bulk_actions import creation, processing
+from delivery.bulk_actions.creation import MAX_LEADS, BulkActionRequest
 from delivery.bulk_actions.lead_actions import SkipReason
 from delivery.bulk_actions.processing import IMMEDIATE_MAX_LEADS
+from delivery.bulk_actions.selection import eligibility
 from delivery.models import BulkAction, BulkActionItem, BulkActionKind
 from leads import search
 from leads.models import InboundLead, LeadStatus

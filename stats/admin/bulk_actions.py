@@ -51,7 +51,7 @@ class BulkActionFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         bulk_action_id = search.lead_id(self.value() or "")
-        bulk_action = BulkAction.objects.filter(pk=bulk_action_id).first()
+        bulk_action = BulkAction.objects.filter(pk=bulk_action_id).first() if bulk_action_id is not None else None
         if bulk_action is None:
             return queryset.none()
         return queryset.filter(detail__bulk_action=bulk_action.pk, **_time_range(bulk_action))

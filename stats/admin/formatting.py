@@ -106,7 +106,7 @@ def json_block(value: Any) -> str:
     return NOTHING if value is None else block(pretty_json(value))
 
 
-def badge(text: str, tone: str) -> SafeString:
+def badge(text: object, tone: str) -> SafeString:
     """Return a coloured label; gateway.css defines the tones."""
     return format_html('<span class="gateway-badge gateway-{}">{}</span>', tone, text)
 

@@ -7,7 +7,6 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from delivery.bulk_actions.selection import eligibility
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db.models import BooleanField, ExpressionWrapper
@@ -19,6 +18,7 @@ from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from delivery.bulk_actions.selection import eligibility
 from delivery.configuration import retry_policy
 from delivery.models import BulkActionKind, DeliveryAttempt, DeliveryControl
 from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus

@@ -14,8 +14,8 @@ from django.shortcuts import redirect
 from django.urls import URLPattern, path
 from django.utils import timezone
 
-from leads.models import EventKind, InboundLead
 from leads.audit.recording import record
+from leads.models import EventKind, InboundLead
 from stats.masking import Masker
 from stats.permissions import sees_personal_data
 

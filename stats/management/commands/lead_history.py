@@ -14,8 +14,8 @@ from leads.audit.recording import record
 from leads.models import EventKind, InboundLead, LeadEvent
 from stats.api import queries
 from stats.management import terminal
-from stats.text.events import in_words
-from stats.text.status_summary import error_text, running_attempt, standing
+from stats.text.events import event_text
+from stats.text.status_summary import error_text, running_attempt, status_summary
 
 _ACTOR_WIDTH = 12
 
@@ -32,7 +32,7 @@ class Story:
     @property
     def standing(self) -> str:
         gate = DeliveryControl.objects.current()
-        return standing(self.lead, self.attempts, now=self.now, policy=retry_policy(), gate=gate)
+        return status_summary(self.lead, self.attempts, now=self.now, policy=retry_policy(), control=gate)
 
     @property
     def running(self) -> DeliveryAttempt | None:
@@ -71,7 +71,7 @@ def _json(story: Story, *, with_payloads: bool) -> str:
         shown["duration_ms"] = attempt.duration_ms
     told |= {"correlation_id": str(story.lead.correlation_id), "standing": story.standing}
     told["trail"] = [
-        {"at": timestamp(event.at), "actor": event.actor, "kind": event.kind, "what": in_words(event)}
+        {"at": timestamp(event.at), "actor": event.actor, "kind": event.kind, "what": event_text(event)}
         for event in story.trail
     ]
     return json.dumps(told, ensure_ascii=False, indent=2)
@@ -103,7 +103,7 @@ def _facts(story: Story) -> list[list[str]]:
 
 def _trail_rows(story: Story) -> list[list[str]]:
     return [
-        ["", timestamp(event.at), terminal.shortened(event.actor, _ACTOR_WIDTH), in_words(event)]
+        ["", timestamp(event.at), terminal.shortened(event.actor, _ACTOR_WIDTH), event_text(event)]
         for event in story.trail
     ]
 
