@@ -149,7 +149,7 @@ class BulkActionItem(models.Model):
     lead = models.ForeignKey(InboundLead, on_delete=models.CASCADE, related_name="+", db_index=False)
     #: NULL: its turn has not come yet.
     outcome = models.CharField(max_length=20, choices=Outcome, null=True, blank=True)
-    #: Why it was refused: a value of delivery.bulk_actions.lead_actions.Refusal.
+    #: Why it was refused: a value of delivery.bulk_actions.lead_actions.SkipReason.
     skip_reason = models.CharField(max_length=300, null=True, blank=True)
 
     class Meta:

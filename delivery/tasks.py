@@ -80,7 +80,7 @@ def sweep(**_: Any) -> None:
 def process_bulk_actions(**_: Any) -> None:
     """Carry out what operators have ordered for many leads, BULK_ACTION_RATE leads a second on average."""
     share = settings.BULK_ACTION_RATE * settings.WORKER_POLL_INTERVAL.total_seconds()
-    processing.process_pending(now=timezone.now(), most=max(1, int(share)))
+    processing.process_pending(now=timezone.now(), max_leads=max(1, int(share)))
 
 
 @shared_task(name="apply_retention", ignore_result=True)

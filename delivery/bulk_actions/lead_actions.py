@@ -1,54 +1,57 @@
-"""What an operator may order for a lead, each with a name and a reason in the trail."""
+"""The actions that an operator can take on one lead. Each records the operator and the reason in the audit log."""
 
 from datetime import datetime
-from typing import Any
 
 from django.db import transaction
 from django.db.models import Max, TextChoices
 from django.utils.translation import gettext_lazy as _
 
-from leads.audit.recording import record
+from leadgateway import queue
+from leads.audit.recording import build_event, record
 from leads.models import NEEDS_ATTENTION, OPEN_STATUSES, EventKind, InboundLead, LeadStatus
 from leads.rules import RejectionReason
 from leads.status import ClaimLost, TransitionNotAllowed, change_status
 
 
-class Refusal(TextChoices):
-    """Why an order does not fit a lead, in words for people."""
+class SkipReason(TextChoices):
+    """Why an action was not applied to a lead.
 
-    UNKNOWN = "unknown", _("there is no lead {id}")
-    IN_HAND = "in_hand", _("lead {id} is being delivered right now")
-    IN_PROGRESS = "in_progress", _("lead {id} is under way already")
-    REJECTED = "rejected", _("lead {id} was rejected; reprocess it")
-    DELIVERED = "delivered", _("lead {id} was delivered already")
-    UNMAPPED = "unmapped", _("lead {id} has no customer payload; reprocess it")
-    INCOMPLETE = "incomplete", _("lead {id} lacks what the customer requires; reprocess it")
-    ERASED = "erased", _("lead {id} was erased; nothing is left to send")
-    AT_REST = "at_rest", _("lead {id} needs no attention")
+    The value is the code stored in `BulkActionItem.skip_reason`, the label is the sentence shown to people. The labels
+    are defined here and not in `stats.text` because this package's management commands print them too.
+    """
+
+    NOT_FOUND = "not_found", _("Lead {id} does not exist")
+    BEING_DELIVERED = "being_delivered", _("Lead {id} is being delivered right now")
+    IN_PROGRESS = "in_progress", _("Lead {id} is already in progress")
+    REJECTED = "rejected", _("Lead {id} was rejected; reprocess it instead")
+    DELIVERED = "delivered", _("Lead {id} was already delivered")
+    NO_CUSTOMER_PAYLOAD = "no_customer_payload", _("Lead {id} has no customer payload; reprocess it instead")
+    MISSING_REQUIRED_FIELD = (
+        "missing_required_field",
+        _("Lead {id} lacks a field that the customer requires; reprocess it instead"),
+    )
+    ERASED = "erased", _("Lead {id} was erased; it has no data left")
+    NO_ATTENTION_NEEDED = "no_attention_needed", _("Lead {id} does not need attention")
 
     def describe(self, lead_id: int) -> str:
-        """Return the reason as a sentence about a lead, in the reader's language."""
+        """Return the reason as a sentence about a lead, in the active language and without a full stop."""
         return str(self.label).format(id=lead_id)
 
 
-class ActionRefused(Exception):
-    """The order does not fit the lead as it stands; the text says why."""
+class ActionNotAllowed(Exception):
+    """The action cannot be applied to the lead in its current state. The message is the reason as a sentence."""
+
+    def __init__(self, reason: SkipReason, lead_id: int) -> None:
+        super().__init__(reason.describe(lead_id))
+        self.reason = reason
 
 
-class ActionNotAllowed(ActionRefused):
-    """The same, for a reason that can be stored and told in any language."""
-
-    def __init__(self, why: Refusal, lead_id: int) -> None:
-        super().__init__(why.describe(lead_id))
-        self.why = why
-
-
-#: Why a status is one that an order does not apply to; the two that are not here are open to every order.
-_REFUSED_STATUS = {
-    LeadStatus.RECEIVED: Refusal.IN_PROGRESS,
-    LeadStatus.READY: Refusal.IN_PROGRESS,
-    LeadStatus.REJECTED: Refusal.REJECTED,
-    LeadStatus.DELIVERED: Refusal.DELIVERED,
+#: The reason to give when the status machine does not allow an action to leave a status.
+_SKIP_REASONS = {
+    LeadStatus.RECEIVED: SkipReason.IN_PROGRESS,
+    LeadStatus.READY: SkipReason.IN_PROGRESS,
+    LeadStatus.REJECTED: SkipReason.REJECTED,
+    LeadStatus.DELIVERED: SkipReason.DELIVERED,
 }
 
 
@@ -58,85 +61,95 @@ def redeliver(
     actor: str,
     reason: str,
     now: datetime,
-    bulk_action: int | None = None,
+    bulk_action_id: int | None = None,
     include_delivered: bool = True,
 ) -> None:
-    """Send the lead's customer payload once more, with a fresh retry schedule; the caller rings.
+    """Make the lead's existing customer payload due for delivery, with a new retry schedule.
 
-    The customer recognises it by the same Idempotency-Key. A lead that waits for its next attempt goes out at once.
+    The Idempotency-Key stays the same, so that the customer can recognise the lead. The caller enqueues the lead.
 
-    :raises ActionRefused: it is unknown, under way, was never mapped or not completely, or was delivered and
-        `include_delivered` is not set.
+    :raises ActionNotAllowed: the lead does not exist, was erased, is in progress, has no complete customer payload, or
+        was delivered and `include_delivered` is false.
     """
     with transaction.atomic():
-        lead = _get(lead_id)
+        lead = _lock_lead(lead_id)
         if lead.status == LeadStatus.DELIVERED and not include_delivered:
-            raise ActionNotAllowed(Refusal.DELIVERED, lead_id)
+            raise ActionNotAllowed(SkipReason.DELIVERED, lead_id)
         if not lead.customer_payload:
-            raise ActionNotAllowed(Refusal.UNMAPPED, lead_id)
+            raise ActionNotAllowed(SkipReason.NO_CUSTOMER_PAYLOAD, lead_id)
         if lead.rejection_reason == RejectionReason.MISSING_REQUIRED_FIELD:
-            raise ActionNotAllowed(Refusal.INCOMPLETE, lead_id)
-        told = _told(reason, bulk_action)
-        _start_anew(lead, LeadStatus.READY, EventKind.REDELIVERED, actor=actor, told=told, now=now)
+            raise ActionNotAllowed(SkipReason.MISSING_REQUIRED_FIELD, lead_id)
+        detail = _event_detail(reason, bulk_action_id)
+        _restart(lead, LeadStatus.READY, EventKind.REDELIVERED, actor=actor, detail=detail, now=now)
 
 
-def reprocess(lead_id: int, *, actor: str, reason: str, now: datetime, bulk_action: int | None = None) -> None:
-    """Start the lead over from its raw payload: rules, normalization, mapping, delivery; the caller rings.
+def reprocess(lead_id: int, *, actor: str, reason: str, now: datetime, bulk_action_id: int | None = None) -> None:
+    """Restart the lead from its raw payload: rules, normalization, mapping, delivery. The caller enqueues the lead.
 
-    For leads that a changed rule or mapping file would treat differently. A delivered lead cannot be reprocessed.
+    Use it for leads that a changed rule or mapping file treats differently.
 
-    :raises ActionRefused: it is unknown, under way, or was delivered.
+    :raises ActionNotAllowed: the lead does not exist, was erased, is in progress, or was delivered.
     """
     with transaction.atomic():
-        told = _told(reason, bulk_action)
-        _start_anew(_get(lead_id), LeadStatus.RECEIVED, EventKind.REPROCESSED, actor=actor, told=told, now=now)
+        lead = _lock_lead(lead_id)
+        detail = _event_detail(reason, bulk_action_id)
+        _restart(lead, LeadStatus.RECEIVED, EventKind.REPROCESSED, actor=actor, detail=detail, now=now)
 
 
-def resolve(lead_id: int, *, actor: str, reason: str, now: datetime, bulk_action: int | None = None) -> None:
-    """Take the lead off the list of those that need attention; its status stays, and nothing is sent.
+def resolve(lead_id: int, *, actor: str, reason: str, now: datetime, bulk_action_id: int | None = None) -> None:
+    """Remove the lead from the list of leads that need attention. Its status stays, and nothing is sent.
 
-    :raises ActionRefused: it is unknown, or needs no attention.
+    :raises ActionNotAllowed: the lead does not exist, was erased, or does not need attention.
     """
     with transaction.atomic():
-        lead = _get(lead_id)
+        lead = _lock_lead(lead_id)
         if not InboundLead.objects.filter(NEEDS_ATTENTION, pk=lead_id).update(resolved_at=now, updated_at=now):
-            raise ActionNotAllowed(Refusal.AT_REST, lead_id)
-        record(lead, EventKind.RESOLVED, actor=actor, now=now, detail=_told(reason, bulk_action))
+            raise ActionNotAllowed(SkipReason.NO_ATTENTION_NEEDED, lead_id)
+        record(lead, EventKind.RESOLVED, actor=actor, now=now, detail=_event_detail(reason, bulk_action_id))
 
 
 def release(lead_id: int, *, now: datetime) -> bool:
-    """Make a lead due now: for one that waits for its next attempt, or whose doorbell is thought lost.
+    """Make a lead that waits for its next attempt due at `now`, and return whether it was changed.
 
-    A lead that a worker has in its hands is left alone, and so is one that nothing will happen to by itself.
-    Tell whether it was released.
+    Leads that a worker has claimed, and leads without a next attempt, are not changed.
     """
-    free = InboundLead.objects.filter(pk=lead_id, status__in=OPEN_STATUSES, next_attempt_at__isnull=False)
-    return free.exclude(claimed_until__gt=now).update(next_attempt_at=now, enqueued_at=None, updated_at=now) == 1
+    waiting = InboundLead.objects.filter(pk=lead_id, status__in=OPEN_STATUSES, next_attempt_at__isnull=False)
+    return waiting.exclude(claimed_until__gt=now).update(next_attempt_at=now, enqueued_at=None, updated_at=now) == 1
 
 
-def _get(lead_id: int) -> InboundLead:
+def enqueue(lead_id: int, *, now: datetime) -> None:
+    """Enqueue a lead that one of the functions above has made due at `now`.
+
+    :raises QueueUnavailable: the queue did not take the message. The lead stays due, and the sweep enqueues it later.
+    """
+    queue.enqueue(lead_id, again=True)
+    # A worker may have claimed the lead since; then the message is used up.
+    InboundLead.objects.filter(pk=lead_id, claim_token=None, next_attempt_at=now).update(enqueued_at=now)
+
+
+def _lock_lead(lead_id: int) -> InboundLead:
     try:
         lead = InboundLead.objects.select_for_update().get(pk=lead_id)
     except InboundLead.DoesNotExist:
-        raise ActionNotAllowed(Refusal.UNKNOWN, lead_id) from None
+        raise ActionNotAllowed(SkipReason.NOT_FOUND, lead_id) from None
     if lead.erased_at is not None:
-        raise ActionNotAllowed(Refusal.ERASED, lead_id)
+        raise ActionNotAllowed(SkipReason.ERASED, lead_id)
     return lead
 
 
-def _told(reason: str, bulk_action: int | None) -> dict[str, Any]:
-    return {"reason": reason} if bulk_action is None else {"reason": reason, "bulk_action": bulk_action}
+def _event_detail(reason: str, bulk_action_id: int | None) -> dict[str, object]:
+    return {"reason": reason} if bulk_action_id is None else {"reason": reason, "bulk_action": bulk_action_id}
 
 
-def _start_anew(
-    lead: InboundLead, to: LeadStatus, kind: EventKind, *, actor: str, told: dict[str, Any], now: datetime
+def _restart(
+    lead: InboundLead, to: LeadStatus, kind: EventKind, *, actor: str, detail: dict[str, object], now: datetime
 ) -> None:
-    """Make the lead due in status `to`, as if it had never been tried; its attempts stay in the trail."""
+    """Make the lead due in status `to`, with none of its previous attempts counted."""
     if lead.claimed_until is not None and lead.claimed_until > now:
-        raise ActionNotAllowed(Refusal.IN_HAND, lead.pk)
-    made = lead.attempts.aggregate(last=Max("attempt_no"))["last"] or 0
-    was = LeadStatus(lead.status)
-    record(lead, kind, actor=actor, now=now, detail=told)
+        raise ActionNotAllowed(SkipReason.BEING_DELIVERED, lead.pk)
+    last_attempt_no = lead.attempts.aggregate(last=Max("attempt_no"))["last"] or 0
+    old_status = LeadStatus(lead.status)
+    action_event = build_event(lead, kind, actor=actor, now=now, detail=detail)
     try:
         change_status(
             lead,
@@ -144,7 +157,8 @@ def _start_anew(
             actor=actor,
             now=now,
             by_operator=True,
-            uncounted_attempts=made,
+            events_before=[action_event],
+            uncounted_attempts=last_attempt_no,
             next_attempt_at=now,
             rejection_reason=None,
             resolved_at=None,
@@ -153,6 +167,6 @@ def _start_anew(
             enqueued_at=None,
         )
     except TransitionNotAllowed as error:
-        raise ActionNotAllowed(_REFUSED_STATUS[was], lead.pk) from error
-    except ClaimLost as error:  # a worker was faster, where the database locks no single row
-        raise ActionNotAllowed(Refusal.IN_HAND, lead.pk) from error
+        raise ActionNotAllowed(_SKIP_REASONS[old_status], lead.pk) from error
+    except ClaimLost as error:  # SQLite has no row locks: a worker can change the lead after _lock_lead
+        raise ActionNotAllowed(SkipReason.BEING_DELIVERED, lead.pk) from error

@@ -1,33 +1,50 @@
-"""What several commands take from their command line, and who typed it."""
+"""Arguments that several commands share, and the name of the user who runs them."""
 
 import argparse
 import os
 import pwd
 from datetime import timedelta
 
+from django.core.management.base import CommandParser
+
 from leadgateway.env import parse_duration
 from leads.webhook.strict_json import clean_text
 
 
+def add_reason(parser: CommandParser, *, required: bool = True) -> None:
+    """Add `--reason`, which is recorded in the audit log."""
+    parser.add_argument(
+        "--reason",
+        required=required,
+        type=_reason,
+        metavar="TEXT",
+        help="reason for the audit log; don't include personal data",
+    )
+
+
+def add_no_input(parser: CommandParser) -> None:
+    """Add `--no-input`, which sets the option `interactive` to false."""
+    parser.add_argument("--no-input", action="store_false", dest="interactive", help="don't ask for confirmation")
+
+
 def duration(text: str) -> timedelta:
-    """Read an argument such as 500ms, 30s, 1m30s or 2h."""
+    """Parse an argument such as 500ms, 30s, 1m30s or 2h."""
     try:
         return parse_duration(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration such as 500ms, 30s, 1m30s or 2h") from error
-
-
-def reason(text: str) -> str:
-    """Read a reason for the trail; it must say something."""
-    if not (cleaned := clean_text(text).strip()):
-        raise argparse.ArgumentTypeError("it must not be empty")
-    return cleaned
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 500ms, 30s, 1m30s or 2h") from error
 
 
 def actor() -> str:
-    """Return the name under which the trail shows what was ordered here: the user of the operating system."""
+    """Return the actor to record in the audit log: `cli:` and the name of the operating system's user."""
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container may run as a user without a name
         name = str(os.getuid())
     return f"cli:{name}"
+
+
+def _reason(text: str) -> str:
+    if not (cleaned := clean_text(text).strip()):
+        raise argparse.ArgumentTypeError("it must not be empty")
+    return cleaned

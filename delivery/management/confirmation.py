@@ -1,18 +1,18 @@
-"""Asks before what cannot be undone."""
+"""Ask for confirmation at the terminal."""
 
 import sys
 
 from django.core.management.base import CommandError
 
 
-def confirm(question: str, *, is_asked: bool) -> None:
-    """Go on only when somebody says yes, or when nobody `is_asked`.
+def confirm(question: str) -> None:
+    """Ask a yes-or-no question and return if the answer is yes.
 
-    :raises CommandError: the answer was no, or there is nobody to ask.
+    :raises CommandError: the answer is not yes, or there is no terminal to ask at.
     """
-    if not is_asked:
-        return
     if not sys.stdin.isatty():
-        raise CommandError("Nobody is there to be asked, and nothing was done. --no-input does it without asking.")
+        raise CommandError(
+            "Nothing was changed: there is no terminal to confirm at. Use --no-input to skip the confirmation."
+        )
     if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
-        raise CommandError("Nothing was done.")
+        raise CommandError("Nothing was changed.")

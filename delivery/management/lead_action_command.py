@@ -1,4 +1,4 @@
-"""What `redeliver` and `reprocess` share: which leads, whether really, and one line for each."""
+"""The base class of `redeliver` and `reprocess`."""
 
 import sys
 from datetime import datetime
@@ -9,86 +9,88 @@ from django.db import DatabaseError
 from django.template.defaultfilters import pluralize
 from django.utils import timezone
 
-from delivery.bulk_actions.lead_actions import ActionRefused
-from delivery.management.arguments import reason
+from delivery.bulk_actions import lead_actions
+from delivery.bulk_actions.lead_actions import ActionNotAllowed, SkipReason
+from delivery.management.arguments import add_no_input, add_reason
+from delivery.management.confirmation import confirm
 from delivery.management.preconditions import require_database
 from leadgateway import queue
-from leadgateway.dependencies import reason as why
+from leadgateway.dependencies import reason as error_reason
 from leads.models import InboundLead
 
 
 class LeadActionCommand(BaseCommand):
-    """A command that orders one thing for each of many leads. What one lead refuses does not stop the others."""
+    """A command that applies an action to each selected lead. Leads that do not allow it are skipped (exit code 1)."""
 
-    #: As in "redeliver 3 leads?" and "ordered to be redelivered".
+    #: The verb in the infinitive and as a participle: "redeliver", "redelivered".
     verb: str
     participle: str
 
-    def order(self, lead_id: int, options: dict[str, Any], *, now: datetime) -> None:
-        """Give the order.
+    def apply(self, lead_id: int, options: dict[str, Any], *, now: datetime) -> None:
+        """Apply the action to one lead.
 
-        :raises ActionRefused: it does not fit the lead.
+        :raises ActionNotAllowed: the lead does not allow it.
         """
         raise NotImplementedError
 
-    def chosen(self, options: dict[str, Any]) -> list[int]:
-        """Return the leads that the command line asks for, each once."""
+    def selected_leads(self, options: dict[str, Any]) -> list[int]:
+        """Return the ids of the selected leads without duplicates."""
         return list(dict.fromkeys(options["ids"]))
 
+    def hint(self, reason: SkipReason) -> str:
+        """Return what to do about a skipped lead, or an empty string."""
+        return ""
+
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="numbers of leads")
-        parser.add_argument(
-            "--reason", required=True, type=reason, metavar="TEXT", help="why, for the trail; no personal data"
-        )
-        parser.add_argument("--dry-run", action="store_true", help="only show which leads it would be")
-        parser.add_argument("--yes", action="store_true", help="do not ask, even for more than one lead")
+        parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="lead ids")
+        add_reason(parser)
+        parser.add_argument("--dry-run", action="store_true", help="list the selected leads, change nothing")
+        add_no_input(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         require_database()
-        leads = self.chosen(options)
+        leads = self.selected_leads(options)
         if options["dry_run"]:
-            self._show(leads)
+            self._list(leads)
             return
-        if len(leads) > 1 and not options["yes"] and not self._confirmed(len(leads)):
-            raise CommandError("Nothing was done.")
-        refused = sum(not self._process(lead_id, options) for lead_id in leads)
-        self.stdout.write(
-            f"{len(leads) - refused} of {len(leads)} lead{pluralize(len(leads))} ordered to be {self.participle}."
-        )
-        if refused:
+        # A script has no terminal. Its author has decided already.
+        if len(leads) > 1 and options["interactive"] and sys.stdin.isatty():
+            confirm(f"{self.verb.capitalize()} {len(leads)} leads?")
+        skipped = sum(not self._process(lead_id, options) for lead_id in leads)
+        self.stdout.write(f"{_count(len(leads) - skipped)} will be {self.participle}, {skipped} skipped.")
+        if skipped:
             sys.exit(1)
 
-    def _show(self, leads: list[int]) -> None:
-        known = dict(InboundLead.objects.filter(pk__in=leads).values_list("pk", "status"))
+    def _list(self, leads: list[int]) -> None:
+        statuses = dict(InboundLead.objects.filter(pk__in=leads).values_list("pk", "status"))
         for lead_id in leads:
-            self.stdout.write(f"lead {lead_id}: {known.get(lead_id, 'does not exist')}")
-        self.stdout.write(f"{len(leads)} lead{pluralize(len(leads))} would be {self.participle}; nothing was done.")
-
-    def _confirmed(self, count: int) -> bool:
-        if not sys.stdin.isatty():
-            return True  # a script has decided
-        return input(f"{self.verb.capitalize()} {count} leads? [y/N] ").strip().lower() in ("y", "yes")
+            self.stdout.write(f"Lead {lead_id}: {statuses.get(lead_id, 'does not exist')}")
+        self.stdout.write(f"{_count(len(leads))} selected. Nothing was changed.")
 
     def _process(self, lead_id: int, options: dict[str, Any]) -> bool:
+        """Process one lead and return whether it was changed."""
         now = timezone.now()
         try:
-            self.order(lead_id, options, now=now)
-        except ActionRefused as error:
-            self.stdout.write(f"REFUSED: {error}")
+            self.apply(lead_id, options, now=now)
+        except ActionNotAllowed as error:
+            self.stdout.write(f"Skipped: {error}. {self.hint(error.reason)}".rstrip())
             return False
         except DatabaseError as error:
             raise CommandError(
-                f"lead {lead_id}: the database failed, {why(error)}. Later leads were not tried."
+                f"Lead {lead_id}: database error, {error_reason(error)}. The leads after it were not processed."
             ) from error
-        self.stdout.write(f"lead {lead_id}: to be {self.participle}{_enqueue(lead_id, now=now)}")
+        self.stdout.write(f"Lead {lead_id} will be {self.participle}{_enqueue(lead_id, now=now)}.")
         return True
 
 
+def _count(leads: int) -> str:
+    return f"{leads} lead{pluralize(leads)}"
+
+
 def _enqueue(lead_id: int, *, now: datetime) -> str:
-    """Ring for a worker; the order, given at `at`, stands without it, since the sweep rings as well."""
+    """Enqueue the lead, and return the condition to mention if that is not possible."""
     try:
-        queue.enqueue(lead_id, again=True)
+        lead_actions.enqueue(lead_id, now=now)
     except queue.QueueUnavailable:
-        return " (the queue is away; it goes out when it is back)"
-    InboundLead.objects.filter(pk=lead_id, claim_token=None, next_attempt_at=now).update(enqueued_at=now)
+        return " when the queue is available again"
     return ""

@@ -1,4 +1,4 @@
-"""What a command needs before it begins, refused in a sentence or two when it is not there."""
+"""Check that the database or the queue is available before a command starts."""
 
 from django.conf import settings
 from django.core.management.base import CommandError
@@ -6,22 +6,22 @@ from django.db import connection
 
 from leadgateway import dependencies
 
-_FOLDER_ADVICE = "Give this user the right to write there, or set VAR_DIR to another folder."
+_FOLDER_ADVICE = "Give this user write permission for the folder, or set VAR_DIR to another folder."
 
 
 def require_database() -> None:
-    """Go on only with a database.
+    """Return if the database is available.
 
-    :raises CommandError: there is none; says which it was to be, why not, and what to do.
+    :raises CommandError: it is not; the message says which database, why, and what to do.
     """
     if problem := dependencies.database_problem():
         raise CommandError(f"The database cannot be used: {problem}.\n{_database_advice()}")
 
 
 def require_queue() -> None:
-    """Go on only with a queue.
+    """Return if the queue is available.
 
-    :raises CommandError: there is none; says which it was to be, why not, and what to do.
+    :raises CommandError: it is not; the message says which queue, why, and what to do.
     """
     if problem := dependencies.queue_problem():
         raise CommandError(f"The queue cannot be used: {problem}.\n{_queue_advice()}")
@@ -31,16 +31,17 @@ def _database_advice() -> str:
     if connection.vendor == "sqlite":
         return _FOLDER_ADVICE
     return (
-        f"It was to be {dependencies.database_name()}.\n"
-        "Start it, or mend DB_HOST, DB_USER, DB_PASSWORD, DB_NAME or DATABASE_URL.\n"
-        "With neither DB_HOST nor DATABASE_URL set, SQLite is used: no server is needed."
+        f"Configured: {dependencies.database_name()}.\n"
+        "Start the server, or correct DB_HOST, DB_USER, DB_PASSWORD, DB_NAME or DATABASE_URL.\n"
+        "Without DB_HOST and DATABASE_URL, SQLite is used, which needs no server."
     )
 
 
 def _queue_advice() -> str:
     if settings.QUEUE_TYPE == "redis":
         return (
-            f"It was to be {dependencies.queue_name()}. Start it, or mend REDIS_URL.\n"
-            "With QUEUE_TYPE=database no Redis is needed."
+            f"Configured: {dependencies.queue_name()}.\n"
+            "Start the server, or correct REDIS_URL.\n"
+            "With QUEUE_TYPE=database, no Redis is needed."
         )
     return _FOLDER_ADVICE

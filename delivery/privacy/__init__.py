@@ -1,1 +1,1 @@
-"""What the law asks for: the data of a person found, exported and erased, and old leads deleted."""
+"""Find, export and erase the data of a person, and delete leads whose retention period is over."""

@@ -1,10 +1,11 @@
-"""Erases a person: what is theirs goes, and what it was counted for stays.
+"""Erase a person (article 17 of the GDPR).
 
-A lead of theirs becomes a tombstone: its row, status, times, attempts and their codes. From what belongs to others, or
-to nobody, they are taken out. One transaction for each lead: an erasure that is broken off is taken up by the next.
+The person's own leads keep only what is needed for statistics: the row with its status and times, the attempts and
+their HTTP codes. In other leads and in bulk actions, what mentions the person is replaced.
+
+Each lead has its own transaction. If an erasure is interrupted, running it again completes it.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +16,7 @@ from django.utils import timezone
 
 from delivery.models import BulkAction, DeliveryAttempt
 from delivery.privacy.person import ERASED, Person
-from delivery.privacy.person_search import TEXTS_OF_A_LEAD, Found, Progress
+from delivery.privacy.person_search import LEAD_TEXT_COLUMNS, Occurrences, Progress
 from leads.audit.append_only import allow_audit_changes
 from leads.audit.number_ranges import in_ranges
 from leads.audit.recording import record, record_system_event
@@ -24,47 +25,46 @@ from leads.models import OPEN_STATUSES, EventKind, InboundLead, LeadEvent, LeadS
 from leads.normalization import search_keys
 from leads.status import change_status
 
-#: Why a lead ends that was still under way; in the place of a rule that it broke.
+#: The rejection reason of a lead that the erasure has closed.
 PERSON_ERASED = "PERSON_ERASED"
 
-#: Events whose reason somebody has typed: in a lead of the person's it may speak of them in any words.
-_REASONED = (EventKind.REDELIVERED, EventKind.REPROCESSED, EventKind.RESOLVED)
+#: Events with a reason that staff have typed. In the person's own leads it is about them, in any words.
+_EVENTS_WITH_REASON = (EventKind.REDELIVERED, EventKind.REPROCESSED, EventKind.RESOLVED)
 
 _TABLES = ("inbound_lead", "delivery_attempt", "lead_event", "bulk_action")
 
 
 @dataclass
 class Report:
-    """What was done, without a word of whom it was about."""
+    """The result of an erasure, without personal data: sets of lead ids, and numbers of changed rows."""
 
-    theirs: set[int] = field(default_factory=set)
-    others: set[int] = field(default_factory=set)
-    #: Left as they were: a worker has them in its hands right now.
-    busy: set[int] = field(default_factory=set)
-    counts: Counter[str] = field(default_factory=lambda: Counter(attempts=0, events=0, orders=0))
+    own_leads: set[int] = field(default_factory=set)
+    other_leads: set[int] = field(default_factory=set)
+    #: Leads that were skipped because a worker has claimed them.
+    busy_leads: set[int] = field(default_factory=set)
+    attempts: int = 0
+    events: int = 0
+    bulk_actions: int = 0
 
 
-def erase(person: Person, found: Found, *, actor: str, progress: Progress = lambda _: None) -> Report:
-    """Erase a person from where they were found, and record that in the trail.
-
-    :param progress: is told how many leads have been seen to since it was last called.
-    """
+def erase(person: Person, found: Occurrences, *, actor: str, progress: Progress = lambda _: None) -> Report:
+    """Erase a person from all places in `found` and record the erasure in the audit log."""
     report = Report()
     for lead_id in sorted(found.leads):
-        is_theirs = lead_id in found.theirs
-        if _erase_from_lead(lead_id, person, is_theirs=is_theirs, actor=actor, counts=report.counts):
-            (report.theirs if is_theirs else report.others).add(lead_id)
+        is_own = lead_id in found.own_leads
+        if _erase_from_lead(lead_id, person, is_own=is_own, actor=actor, report=report):
+            (report.own_leads if is_own else report.other_leads).add(lead_id)
         else:
-            report.busy.add(lead_id)
+            report.busy_leads.add(lead_id)
         progress(1)
-    _erase_from_the_rest(person, found, report, actor=actor)
+    _erase_outside_leads(person, found, actor=actor, report=report)
     return report
 
 
 def rewrite_tables() -> None:
-    """Rewrite what was erased from, so that it is in no file of the database any more; locks the tables meanwhile.
+    """Rewrite the tables, so that no file of the database contains the erased data any more.
 
-    The planner's statistics are made anew as well: they quote values.
+    Locks the tables meanwhile. The planner's statistics are renewed too, because they quote values.
     """
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
@@ -74,29 +74,34 @@ def rewrite_tables() -> None:
             cursor.execute(f"VACUUM (FULL, ANALYZE) {', '.join(_TABLES)}")
 
 
-def _erase_from_lead(lead_id: int, person: Person, *, is_theirs: bool, actor: str, counts: Counter[str]) -> bool:
-    """Erase the person from a lead; tell whether that could be done now."""
+# --- leads -----------------------------------------------------------------------------------------------------------
+
+
+def _erase_from_lead(lead_id: int, person: Person, *, is_own: bool, actor: str, report: Report) -> bool:
+    """Erase the person from one lead. Return False, with nothing changed, if a worker has claimed the lead."""
     now = timezone.now()
     with allow_audit_changes():
         lead = InboundLead.objects.select_for_update().filter(pk=lead_id).first()
         if lead is None:
-            return True  # retention was faster
+            return True  # retention has deleted the lead since the search
         if lead.status in OPEN_STATUSES and lead.claimed_until is not None and lead.claimed_until > now:
             return False
-        if is_theirs:
-            _stop(lead, actor=actor, now=now)
+        if is_own:
+            _close(lead, actor=actor, now=now)
             _empty(lead, person, now=now)
         else:
-            _take_out(lead, person)
-        counts["attempts"] += _erase_from_attempts(lead, person, is_theirs=is_theirs)
-        details = replace_details(_events_to_erase(lead, person, is_theirs=is_theirs), _without(person, is_theirs))
-        counts["events"] += len(details)
+            _redact(lead, person)
+        report.attempts += _erase_from_attempts(lead, person, is_own=is_own)
+        details = replace_details(
+            _events_to_erase(lead, person, is_own=is_own), _detail_eraser(person, erase_reason=is_own)
+        )
+        report.events += len(details)
         record(lead, EventKind.ERASED, actor=actor, now=now, detail={"details": details})
     return True
 
 
-def _stop(lead: InboundLead, *, actor: str, now: datetime) -> None:
-    """End the way of a lead that is still under way: nothing of an erased person goes out."""
+def _close(lead: InboundLead, *, actor: str, now: datetime) -> None:
+    """Close a lead that still has a next attempt: the data of an erased person is not sent."""
     if lead.status not in OPEN_STATUSES or lead.next_attempt_at is None:
         return
     to = LeadStatus.REJECTED if lead.status == LeadStatus.RECEIVED else LeadStatus.PERMANENTLY_FAILED
@@ -105,7 +110,10 @@ def _stop(lead: InboundLead, *, actor: str, now: datetime) -> None:
 
 
 def _empty(lead: InboundLead, person: Person, *, now: datetime) -> None:
-    """Leave the tombstone. Without the hash, which is a fingerprint, the same payload is a new lead."""
+    """Remove all personal data from the person's own lead.
+
+    The payload hash is removed too, because it identifies the payload. The same payload is then a new lead.
+    """
     InboundLead.objects.filter(pk=lead.pk).update(
         raw_payload={},
         source_headers=None,
@@ -116,8 +124,8 @@ def _empty(lead: InboundLead, person: Person, *, now: datetime) -> None:
         search_phone=None,
         search_zipcode=None,
         search_name=None,
-        rejection_reason=person.taken_out_of(lead.rejection_reason),
-        last_answer=person.taken_out_of(lead.last_answer),
+        rejection_reason=person.redact(lead.rejection_reason),
+        last_answer=person.redact(lead.last_answer),
         claim_token=None,
         claimed_until=None,
         resolved_at=lead.resolved_at or now,
@@ -125,65 +133,72 @@ def _empty(lead: InboundLead, person: Person, *, now: datetime) -> None:
     )
 
 
-def _take_out(lead: InboundLead, person: Person) -> None:
-    """Take the person out of somebody else's lead, which goes on its way without them."""
-    changed = {name: person.taken_out_of(getattr(lead, name)) for name in TEXTS_OF_A_LEAD}
-    if changed["raw_payload"] != lead.raw_payload:
-        keys = vars(search_keys(changed["raw_payload"]))
-        changed |= {"payload_hash": None, **{f"search_{name}": value for name, value in keys.items()}}
-    InboundLead.objects.filter(pk=lead.pk).update(**changed)
+def _redact(lead: InboundLead, person: Person) -> None:
+    """Replace what mentions the person in another person's lead. The lead is still delivered."""
+    columns = {name: person.redact(getattr(lead, name)) for name in LEAD_TEXT_COLUMNS}
+    if columns["raw_payload"] != lead.raw_payload:
+        keys = vars(search_keys(columns["raw_payload"]))
+        columns |= {"payload_hash": None, **{f"search_{name}": value for name, value in keys.items()}}
+    InboundLead.objects.filter(pk=lead.pk).update(**columns)
 
 
-def _erase_from_attempts(lead: InboundLead, person: Person, *, is_theirs: bool) -> int:
-    """Erase what the customer answered, and error texts; return from how many attempts."""
-    erased = 0
+def _erase_from_attempts(lead: InboundLead, person: Person, *, is_own: bool) -> int:
+    """Erase response bodies and error messages; return the number of changed attempts."""
+    changed = 0
     for attempt in DeliveryAttempt.objects.filter(lead=lead).exclude(response_body=None, error_message=None):
-        changed = {
-            "response_body": _erased_text(attempt.response_body, person, entirely=is_theirs),
-            "error_message": _erased_text(attempt.error_message, person, entirely=False),
+        columns = {
+            "response_body": _erase_text(attempt.response_body, person, always=is_own),
+            "error_message": _erase_text(attempt.error_message, person, always=False),
         }
-        if changed != {name: getattr(attempt, name) for name in changed}:
-            erased += DeliveryAttempt.objects.filter(pk=attempt.pk).update(**changed)
-    return erased
+        if columns != {name: getattr(attempt, name) for name in columns}:
+            changed += DeliveryAttempt.objects.filter(pk=attempt.pk).update(**columns)
+    return changed
 
 
-def _erased_text(text: str | None, person: Person, *, entirely: bool) -> str | None:
-    return ERASED if text is not None and (entirely or person.is_in(text)) else text
+def _erase_text(text: str | None, person: Person, *, always: bool) -> str | None:
+    return ERASED if text is not None and (always or person.is_mentioned_in(text)) else text
 
 
-def _events_to_erase(lead: InboundLead, person: Person, *, is_theirs: bool) -> list[int]:
+def _events_to_erase(lead: InboundLead, person: Person, *, is_own: bool) -> list[int]:
     return [
         event.pk
         for event in LeadEvent.objects.filter(lead=lead)
-        if person.is_in(event.detail) or (is_theirs and event.kind in _REASONED)
+        if person.is_mentioned_in(event.detail) or (is_own and event.kind in _EVENTS_WITH_REASON)
     ]
 
 
-def _without(person: Person, reasons_too: bool) -> Callable[[Any], Any]:
-    def replace(detail: Any) -> Any:
-        erased = person.taken_out_of(detail)
-        return {**erased, "reason": ERASED} if reasons_too and "reason" in erased else erased
+def _detail_eraser(person: Person, *, erase_reason: bool) -> Callable[[Any], Any]:
+    """Return a function that erases the person from an event's detail, and the reason in any case if asked to."""
 
-    return replace
+    def erase_detail(detail: Any) -> Any:
+        redacted = person.redact(detail)
+        return {**redacted, "reason": ERASED} if erase_reason and "reason" in redacted else redacted
+
+    return erase_detail
 
 
-def _erase_from_the_rest(person: Person, found: Found, report: Report, *, actor: str) -> None:
-    """Take the person out of what belongs to no lead, and record the whole."""
+# --- outside of leads ------------------------------------------------------------------------------------------------
+
+
+def _erase_outside_leads(person: Person, found: Occurrences, *, actor: str, report: Report) -> None:
+    """Erase the person from bulk actions and from events without a lead, and record the whole erasure."""
     with allow_audit_changes():
-        for order in BulkAction.objects.filter(pk__in=found.orders):
-            selection = person.taken_out_of(order.selection)
-            report.counts["orders"] += BulkAction.objects.filter(pk=order.pk).update(reason=ERASED, selection=selection)
-        details = replace_details(found.events, _without(person, reasons_too=True))
-        report.counts["events"] += len(details)
-        record_system_event(
-            EventKind.PERSON_ERASED,
-            actor=actor,
-            now=timezone.now(),
-            detail={
-                "leads": in_ranges(report.theirs),
-                "leads_of_others": in_ranges(report.others),
-                "left_for_later": in_ranges(report.busy),
-                **report.counts,
-                "details": details,
-            },
-        )
+        for bulk_action in BulkAction.objects.filter(pk__in=found.bulk_actions):
+            columns = {"reason": ERASED, "selection": person.redact(bulk_action.selection)}
+            report.bulk_actions += BulkAction.objects.filter(pk=bulk_action.pk).update(**columns)
+        details = replace_details(found.events, _detail_eraser(person, erase_reason=True))
+        report.events += len(details)
+        _record_erasure(report, details, actor=actor)
+
+
+def _record_erasure(report: Report, details: dict[str, str], *, actor: str) -> None:
+    detail = {
+        "leads": in_ranges(report.own_leads),
+        "other_leads": in_ranges(report.other_leads),
+        "busy_leads": in_ranges(report.busy_leads),
+        "attempts": report.attempts,
+        "events": report.events,
+        "bulk_actions": report.bulk_actions,
+        "details": details,
+    }
+    record_system_event(EventKind.PERSON_ERASED, actor=actor, now=timezone.now(), detail=detail)

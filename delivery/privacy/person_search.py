@@ -1,102 +1,111 @@
-"""Finds everything that is stored about a person: reads every lead, since a name may stand anywhere in a payload."""
+"""Find all stored data that mentions a person.
+
+The search reads every lead, because a person can be mentioned anywhere in a payload.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 
 from delivery.models import BulkAction, BulkActionItem, DeliveryAttempt
 from delivery.privacy.person import Person
 from leads.models import InboundLead, LeadEvent
 
-_READ_AT_ONCE = 1000
+_ROWS_PER_FETCH = 1000
 
-#: What of a lead's row may name somebody.
-TEXTS_OF_A_LEAD = (
+#: The columns of a lead that can mention a person.
+LEAD_TEXT_COLUMNS = (
     *("raw_payload", "normalized_payload", "customer_payload", "source_headers"),
     *("rejection_reason", "last_answer"),
 )
 
+#: Called with the number of leads completed since the last call.
 Progress = Callable[[int], object]
+
+_Row = TypeVar("_Row")
 
 
 @dataclass
-class Found:
-    """Where a person is: leads of theirs, and other places that name them."""
+class Occurrences:
+    """Where a person occurs, as sets of ids."""
 
-    theirs: set[int] = field(default_factory=set)
-    others: set[int] = field(default_factory=set)
-    #: Orders that name them, or that were given for a lead of theirs alone: the reason is about them, in any words.
-    orders: set[int] = field(default_factory=set)
-    #: Events of no lead that do.
+    own_leads: set[int] = field(default_factory=set)
+    #: Leads of other people that mention the person.
+    other_leads: set[int] = field(default_factory=set)
+    #: Bulk actions that mention the person, or whose only lead is the person's own: their reason is about the person.
+    bulk_actions: set[int] = field(default_factory=set)
+    #: Events that mention the person and belong to no lead.
     events: set[int] = field(default_factory=set)
 
     @property
     def leads(self) -> set[int]:
-        """Return all leads that have something of the person."""
-        return self.theirs | self.others
+        """Return all leads with data of the person."""
+        return self.own_leads | self.other_leads
 
     def __bool__(self) -> bool:
-        return bool(self.leads or self.events or self.orders)
+        return bool(self.leads or self.events or self.bulk_actions)
 
 
-def find(person: Person, *, progress: Progress = lambda _: None) -> Found:
-    """Return where a person is.
-
-    :param progress: is told how many leads have been read since it was last called.
-    """
-    found = Found()
-    for lead_id, payload in _leads_with(person, progress):
-        (found.theirs if person.sent(payload) else found.others).add(lead_id)
-    elsewhere = set(_leads_with_attempts_about(person))
-    for event_id, of_lead in _events_about(person):
-        if of_lead is None:
+def find(person: Person, *, progress: Progress = lambda _: None) -> Occurrences:
+    """Return where a person occurs."""
+    found = Occurrences()
+    for lead_id, payload in _leads_that_mention(person, progress):
+        (found.own_leads if person.owns(payload) else found.other_leads).add(lead_id)
+    found.other_leads |= set(_leads_with_attempts_that_mention(person)) - found.own_leads
+    for event_id, event_lead_id in _events_that_mention(person):
+        if event_lead_id is None:
             found.events.add(event_id)
-        else:
-            elsewhere.add(of_lead)
-    found.others |= elsewhere - found.theirs
-    found.orders = {order.pk for order in BulkAction.objects.iterator() if person.is_in(texts_of_order(order))}
-    found.orders |= set(_orders_for_one_of(found.theirs))
-    found.events |= set(_events_of_orders(found.orders))
+        elif event_lead_id not in found.own_leads:
+            found.other_leads.add(event_lead_id)
+    found.bulk_actions = _bulk_actions_about(person, found.own_leads)
+    found.events |= _events_with_reason_of(found.bulk_actions)
     return found
 
 
-def texts_of_order(order: BulkAction) -> list[str | None]:
-    """Return what somebody has typed for an order."""
-    return [order.reason, order.selection]
+def bulk_action_texts(bulk_action: BulkAction) -> list[str | None]:
+    """Return the texts of a bulk action that people have typed."""
+    return [bulk_action.reason, bulk_action.selection]
 
 
-def _leads_with(person: Person, progress: Progress) -> Iterator[tuple[int, dict[str, Any]]]:
-    for lead_id, payload, *others in _rows(InboundLead.objects.values_list("pk", *TEXTS_OF_A_LEAD)):
-        if person.is_in(payload) or person.is_in(others):
+def _leads_that_mention(person: Person, progress: Progress) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the id and raw payload of each lead whose own columns mention the person."""
+    for lead_id, payload, *others in _rows(InboundLead.objects.values_list("pk", *LEAD_TEXT_COLUMNS)):
+        if person.is_mentioned_in(payload) or person.is_mentioned_in(others):
             yield lead_id, payload
         progress(1)
 
 
-def _leads_with_attempts_about(person: Person) -> Iterator[int]:
-    told = DeliveryAttempt.objects.exclude(response_body=None, error_message=None)
-    for lead_id, *texts in _rows(told.values_list("lead_id", "response_body", "error_message")):
-        if person.is_in(texts):
+def _leads_with_attempts_that_mention(person: Person) -> Iterator[int]:
+    attempts = DeliveryAttempt.objects.exclude(response_body=None, error_message=None)
+    for lead_id, *texts in _rows(attempts.values_list("lead_id", "response_body", "error_message")):
+        if person.is_mentioned_in(texts):
             yield lead_id
 
 
-def _events_about(person: Person) -> Iterator[tuple[int, int | None]]:
-    telling = LeadEvent.objects.exclude(detail={})
-    for event_id, lead_id, detail in _rows(telling.values_list("pk", "lead_id", "detail")):
-        if person.is_in(detail):
+def _events_that_mention(person: Person) -> Iterator[tuple[int, int | None]]:
+    """Yield the id and lead of each event that mentions the person."""
+    events = LeadEvent.objects.exclude(detail={})
+    for event_id, lead_id, detail in _rows(events.values_list("pk", "lead_id", "detail")):
+        if person.is_mentioned_in(detail):
             yield event_id, lead_id
 
 
-def _orders_for_one_of(leads: set[int]) -> "QuerySet[BulkActionItem, int]":
-    items = BulkActionItem.objects.filter(bulk_action__total=1, lead__in=leads)
-    return items.values_list("bulk_action_id", flat=True)
+def _bulk_actions_about(person: Person, own_leads: set[int]) -> set[int]:
+    mentioning = {
+        bulk_action.pk
+        for bulk_action in BulkAction.objects.iterator()
+        if person.is_mentioned_in(bulk_action_texts(bulk_action))
+    }
+    for_own_lead_only = BulkActionItem.objects.filter(bulk_action__total=1, lead__in=own_leads)
+    return mentioning | set(for_own_lead_only.values_list("bulk_action_id", flat=True))
 
 
-def _events_of_orders(orders: set[int]) -> "QuerySet[LeadEvent, int]":
-    events = LeadEvent.objects.filter(lead=None, detail__bulk_action__in=list(orders), detail__has_key="reason")
-    return events.values_list("pk", flat=True)
+def _events_with_reason_of(bulk_actions: set[int]) -> set[int]:
+    events = LeadEvent.objects.filter(lead=None, detail__bulk_action__in=list(bulk_actions), detail__has_key="reason")
+    return set(events.values_list("pk", flat=True))
 
 
-def _rows(rows: Any) -> Iterator[Any]:
-    return iter(rows.iterator(_READ_AT_ONCE))
+def _rows(rows: "QuerySet[Model, _Row]") -> Iterator[_Row]:
+    return rows.iterator(_ROWS_PER_FETCH)

@@ -1,4 +1,4 @@
-"""Deletes leads when their time has come: by the status that they ended in, in batches, and counted before they go."""
+"""Delete leads whose retention period is over, and keep their numbers for the statistics."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -16,62 +16,75 @@ from leads.models import AuditChainHead, DeletedLeads, EventKind, InboundLead
 
 log = get_logger(__name__)
 
-#: Leads that go in one transaction, with all that is theirs.
+#: The maximum number of leads that one transaction deletes.
 BATCH = 500
 
-#: Status in lower case, as in RETENTION_DAYS -> how long after it ended a lead is kept.
+#: Status in lower case, as in RETENTION_DAYS -> how long a lead with that status is kept.
 Periods = Mapping[str, timedelta]
+
+#: The UTC day on which a lead was received, and its status.
+_DayAndStatus = tuple[date, str]
 
 
 def expired(periods: Periods, *, now: datetime) -> QuerySet[InboundLead]:
-    """Return the leads whose time has come: ended in a status for longer than that status is kept.
+    """Return the leads whose last change is longer ago than the retention period of their status.
 
-    No lead is among them that something may still happen to by itself, or by an order that is being carried out.
+    Leads that are still in progress, and leads of an open bulk action, are not returned.
     """
-    by_status = Q(pk__in=())
-    for status, kept in periods.items():
-        # Received earlier than that follows from the rest; it lets the index on status and time be used.
-        by_status |= Q(status=status.upper(), received_at__lt=now - kept, updated_at__lt=now - kept)
-    at_rest = Q(next_attempt_at=None) & (Q(claimed_until=None) | Q(claimed_until__lt=now))
-    ordered = BulkActionItem.objects.filter(
+    is_expired = Q(pk__in=())
+    for status, period in periods.items():
+        # A lead is received before it is updated, so received_at adds no condition. It allows the use of an index.
+        is_expired |= Q(status=status.upper(), received_at__lt=now - period, updated_at__lt=now - period)
+    is_closed = Q(next_attempt_at=None) & (Q(claimed_until=None) | Q(claimed_until__lt=now))
+    in_open_bulk_action = BulkActionItem.objects.filter(
         lead=OuterRef("pk"), outcome=None, bulk_action__finished_at=None, bulk_action__cancelled_at=None
     )
-    return InboundLead.objects.filter(by_status, at_rest).exclude(Exists(ordered))
+    return InboundLead.objects.filter(is_expired, is_closed).exclude(Exists(in_open_bulk_action))
 
 
 def count_by_status(periods: Periods, *, now: datetime) -> dict[str, int]:
-    """Return how many leads of each status would go."""
+    """Return the number of expired leads of each status."""
     return dict(expired(periods, now=now).values_list("status").annotate(leads=Count("pk")).order_by("status"))
 
 
 def delete_batch(periods: Periods, *, now: datetime, actor: str) -> int:
-    """Delete some leads whose time has come, and record which; return how many."""
+    """Delete up to BATCH expired leads, record their ids in the audit log, and return their number.
+
+    Leads that another transaction has locked are left for the next batch.
+    """
     with allow_audit_changes():
-        chosen = expired(periods, now=now).select_for_update(skip_locked=True, of=("self",)).order_by("received_at")
-        leads = {
-            lead_id: (received.astimezone(UTC).date(), status)
-            for lead_id, received, status in chosen.values_list("pk", "received_at", "status")[:BATCH]
-        }
+        leads = _lock_batch(periods, now=now)
         if not leads:
             return 0
-        _count(leads)
-        # The database takes events, attempts and items of orders with them.
+        _add_to_statistics(leads)
+        # The database deletes events, attempts and items of bulk actions in cascade.
         InboundLead.objects.filter(pk__in=leads)._raw_delete(DEFAULT_DB_ALIAS)
         AuditChainHead.objects.filter(chain__in=leads).delete()
-        by_status = dict(Counter(status for _, status in leads.values()))
-        detail = {"leads": in_ranges(leads), "counts": by_status}
+        counts = dict(Counter(status for _, status in leads.values()))
+        detail = {"leads": in_ranges(leads), "counts": counts}
         record_system_event(EventKind.RETENTION_APPLIED, actor=actor, now=now, detail=detail)
-    log.info("retention_deleted", leads=len(leads), **by_status)
+    log.info("retention_deleted", leads=len(leads), **counts)
     return len(leads)
 
 
-def _count(leads: Mapping[int, tuple[date, str]]) -> None:
-    """Add leads that go, and their attempts, to the statistics that stay."""
-    attempts = dict(DeliveryAttempt.objects.filter(lead__in=leads).values_list("lead").annotate(made=Count("pk")))
-    totals: Counter[tuple[date, str]] = Counter(leads.values())
-    for (day, status), gone in totals.items():
-        made = sum(attempts.get(lead_id, 0) for lead_id, of in leads.items() if of == (day, status))
+def _lock_batch(periods: Periods, *, now: datetime) -> dict[int, _DayAndStatus]:
+    """Lock the next expired leads, earliest received first, and return their days and statuses by id."""
+    leads = expired(periods, now=now).select_for_update(skip_locked=True, of=("self",)).order_by("received_at")
+    return {
+        lead_id: (received_at.astimezone(UTC).date(), status)
+        for lead_id, received_at, status in leads.values_list("pk", "received_at", "status")[:BATCH]
+    }
+
+
+def _add_to_statistics(leads: Mapping[int, _DayAndStatus]) -> None:
+    """Add the leads and their attempts to the counts of deleted leads."""
+    attempts_of_lead = DeliveryAttempt.objects.filter(lead__in=leads).values_list("lead").annotate(attempts=Count("pk"))
+    attempts: Counter[_DayAndStatus] = Counter()
+    for lead_id, count in attempts_of_lead:
+        attempts[leads[lead_id]] += count
+    for key, count in Counter(leads.values()).items():
+        day, status = key
         DeletedLeads.objects.get_or_create(day=day, status=status)
         DeletedLeads.objects.filter(day=day, status=status).update(
-            leads=F("leads") + gone, attempts=F("attempts") + made
+            leads=F("leads") + count, attempts=F("attempts") + attempts[key]
         )

@@ -1,4 +1,4 @@
-"""`send_test_lead` against the real web application; the worker's part is played by the real pipeline."""
+"""`send_test_lead` against the real web application. A thread that runs the pipeline replaces the worker."""
 
 import json
 import threading
@@ -13,10 +13,9 @@ from django.core.management.base import CommandError
 from django.db import connection
 
 from delivery.configuration import Configuration
-from delivery.management.commands import send_test_lead
+from delivery.demo_customer import DemoCustomer
 from delivery.pipeline import advance
 from leads.models import InboundLead, LeadStatus
-from tests.hostile_customer import HostileCustomer as DemoCustomer
 from tests.processes import free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -24,11 +23,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def worker(config: Configuration) -> Iterator[None]:
-    """Take every lead on, as a worker would."""
-    ends = threading.Event()
+    """Process every received lead, as a worker does."""
+    stop = threading.Event()
 
     def work() -> None:
-        while not ends.wait(0.05):
+        while not stop.wait(0.05):
             for lead in InboundLead.objects.filter(claim_token=None, status=LeadStatus.RECEIVED):
                 advance(lead.pk, config=config)
         connection.close()
@@ -36,12 +35,12 @@ def worker(config: Configuration) -> Iterator[None]:
     thread = threading.Thread(target=work)
     thread.start()
     yield
-    ends.set()
+    stop.set()
     thread.join()
 
 
 def send(url: str, *arguments: str) -> tuple[str, CommandError | None]:
-    """Run the command; return what it printed, and how it failed."""
+    """Run the command; return its output and its error."""
     output = StringIO()
     try:
         call_command("send_test_lead", "--url", url, *arguments, stdout=output)
@@ -51,7 +50,7 @@ def send(url: str, *arguments: str) -> tuple[str, CommandError | None]:
 
 
 @pytest.mark.usefixtures("worker", "queued_leads")
-def test_a_delivered_lead_is_followed_step_by_step(live_server: Any, customer: DemoCustomer) -> None:
+def test_the_events_of_a_delivered_lead_are_shown(live_server: Any, customer: DemoCustomer) -> None:
     output, error = send(live_server.url)
 
     assert error is None
@@ -63,10 +62,12 @@ def test_a_delivered_lead_is_followed_step_by_step(live_server: Any, customer: D
 
 
 @pytest.mark.usefixtures("worker", "queued_leads")
-def test_each_lead_is_a_new_one(live_server: Any, customer: DemoCustomer) -> None:
-    assert [send(live_server.url)[1] for _ in range(2)] == [None, None]
+def test_each_run_sends_a_new_lead(live_server: Any, customer: DemoCustomer) -> None:
+    assert [send(live_server.url, *arguments)[1] for arguments in ([], ["--phone", "+4968112345"])] == [None, None]
 
-    assert InboundLead.objects.count() == 2
+    first, second = (lead.raw_payload for lead in InboundLead.objects.order_by("pk"))
+    assert first["email"] != second["email"]
+    assert (first["phone"], second["phone"]) == ("+49123456789", "+4968112345")
     assert len(customer.requests) == 2
 
 
@@ -74,7 +75,7 @@ def test_each_lead_is_a_new_one(live_server: Any, customer: DemoCustomer) -> Non
     ("arguments", "reason"), [(["--zipcode", "12345"], "ZIP_NOT_66XXX"), (["--not-owner"], "NOT_HOMEOWNER")]
 )
 @pytest.mark.usefixtures("worker", "queued_leads")
-def test_a_rejection_that_had_to_come_is_a_success(
+def test_an_expected_rejection_is_a_success(
     live_server: Any, customer: DemoCustomer, arguments: list[str], reason: str
 ) -> None:
     output, error = send(live_server.url, *arguments)
@@ -85,7 +86,7 @@ def test_a_rejection_that_had_to_come_is_a_success(
 
 
 @pytest.mark.usefixtures("worker", "queued_leads")
-def test_a_customer_who_refuses_is_a_failure(live_server: Any, customer: DemoCustomer) -> None:
+def test_a_rejection_by_the_customer_is_an_error(live_server: Any, customer: DemoCustomer) -> None:
     customer.set_mode("status=422")
 
     output, error = send(live_server.url)
@@ -95,11 +96,11 @@ def test_a_customer_who_refuses_is_a_failure(live_server: Any, customer: DemoCus
 
 
 @pytest.mark.usefixtures("queued_leads")
-def test_without_a_worker_time_runs_out(live_server: Any) -> None:
+def test_without_a_worker_the_wait_times_out(live_server: Any) -> None:
     output, error = send(live_server.url, "--wait", "500ms")
 
-    assert "for up to 0.5 s" in output
-    assert str(error).startswith("RECEIVED; expected DELIVERED. No worker took it")
+    assert "Waiting up to 0.5 s" in output
+    assert str(error).startswith("RECEIVED; expected DELIVERED. No worker has processed it.")
 
 
 @pytest.mark.usefixtures("worker", "queued_leads")
@@ -112,21 +113,22 @@ def test_the_secret_is_sent_and_never_shown(live_server: Any, settings: Any) -> 
 
     output, error = send(live_server.url, "--secret", "wr0ng-word")
     assert "-> 401" in output
-    assert str(error) == "The lead was not accepted."
+    assert str(error) == "The gateway did not accept the lead."
     assert "wr0ng-word" not in output
     assert InboundLead.objects.count() == 1
 
 
-def test_a_gateway_that_is_not_there_is_told(live_server: Any) -> None:
+def test_a_missing_gateway_is_an_error(live_server: Any) -> None:
     output, error = send(f"http://127.0.0.1:{free_port()}")
 
     assert output == ""
-    assert "does not answer (ConnectionError)" in str(error)
+    assert str(error).startswith("No response from ")
+    assert "(ConnectionError)" in str(error)
     assert not InboundLead.objects.exists()
 
 
-class Impostor(BaseHTTPRequestHandler):
-    """Answers every POST with what `answer` holds."""
+class OtherProgram(BaseHTTPRequestHandler):
+    """Answers every POST with `answer`."""
 
     answer: bytes = b""
 
@@ -138,15 +140,15 @@ class Impostor(BaseHTTPRequestHandler):
         self.wfile.write(self.answer)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @pytest.fixture
-def impostor() -> Iterator[Callable[[bytes], str]]:
+def other_program() -> Iterator[Callable[[bytes], str]]:
     servers = []
 
     def start(answer: bytes) -> str:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), type("Answering", (Impostor,), {"answer": answer}))
+        server = ThreadingHTTPServer(("127.0.0.1", 0), type("Answering", (OtherProgram,), {"answer": answer}))
         servers.append(server)
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         return f"http://127.0.0.1:{server.server_address[1]}"
@@ -158,20 +160,11 @@ def impostor() -> Iterator[Callable[[bytes], str]]:
 
 
 @pytest.mark.parametrize("answer", [b"OK", b"[]", b"{}", b"\xff", b'{"lead_id": 1}'])
-def test_another_program_on_that_port_is_recognised(impostor: Callable[[bytes], str], answer: bytes) -> None:
-    assert "no answer of Lead Gateway" in str(send(impostor(answer))[1])
+def test_the_response_of_another_program_is_an_error(other_program: Callable[[bytes], str], answer: bytes) -> None:
+    assert "is not from Lead Gateway" in str(send(other_program(answer))[1])
 
 
-def test_a_gateway_with_another_database_cannot_be_followed(impostor: Callable[[bytes], str]) -> None:
+def test_a_gateway_with_another_database_is_an_error(other_program: Callable[[bytes], str]) -> None:
     answer = {"lead_id": 7, "status": "RECEIVED", "correlation_id": "550e8400-e29b-41d4-a716-446655440000"}
 
-    assert "not in the database that this command uses" in str(send(impostor(json.dumps(answer).encode()))[1])
-
-
-def test_the_lead_is_the_seeds_with_an_address_of_its_own() -> None:
-    options = {"phone": "+491", "zipcode": "66000", "not_owner": True}
-
-    first, second = send_test_lead._payload(options), send_test_lead._payload(options)
-
-    assert first["email"] != second["email"]
-    assert (first["phone"], first["zipcode"], first["house"]) == ("+491", "66000", {"is_owner": False})
+    assert "is not in this command's database" in str(send(other_program(json.dumps(answer).encode()))[1])

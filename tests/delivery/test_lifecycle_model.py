@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from delivery import pipeline
-from delivery.bulk_actions.lead_actions import ActionRefused, redeliver, reprocess, resolve
+from delivery.bulk_actions.lead_actions import ActionNotAllowed, redeliver, reprocess, resolve
 from delivery.client import CustomerResponse
 from delivery.control.circuit import CircuitPolicy
 from delivery.control.pause import pause_delivery, resume
@@ -185,7 +185,7 @@ class LeadHistory(RuleBasedStateMachine):
         was = self.row(lead_id)
         try:
             what(lead_id, actor="ann", reason="why not", now=timezone.now())
-        except ActionRefused:
+        except ActionNotAllowed:
             now = self.row(lead_id)
             assert (now.status, now.claim_token, now.next_attempt_at) == (
                 was.status,

@@ -7,7 +7,7 @@ from django.template.defaultfilters import pluralize
 from django.utils import timezone
 from tqdm import tqdm
 
-from delivery.management.arguments import actor
+from delivery.management.arguments import actor, add_no_input
 from delivery.management.confirmation import confirm
 from delivery.management.preconditions import require_database
 from delivery.privacy import retention
@@ -15,34 +15,41 @@ from delivery.privacy import retention
 
 class Command(BaseCommand):
     help = (
-        "Delete the leads that ended longer ago than RETENTION_DAYS says, with all that is theirs. Beat has it done "
-        "every hour too. Cannot be undone."
+        "Delete the leads whose retention period (RETENTION_DAYS) is over, with their attempts and events. "
+        "The worker also does this every hour. Cannot be undone."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help="only count them")
-        parser.add_argument("--no-input", action="store_false", dest="interactive", help="do not ask")
+        parser.add_argument("--dry-run", action="store_true", help="count the leads, delete nothing")
+        add_no_input(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         periods = settings.RETENTION_DAYS
         if not periods:
-            raise CommandError("RETENTION_DAYS is not set: everything is kept for ever.")
+            raise CommandError("RETENTION_DAYS is not set. All leads are kept.")
         require_database()
         now = timezone.now()
-        total = self._count(periods, now)
+        total = self._print_counts(periods, now)
         if options["dry_run"] or not total:
-            self.stdout.write("Nothing was done.")
+            self.stdout.write("Nothing was deleted.")
             return
-        confirm(f"Delete {total} lead{pluralize(total)}?", is_asked=options["interactive"])
-        deleted = 0
-        with tqdm(total=total, desc="deleting", unit=" leads", disable=None) as bar:
-            while batch := retention.delete_batch(periods, now=now, actor=actor()):
-                deleted += batch
-                bar.update(batch)
+        if options["interactive"]:
+            confirm(f"Delete {total} lead{pluralize(total)}?")
+        deleted = _delete(periods, total=total, now=now)
         self.stdout.write(f"{deleted} lead{pluralize(deleted)} deleted.")
 
-    def _count(self, periods: retention.Periods, now: datetime) -> int:
+    def _print_counts(self, periods: retention.Periods, now: datetime) -> int:
+        """Print the number of expired leads of each status and return the total."""
         counts = retention.count_by_status(periods, now=now)
-        for status, kept in periods.items():
-            self.stdout.write(f"{status:<20}older than {kept.days:>5} days {counts.get(status.upper(), 0):>8}")
+        for status, period in periods.items():
+            self.stdout.write(f"{status:<20}older than {period.days:>5} days {counts.get(status.upper(), 0):>8}")
         return sum(counts.values())
+
+
+def _delete(periods: retention.Periods, *, total: int, now: datetime) -> int:
+    deleted = 0
+    with tqdm(total=total, desc="deleting", unit=" leads", disable=None) as bar:
+        while batch := retention.delete_batch(periods, now=now, actor=actor()):
+            deleted += batch
+            bar.update(batch)
+    return deleted

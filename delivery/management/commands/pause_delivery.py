@@ -4,23 +4,21 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
 from delivery.control import pause, permission
-from delivery.management.arguments import actor, reason
+from delivery.management.arguments import actor, add_reason
 from delivery.management.preconditions import require_database
 from delivery.models import DeliveryControl
 
 
 class Command(BaseCommand):
-    help = "Send nothing to the customer until resume_delivery. Leads are accepted and checked as ever, and wait."
+    help = "Pause delivery. Leads are still accepted and checked; they wait until you run resume_delivery."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--reason", required=True, type=reason, metavar="TEXT", help="why, for the trail; no personal data"
-        )
+        add_reason(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         require_database()
         now = timezone.now()
         if pause.pause_delivery(actor=actor(), reason=options["reason"], now=now):
-            self.stdout.write("Delivery is held: nothing is sent until manage.py resume_delivery.")
+            self.stdout.write("Delivery is paused. Leads wait until you run resume_delivery.")
         else:
-            self.stdout.write(f"Nothing to do. {permission.obstacle(DeliveryControl.objects.current(), now=now)}")
+            self.stdout.write(f"Nothing changed. {permission.obstacle(DeliveryControl.objects.current(), now=now)}")

@@ -10,16 +10,16 @@ from delivery.management.lead_action_command import LeadActionCommand
 
 class Command(LeadActionCommand):
     help = (
-        "Start leads over from what was received: rules, normalization, mapping, delivery. "
-        "For leads that a changed rule or mapping file would treat differently; never for delivered ones."
+        "Restart leads from their raw payload: rules, normalization, mapping, delivery. "
+        "Use it after a rule or the mapping file has changed. Delivered leads are skipped."
     )
     verb = "reprocess"
     participle = "reprocessed"
 
-    def chosen(self, options: dict[str, Any]) -> list[int]:
+    def selected_leads(self, options: dict[str, Any]) -> list[int]:
         if not options["ids"]:
-            raise CommandError("Which leads? Give their numbers.")
-        return super().chosen(options)
+            raise CommandError("Select leads by their ids.")
+        return super().selected_leads(options)
 
-    def order(self, lead_id: int, options: dict[str, Any], *, now: datetime) -> None:
+    def apply(self, lead_id: int, options: dict[str, Any], *, now: datetime) -> None:
         lead_actions.reprocess(lead_id, actor=actor(), reason=options["reason"], now=now)

@@ -5,24 +5,24 @@ from django.template.defaultfilters import pluralize
 from django.utils import timezone
 
 from delivery.control import pause, permission
-from delivery.management.arguments import actor, reason
+from delivery.management.arguments import actor, add_reason
 from delivery.management.preconditions import require_database
 from delivery.models import DeliveryControl
 
 
 class Command(BaseCommand):
-    help = "Let leads go out again after pause_delivery; what waited follows by itself."
+    help = "Resume delivery after pause_delivery. Leads that were waiting are sent automatically."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--reason", type=reason, metavar="TEXT", help="why, for the trail; no personal data")
+        add_reason(parser, required=False)
 
     def handle(self, *args: Any, **options: Any) -> None:
         require_database()
         now = timezone.now()
         if not pause.resume_delivery(actor=actor(), reason=options["reason"], now=now):
-            self.stdout.write("Nothing to do: delivery is not held.")
+            self.stdout.write("Nothing changed. Delivery is not paused.")
             return
         count = permission.waiting(now)
-        self.stdout.write(f"Delivery is resumed; {count} lead{pluralize(count)} waited.")
+        self.stdout.write(f"Delivery is resumed. {count} lead{pluralize(count)} waiting.")
         if obstacle := permission.obstacle(DeliveryControl.objects.current(), now=now):
             self.stdout.write(obstacle)

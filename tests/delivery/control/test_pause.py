@@ -44,7 +44,7 @@ def test_after_resuming_leads_go_out(config, customer):
     lead = make.lead()
     advance(lead.pk, config=config)
 
-    assert run("resume_delivery") == "Delivery is resumed; 1 lead waited.\n"
+    assert run("resume_delivery") == "Delivery is resumed. 1 lead waiting.\n"
     advance(lead.pk, config=config)
 
     assert InboundLead.objects.get().status == "DELIVERED"
@@ -62,13 +62,13 @@ def test_the_trail_says_who_and_why():
 
 
 def test_doing_it_twice_changes_nothing_and_says_so():
-    assert "held: nothing is sent" in run("pause_delivery", "--reason", "first")
+    assert "Leads wait until you run resume_delivery" in run("pause_delivery", "--reason", "first")
     again = run("pause_delivery", "--reason", "second")
-    assert again.startswith("Nothing to do. Delivery is held since ")
+    assert again.startswith("Nothing changed. Delivery is held since ")
     assert again.endswith(": first.\n")
 
     run("resume_delivery")
-    assert run("resume_delivery") == "Nothing to do: delivery is not held.\n"
+    assert run("resume_delivery") == "Nothing changed. Delivery is not paused.\n"
     assert LeadEvent.objects.count() == 2
 
 

@@ -1,4 +1,4 @@
-"""`manage.py export_person`: all that is stored about somebody, and nothing of anybody else."""
+"""`manage.py export_person` prints all data about a person, and no data of other people."""
 
 import json
 from io import StringIO
@@ -33,77 +33,79 @@ def lead():
     return lead
 
 
-def test_a_lead_comes_with_all_its_columns_its_attempts_and_its_events(lead):
-    [told] = export()["leads"]
+def test_a_lead_is_exported_with_its_attempts_and_events(lead):
+    [exported] = export()["leads"]
 
-    assert told["raw_payload"] == lead.raw_payload
-    assert told["customer_payload"] == lead.customer_payload
-    assert told["source_headers"] == {"X-Forwarded-For": "203.0.113.9"}
-    assert [attempt["response_body"] for attempt in told["delivery_attempts"]] == ["taken"]
-    assert [event["kind"] for event in told["events"]] == ["received", "revealed"]
+    assert exported["raw_payload"] == lead.raw_payload
+    assert exported["customer_payload"] == lead.customer_payload
+    assert exported["source_headers"] == {"X-Forwarded-For": "203.0.113.9"}
+    assert [attempt["response_body"] for attempt in exported["delivery_attempts"]] == ["taken"]
+    assert [event["kind"] for event in exported["events"]] == ["received", "revealed"]
 
 
-def test_whom_it_was_sent_to_and_who_has_looked(lead):
+def test_recipients_and_viewers_are_exported(lead):
     export()
-    told = export()
+    data = export()
 
-    sent = {"recipient": "127.0.0.1", "lead": lead.pk, "at": "2026-01-21T12:00:00Z", "taken": True}
-    assert told["sent_to"] == [sent]
-    by_hand, by_export = told["seen_by"]
-    assert (by_hand["lead"], by_hand["who"], by_hand["how"]) == (lead.pk, "bob", "revealed")
-    assert (by_export["lead"], by_export["how"]) == (lead.pk, "person_exported")
-    assert by_export["who"].startswith("cli:")
+    sent = {"recipient": "127.0.0.1", "lead": lead.pk, "at": "2026-01-21T12:00:00Z", "accepted": True}
+    assert data["sent_to"] == [sent]
+    view, earlier_export = data["viewed_by"]
+    assert (view["lead"], view["user"], view["action"]) == (lead.pk, "bob", "revealed")
+    assert (earlier_export["lead"], earlier_export["action"]) == (lead.pk, "person_exported")
+    assert earlier_export["user"].startswith("cli:")
 
 
-def test_that_it_was_exported_is_in_the_trail_without_the_person(lead):
+def test_the_export_is_recorded_without_personal_data(lead):
     export()
 
     event = LeadEvent.objects.get(lead=None)
-    assert (event.kind, event.detail) == ("person_exported", {"leads": str(lead.pk), "leads_of_others": ""})
+    assert (event.kind, event.detail) == ("person_exported", {"leads": str(lead.pk), "other_leads": ""})
 
 
-def test_of_somebody_elses_lead_it_is_only_what_names_them():
+def test_only_the_mentions_in_another_persons_lead_are_exported():
     other = make.lead(raw_payload=make.payload(email="bob@example.org", friend={"name": "Anna", "mail": EMAIL}))
     make.attempt(other, response_body=f"no {EMAIL}")
     make.attempt(other, response_body="bob's")
     make.event(other, "resolved", detail={"reason": f"{EMAIL} called", "note": "bob's"})
 
-    told = export()
+    data = export()
 
-    assert told["leads"] == []
-    [named] = told["named_in_leads_of_others"]
-    assert named.pop("received_at")
-    assert named == {
+    assert data["leads"] == []
+    [mentions] = data["mentions_in_other_leads"]
+    assert mentions.pop("received_at")
+    assert mentions == {
         "raw_payload": [{"name": "Anna", "mail": EMAIL}],
-        "customer_answers": [f"no {EMAIL}"],
+        "customer_responses": [f"no {EMAIL}"],
         "events": [f"{EMAIL} called"],
     }
-    assert "bob" not in json.dumps(told)
+    assert "bob" not in json.dumps(data)
 
 
-def test_notes_of_staff_are_told():
+def test_staff_notes_are_exported():
     LeadEvent.objects.create(
         kind="bulk_action_created", actor="x", detail={"bulk_action": 1, "reason": f"{EMAIL} called"}
     )
 
-    assert export()["named_in_notes_of_staff"] == [f"{EMAIL} called"]
+    assert export()["mentions_in_staff_notes"] == [f"{EMAIL} called"]
 
 
-def test_of_somebody_unknown_there_is_nothing(lead):
-    told = export("--phone", "+4915112345678")
+def test_the_export_of_an_unknown_person_is_empty(lead):
+    data = export("--phone", "+4915112345678")
 
-    assert told["asked_for"] == {"email": None, "phone": "+4915112345678"}
-    assert not [name for name, value in told.items() if value and name not in ("asked_for", "exported_at")]
+    assert data["searched_for"] == {"email": None, "phone": "+4915112345678"}
+    assert is_empty(data)
 
 
-def test_after_an_erasure_there_is_nothing(lead):
+def test_the_export_is_empty_after_an_erasure(lead):
     call_command("erase_person", "--email", EMAIL, "--no-input", stdout=StringIO())
 
-    told = export()
-
-    assert not [name for name, value in told.items() if value and name not in ("asked_for", "exported_at")]
+    assert is_empty(export())
 
 
-def test_nobody_in_particular_is_an_error():
-    with pytest.raises(CommandError, match="Who"):
+def is_empty(data):
+    return not any(value for name, value in data.items() if name not in ("searched_for", "exported_at"))
+
+
+def test_a_person_is_required():
+    with pytest.raises(CommandError, match="required"):
         call_command("export_person")

@@ -1,19 +1,20 @@
-"""Who counts as the person, however they are written. Nothing here needs a database."""
+"""How a person is recognised in text and JSON. No test here needs a database."""
 
 import re
+import time
 
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from delivery.privacy.person import ERASED, NotAPerson, Person
+from delivery.privacy.person import ERASED, InvalidPerson, Person
 from leads.normalization import normalize, search_keys
 from tests.json_strategies import JSON_VALUES, PHONE_LIKE, TEXTS, objects_with
 
-ANNA = Person.known_by(email=" Anna.Groß+solar@Example.com", phone="0151 / 123 456 78")
+ANNA = Person.from_contact(email=" Anna.Groß+solar@Example.com", phone="0151 / 123 456 78")
 
 
-def test_a_person_is_known_by_normalized_address_and_number():
+def test_email_and_phone_are_normalized():
     assert (ANNA.email, ANNA.phone) == ("anna.groß+solar@example.com", "+4915112345678")
 
 
@@ -21,12 +22,12 @@ def test_a_person_is_known_by_normalized_address_and_number():
     ("email", "phone"),
     [(None, None), ("", ""), ("anna", None), ("a@b@c", None), ("a b@c", None), (None, "12345"), (None, "anna")],
 )
-def test_whoever_would_be_found_everywhere_is_refused(email, phone):
-    with pytest.raises(NotAPerson):
-        Person.known_by(email=email, phone=phone)
+def test_contact_data_that_would_match_unrelated_data_is_invalid(email, phone):
+    with pytest.raises(InvalidPerson):
+        Person.from_contact(email=email, phone=phone)
 
 
-NAMED = [
+MENTIONS = [
     "anna.groß+solar@example.com",
     "ANNA.GROSS+SOLAR@EXAMPLE.COM".replace("GROSS", "GROß"),
     "write to <Anna.Groß+solar@example.com>, please.",
@@ -48,7 +49,7 @@ NAMED = [
     {"anna.groß+solar@example.com": True},
 ]
 
-NOT_NAMED = [
+NO_MENTIONS = [
     "joanna.groß+solar@example.com",
     "anna.groß+solar@example.com.de",
     "anna.groß@example.com",
@@ -66,36 +67,36 @@ NOT_NAMED = [
 ]
 
 
-@pytest.mark.parametrize("value", NAMED, ids=str)
-def test_the_person_is_found(value):
-    assert ANNA.is_in(value)
-    assert ANNA.is_in({"x": [value]})
+@pytest.mark.parametrize("value", MENTIONS, ids=str)
+def test_mentions_are_found(value):
+    assert ANNA.is_mentioned_in(value)
+    assert ANNA.is_mentioned_in({"x": [value]})
 
 
-@pytest.mark.parametrize("value", NOT_NAMED, ids=str)
-def test_others_are_not(value):
-    assert not ANNA.is_in(value)
+@pytest.mark.parametrize("value", NO_MENTIONS, ids=str)
+def test_similar_values_are_not_mentions(value):
+    assert not ANNA.is_mentioned_in(value)
 
 
-def test_one_of_the_two_is_enough_and_the_other_is_not_looked_for():
-    by_email = Person.known_by(email="a@b.de", phone=None)
-    by_phone = Person.known_by(email=None, phone="+4915112345678")
+def test_either_email_or_phone_is_enough():
+    by_email = Person.from_contact(email="a@b.de", phone=None)
+    by_phone = Person.from_contact(email=None, phone="+4915112345678")
 
-    assert by_email.is_in("A@b.de")
-    assert not by_email.is_in("+4915112345678")
-    assert by_phone.is_in("015112345678")
-    assert not by_phone.is_in("a@b.de")
+    assert by_email.is_mentioned_in("A@b.de")
+    assert not by_email.is_mentioned_in("+4915112345678")
+    assert by_phone.is_mentioned_in("015112345678")
+    assert not by_phone.is_mentioned_in("a@b.de")
 
 
-def test_a_number_outside_of_all_plans_is_found_by_its_digits():
-    person = Person.known_by(email=None, phone="123456")
+def test_a_number_outside_of_all_numbering_plans_is_found_by_its_digits():
+    person = Person.from_contact(email=None, phone="123456")
 
-    assert person.is_in("call 12-34 56")
-    assert not person.is_in("1234567")
+    assert person.is_mentioned_in("call 12-34 56")
+    assert not person.is_mentioned_in("1234567")
 
 
 @pytest.mark.parametrize(
-    ("payload", "is_theirs"),
+    ("payload", "is_own"),
     [
         ({"email": "Anna.Groß+solar@example.com"}, True),
         ({"email": "other@example.com", "phone": "0151 12345678"}, True),
@@ -104,23 +105,23 @@ def test_a_number_outside_of_all_plans_is_found_by_its_digits():
         ({"phone": "+49681123456", "friend": "anna.groß+solar@example.com"}, False),
     ],
 )
-def test_a_lead_is_theirs_unless_it_is_somebody_elses(payload, is_theirs):
-    assert ANNA.sent(payload) is is_theirs
+def test_a_lead_belongs_to_the_person_in_its_top_level_fields(payload, is_own):
+    assert ANNA.owns(payload) is is_own
 
 
-def test_of_somebody_elses_payload_the_object_that_names_them_is_replaced():
+def test_nested_objects_that_mention_the_person_are_replaced():
     payload = {
         "email": "other@example.com",
-        "house": {"is_owner": True, "neighbour": {"name": "Anna Groß", "phones": ["0151 12345678"], "age": 40}},
+        "house": {"is_owner": True, "contact": {"name": "Anna Groß", "phones": ["0151 12345678"], "age": 40}},
         "friends": [{"name": "Bob"}, {"name": "Anna", "mail": "anna.groß+solar@example.com"}],
         "referred_by": "anna.groß+solar@example.com",
         "anna.groß+solar@example.com": 1,
         "numbers": [1, 4915112345678],
     }
 
-    assert ANNA.taken_out_of(payload) == {
+    assert ANNA.redact(payload) == {
         "email": "other@example.com",
-        "house": {"is_owner": True, "neighbour": ERASED},
+        "house": {"is_owner": True, "contact": ERASED},
         "friends": [{"name": "Bob"}, ERASED],
         "referred_by": ERASED,
         ERASED: 1,
@@ -133,25 +134,23 @@ def test_of_somebody_elses_payload_the_object_that_names_them_is_replaced():
         "anna.groß+solar@example.com",
         4915112345678,
     ]
-    assert not ANNA.is_in(ANNA.taken_out_of(payload))
+    assert not ANNA.is_mentioned_in(ANNA.redact(payload))
 
 
-def test_a_text_that_names_them_goes_as_a_whole():
-    assert ANNA.taken_out_of("Anna, 0151 12345678, wants it") == ERASED
-    assert ANNA.taken_out_of("someone else") == "someone else"
-    assert ANNA.taken_out_of(None) is None
+def test_a_text_that_mentions_the_person_is_replaced_as_a_whole():
+    assert ANNA.redact("Anna, 0151 12345678, wants it") == ERASED
+    assert ANNA.redact("someone else") == "someone else"
+    assert ANNA.redact(None) is None
 
 
 @pytest.mark.parametrize("text", ["0" * 200_000, "a@" * 100_000, "0151 " * 40_000, "151-" * 50_000])
-def test_a_text_of_any_length_is_read_in_no_time(text):
-    import time
-
+def test_long_texts_are_searched_quickly(text):
     began = time.perf_counter()
-    ANNA.is_in(text)
+    ANNA.is_mentioned_in(text)
     assert time.perf_counter() - began < 2
 
 
-# --- whoever support finds, erasure finds ----------------------------------------------------------------------------
+# --- a person whom support staff find can be erased ------------------------------------------------------------------
 
 LOCAL_PARTS = st.from_regex(r"[A-Za-zİßΣK0-9.!#$%&*+/=?^_`{|}~\\-]{1,12}", fullmatch=True)
 ADDRESSES = st.builds("{}@{}".format, LOCAL_PARTS | st.text(min_size=1, max_size=5), st.sampled_from(["a.de", "Ä.DE"]))
@@ -159,36 +158,36 @@ ADDRESSES = st.builds("{}@{}".format, LOCAL_PARTS | st.text(min_size=1, max_size
 
 @given(objects_with("note"), ADDRESSES | TEXTS, st.sampled_from(["", " ", "\n\u2003"]))
 @example({}, "İpek@a.de", "")
-def test_whoever_is_found_by_address_can_be_erased_by_it(others, address, padding):
+def test_a_lead_found_by_email_can_be_erased_by_it(others, address, padding):
     payload = others | {"email": f"{padding}{address}{padding}"}
     key = search_keys(payload).email
     assume(key is not None and re.fullmatch(r"[^\s@]+@[^\s@]+", key))
 
-    anna = Person.known_by(email=key, phone=None)
+    anna = Person.from_contact(email=key, phone=None)
 
-    assert anna.is_in(payload)
-    assert anna.is_in(normalize(payload))
-    assert anna.sent(payload)
-    assert not anna.is_in(anna.taken_out_of(payload))
+    assert anna.is_mentioned_in(payload)
+    assert anna.is_mentioned_in(normalize(payload))
+    assert anna.owns(payload)
+    assert not anna.is_mentioned_in(anna.redact(payload))
 
 
 @given(objects_with("note"), PHONE_LIKE | st.integers(10**5, 10**15))
-def test_whoever_is_found_by_number_can_be_erased_by_it(others, number):
+def test_a_lead_found_by_phone_can_be_erased_by_it(others, number):
     payload = others | {"phone": number}
-    # Zeros in front may be a prefix; a number that is hardly more than zeros is nobody's.
+    # Leading zeros may be a prefix, so a number of almost only zeros is not a valid phone number.
     assume(int(re.sub(r"\D", "", str(number)) or 0) >= 100_000)
 
-    anna = Person.known_by(email=None, phone=search_keys(payload).phone)
+    anna = Person.from_contact(email=None, phone=search_keys(payload).phone)
 
-    assert anna.is_in(payload)
-    assert anna.is_in(normalize(payload))
-    assert anna.sent(payload)
-    assert not anna.is_in(anna.taken_out_of(payload))
+    assert anna.is_mentioned_in(payload)
+    assert anna.is_mentioned_in(normalize(payload))
+    assert anna.owns(payload)
+    assert not anna.is_mentioned_in(anna.redact(payload))
 
 
 @given(JSON_VALUES)
-def test_of_any_json_nothing_of_the_person_is_left(value):
+def test_redacted_json_mentions_the_person_nowhere(value):
     payload = {"a": [value, {"b": "anna.groß+solar@example.com", "c": value}], "d": "0151 12345678", "e": value}
 
-    assert not ANNA.is_in(ANNA.taken_out_of(payload))
+    assert not ANNA.is_mentioned_in(ANNA.redact(payload))
     assert ANNA.parts_about(payload)

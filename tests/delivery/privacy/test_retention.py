@@ -1,5 +1,6 @@
-"""Leads go when their time has come: `manage.py apply_retention`, and beat's task."""
+"""Expired leads are deleted by `manage.py apply_retention` and by the hourly task."""
 
+import threading
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 
@@ -29,8 +30,8 @@ def _periods(settings):
     settings.RETENTION_DAYS = PERIODS
 
 
-def ended(days, status, **columns):
-    """Return a lead that ended so many days ago."""
+def closed(days, status, **columns):
+    """Return a lead that was closed this many days ago."""
     at = timezone.now() - timedelta(days=days)
     lead = make.lead(**{"status": status, "received_at": at, "updated_at": at, "next_attempt_at": None} | columns)
     make.event(lead)
@@ -38,35 +39,35 @@ def ended(days, status, **columns):
     return lead
 
 
-def apply(*arguments):
+def apply_retention(*arguments):
     out = StringIO()
     call_command("apply_retention", *arguments, stdout=out)
     return out.getvalue()
 
 
-def left():
+def stored_ids():
     return set(InboundLead.objects.values_list("pk", flat=True))
 
 
-def test_each_status_has_its_own_time():
-    gone = [ended(181, "DELIVERED"), ended(31, "REJECTED"), ended(61, "FAILED"), ended(91, "PERMANENTLY_FAILED")]
-    kept = [ended(179, "DELIVERED"), ended(29, "REJECTED"), ended(59, "FAILED"), ended(89, "PERMANENTLY_FAILED")]
+def test_each_status_has_its_own_period():
+    gone = [closed(181, "DELIVERED"), closed(31, "REJECTED"), closed(61, "FAILED"), closed(91, "PERMANENTLY_FAILED")]
+    kept = [closed(179, "DELIVERED"), closed(29, "REJECTED"), closed(59, "FAILED"), closed(89, "PERMANENTLY_FAILED")]
 
-    apply("--no-input")
+    apply_retention("--no-input")
 
-    assert left() == {lead.pk for lead in kept}
+    assert stored_ids() == {lead.pk for lead in kept}
     assert not LeadEvent.objects.filter(lead__in=[lead.pk for lead in gone]).exists()
     call_command("verify_audit_log", stdout=StringIO())
 
 
-def test_a_status_that_is_not_named_is_kept_for_ever(settings):
+def test_a_status_without_a_period_is_kept(settings):
     settings.RETENTION_DAYS = {"rejected": timedelta(days=1)}
-    kept = ended(9999, "DELIVERED")
-    ended(2, "REJECTED")
+    kept = closed(9999, "DELIVERED")
+    closed(2, "REJECTED")
 
-    apply("--no-input")
+    apply_retention("--no-input")
 
-    assert left() == {kept.pk}
+    assert stored_ids() == {kept.pk}
 
 
 @pytest.mark.parametrize(
@@ -81,16 +82,16 @@ def test_a_status_that_is_not_named_is_kept_for_ever(settings):
         ("DELIVERED", {"updated_at": timezone.now()}),
     ],
 )
-def test_a_lead_that_is_under_way_or_has_just_ended_is_kept(status, columns):
-    kept = ended(9999, status, **columns)
+def test_leads_in_progress_and_recently_changed_leads_are_kept(status, columns):
+    kept = closed(9999, status, **columns)
 
-    apply("--no-input")
+    apply_retention("--no-input")
 
-    assert left() == {kept.pk}
+    assert stored_ids() == {kept.pk}
 
 
 @pytest.mark.parametrize(
-    ("order", "item", "is_kept"),
+    ("bulk_action", "item", "is_kept"),
     [
         ({}, {}, True),
         ({"finished_at": make.NOON}, {}, False),
@@ -98,29 +99,31 @@ def test_a_lead_that_is_under_way_or_has_just_ended_is_kept(status, columns):
         ({}, {"outcome": "done"}, False),
     ],
 )
-def test_a_lead_that_an_order_is_about_to_touch_is_kept(order, item, is_kept):
-    lead = ended(9999, "PERMANENTLY_FAILED")
-    placed = BulkAction.objects.create(kind="redeliver", actor="x", reason="x", created_at=make.NOON, total=1, **order)
-    BulkActionItem.objects.create(bulk_action=placed, lead=lead, **item)
+def test_a_lead_of_an_open_bulk_action_is_kept(bulk_action, item, is_kept):
+    lead = closed(9999, "PERMANENTLY_FAILED")
+    action = BulkAction.objects.create(
+        kind="redeliver", actor="x", reason="x", created_at=make.NOON, total=1, **bulk_action
+    )
+    BulkActionItem.objects.create(bulk_action=action, lead=lead, **item)
 
-    apply("--no-input")
+    apply_retention("--no-input")
 
-    assert bool(left()) is is_kept
+    assert bool(stored_ids()) is is_kept
     assert BulkActionItem.objects.exists() is is_kept
 
 
-def test_what_goes_is_counted_and_recorded():
+def test_deleted_leads_are_counted_and_recorded():
     day = datetime(2025, 3, 1, 23, 30, tzinfo=UTC)
-    leads = [ended(0, "DELIVERED", received_at=day, updated_at=day) for _ in range(3)]
-    other = ended(0, "REJECTED", received_at=day, updated_at=day)
+    leads = [closed(0, "DELIVERED", received_at=day, updated_at=day) for _ in range(3)]
+    other = closed(0, "REJECTED", received_at=day, updated_at=day)
     for lead in leads[:2]:
         make.attempt(lead)
         make.attempt(lead)
 
-    apply("--no-input")
-    again = ended(0, "DELIVERED", received_at=day, updated_at=day)
+    apply_retention("--no-input")
+    again = closed(0, "DELIVERED", received_at=day, updated_at=day)
     make.attempt(again)
-    apply("--no-input")
+    apply_retention("--no-input")
 
     counted = DeletedLeads.objects.order_by("status").values_list("day", "status", "leads", "attempts")
     assert list(counted) == [(day.date(), "DELIVERED", 4, 5), (day.date(), "REJECTED", 1, 0)]
@@ -135,73 +138,70 @@ def test_what_goes_is_counted_and_recorded():
     assert "and 5 deleted when their time had come" in out.getvalue()
 
 
-def test_what_was_deleted_lawfully_is_not_missed_by_an_anchor(tmp_path):
-    ended(9999, "DELIVERED")
+def test_an_older_anchor_accepts_deletion_by_retention(tmp_path):
+    closed(9999, "DELIVERED")
     out = StringIO()
     call_command("verify_audit_log", "--anchor", stdout=out, stderr=StringIO())
     anchor = tmp_path / "anchor"
     anchor.write_text(out.getvalue())
 
-    apply("--no-input")
+    apply_retention("--no-input")
 
     call_command("verify_audit_log", "--against", str(anchor), stdout=StringIO())
 
 
 def test_a_dry_run_counts_and_changes_nothing():
-    kept = [ended(181, "DELIVERED"), ended(31, "REJECTED"), ended(31, "REJECTED")]
+    kept = [closed(181, "DELIVERED"), closed(31, "REJECTED"), closed(31, "REJECTED")]
 
-    said = apply("--dry-run")
+    output = apply_retention("--dry-run")
 
-    assert said.splitlines() == [
+    assert output.splitlines() == [
         "delivered           older than   180 days        1",
         "rejected            older than    30 days        2",
         "failed              older than    60 days        0",
         "permanently_failed  older than    90 days        0",
-        "Nothing was done.",
+        "Nothing was deleted.",
     ]
-    assert left() == {lead.pk for lead in kept}
+    assert stored_ids() == {lead.pk for lead in kept}
 
 
-def test_without_a_terminal_and_without_no_input_nothing_is_done():
-    kept = ended(9999, "DELIVERED")
+def test_without_a_terminal_no_input_is_required():
+    kept = closed(9999, "DELIVERED")
 
-    with pytest.raises(CommandError, match="nothing was done"):
-        apply()
+    with pytest.raises(CommandError, match=r"Nothing was changed.*--no-input"):
+        apply_retention()
 
-    assert left() == {kept.pk}
+    assert stored_ids() == {kept.pk}
 
 
-def test_with_nothing_set_the_command_says_so_and_the_task_does_nothing(settings):
+def test_without_retention_days_nothing_is_deleted(settings):
     settings.RETENTION_DAYS = {}
-    kept = ended(9999, "DELIVERED")
+    kept = closed(9999, "DELIVERED")
 
     with pytest.raises(CommandError, match="RETENTION_DAYS is not set"):
-        apply("--no-input")
+        apply_retention("--no-input")
     tasks.apply_retention()
 
-    assert left() == {kept.pk}
+    assert stored_ids() == {kept.pk}
 
 
-def test_it_goes_in_batches_and_the_task_leaves_some_for_the_next_hour(monkeypatch):
-    monkeypatch.setattr(retention, "BATCH", 2)
-    monkeypatch.setattr(tasks, "_BATCHES_AN_HOUR", 2)
-    leads = [ended(9999 - number, "DELIVERED").pk for number in range(7)]
+def test_the_task_deletes_a_limited_number_of_batches(monkeypatch):
+    monkeypatch.setattr(retention, "BATCH", 1)
+    leads = [closed(9999 - number, "DELIVERED").pk for number in range(22)]
 
     tasks.apply_retention()
-    assert left() == set(leads[4:])
-    assert LeadEvent.objects.filter(kind=EventKind.RETENTION_APPLIED, actor="retention").count() == 2
+    assert stored_ids() == set(leads[20:])
+    assert LeadEvent.objects.filter(kind=EventKind.RETENTION_APPLIED, actor="retention").count() == 20
 
-    assert apply("--no-input").splitlines()[-1] == "3 leads deleted."
-    assert left() == set()
+    assert apply_retention("--no-input").splitlines()[-1] == "2 leads deleted."
+    assert stored_ids() == set()
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.needs_postgres
-def test_a_lead_that_somebody_holds_is_passed_over():
-    """An operator may be redelivering it at this moment."""
-    import threading
-
-    held, free = ended(9999, "DELIVERED"), ended(9999, "DELIVERED")
+def test_a_locked_lead_is_skipped():
+    """An operator may be redelivering it."""
+    locked, free = closed(9999, "DELIVERED"), closed(9999, "DELIVERED")
     deleted = []
 
     def delete():
@@ -209,15 +209,15 @@ def test_a_lead_that_somebody_holds_is_passed_over():
         connection.close()
 
     with transaction.atomic():
-        InboundLead.objects.select_for_update().get(pk=held.pk)
+        InboundLead.objects.select_for_update().get(pk=locked.pk)
         thread = threading.Thread(target=delete)
         thread.start()
         thread.join(10)
 
     assert deleted == [1]
-    assert left() == {held.pk}
-    assert free.pk not in left()
+    assert stored_ids() == {locked.pk}
+    assert free.pk not in stored_ids()
 
 
-def test_beat_knows_the_task(settings):
+def test_beat_runs_the_task(settings):
     assert settings.CELERY_BEAT_SCHEDULE["apply_retention"]["task"] == tasks.apply_retention.name

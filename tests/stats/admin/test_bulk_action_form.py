@@ -232,7 +232,7 @@ def test_a_column_that_is_no_question_is_refused(operator: Client) -> None:
 
 
 def test_more_than_one_order_may_be_for_is_said_before(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk_action_form, "MOST_LEADS", 2)
+    monkeypatch.setattr(bulk_action_form, "MAX_LEADS", 2)
     for _ in range(3):
         make.lead(status=GIVEN_UP)
     response = operator.get(page())
@@ -292,25 +292,25 @@ def test_the_other_orders_do_what_they_say(operator: Client, kind: str, status: 
 
 
 def test_a_few_leads_are_done_at_once_and_the_order_is_next(operator: Client) -> None:
-    for _ in range(processing.AT_ONCE):
+    for _ in range(processing.IMMEDIATE_MAX_LEADS):
         make.lead(status=GIVEN_UP)
 
     response = send(operator, page("resolve"))
 
     order = BulkAction.objects.get()
     assert response.headers["Location"] == f"/admin/delivery/bulkaction/{order.pk}/change/"
-    assert (order.done, order.is_open) == (processing.AT_ONCE, False)
+    assert (order.done, order.is_open) == (processing.IMMEDIATE_MAX_LEADS, False)
 
 
 def test_many_leads_are_left_to_the_worker(operator: Client) -> None:
-    for _ in range(processing.AT_ONCE + 1):
+    for _ in range(processing.IMMEDIATE_MAX_LEADS + 1):
         make.lead(status=GIVEN_UP)
 
     assert "It is done in the background, 10 leads per second" in text_of(operator.get(page("redeliver")))
     send(operator, page("redeliver"))
 
     order = BulkAction.objects.get()
-    assert (order.total, order.done, order.is_open) == (processing.AT_ONCE + 1, 0, True)
+    assert (order.total, order.done, order.is_open) == (processing.IMMEDIATE_MAX_LEADS + 1, 0, True)
     assert set(statuses()) == {GIVEN_UP}
 
 

@@ -10,9 +10,9 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from delivery.bulk_actions import processing
-from delivery.bulk_actions.lead_actions import Refusal
-from delivery.bulk_actions.processing import BulkActionRequest
+from delivery.bulk_actions import creation, processing
+from delivery.bulk_actions.creation import BulkActionRequest
+from delivery.bulk_actions.lead_actions import SkipReason
 from delivery.models import BulkAction, BulkActionItem, BulkActionKind
 from leads.models import EventKind, InboundLead, LeadEvent
 from stats.admin import bulk_actions
@@ -49,11 +49,11 @@ def placed(leads: int = 3, **more: Any) -> BulkAction:
         "selection": "all",
         **more,
     }
-    return processing.place(BulkActionRequest(**told), InboundLead.objects.filter(pk__in=numbers), now=timezone.now())
+    return creation.create(BulkActionRequest(**told), InboundLead.objects.filter(pk__in=numbers), now=timezone.now())
 
 
 def process_pending(most: int = 100) -> None:
-    processing.process_pending(now=timezone.now(), most=most)
+    processing.process_pending(now=timezone.now(), max_leads=most)
 
 
 def page_of(order: BulkAction) -> str:
@@ -88,7 +88,7 @@ def test_who_may_not_see_orders_sees_none() -> None:
     assert [client.get(url).status_code for url in (ORDERS, page_of(order))] == [403, 403]
 
 
-@pytest.mark.parametrize("path", ["add/", "{order}/delete/"])
+@pytest.mark.parametrize("path", ["add/", "{bulk_action}/delete/"])
 def test_nobody_adds_or_deletes(path: str) -> None:
     order, client = placed(), signed_in(None)
     url = ORDERS + path.format(bulk_action=order.pk)
@@ -174,7 +174,7 @@ def test_the_page_of_an_open_order_looks_again_and_tells_how_long_it_takes(opera
 
     assert 'data-refresh="3"' in response.text
     text = text_of(operator, page_of(order))
-    assert "0 done 0 refused 20 waiting" in text
+    assert "0 done 0 skipped 20 waiting" in text
     assert "About 29 s left, at 2 leads per second. 38 leads of older orders go first." in text
 
 
@@ -196,7 +196,7 @@ def test_refused_leads_are_told_with_the_reason_and_a_link(operator: Client) -> 
     process_pending()
 
     assert "2 done 1 skipped" in text_of(operator, page_of(order))
-    assert f"Lead {moved} Lead {moved} was delivered already." in text_of(operator, page_of(order))
+    assert f"Lead {moved} Lead {moved} was already delivered." in text_of(operator, page_of(order))
     assert f'href="/admin/leads/inboundlead/{moved}/change/">' in operator.get(page_of(order)).text
 
 
@@ -205,13 +205,13 @@ def test_of_many_refused_leads_the_first_are_shown_and_the_others_counted(
 ) -> None:
     monkeypatch.setattr(bulk_actions, "REFUSED_SHOWN", 2)
     order = placed(5)
-    order.items.update(outcome=BulkActionItem.Outcome.SKIPPED, skip_reason=Refusal.IN_PROGRESS)
+    order.items.update(outcome=BulkActionItem.Outcome.SKIPPED, skip_reason=SkipReason.IN_PROGRESS)
     BulkAction.objects.update(skipped=5, finished_at=timezone.now())
 
     with django_assert_max_num_queries(8):
         text = text_of(operator, page_of(order))
 
-    assert text.count("is under way already.") == 2
+    assert text.count("is already in progress") == 2
     assert "… and 3 more" in text
 
 
@@ -261,10 +261,10 @@ def test_an_operator_cancels_what_is_left(operator: Client) -> None:
     event = LeadEvent.objects.latest("pk")
     assert (event.kind, event.actor, event.detail) == (
         *(EventKind.BULK_ACTION_CANCELLED, "Operator"),
-        {"bulk_action": order.pk, "left": 3},
+        {"bulk_action": order.pk, "unprocessed": 3},
     )
     text = text_of(operator, page_of(order))
-    assert "2 done 0 refused 3 left as they were" in text
+    assert "2 done 0 skipped 3 left as they were" in text
     assert "Cancelled" in text
 
 

@@ -205,7 +205,7 @@ def test_an_erased_lead_is_found_by_its_id_alone() -> None:
     asked = ("ann@example.com", "015112345678", "Ott", str(lead.pk))
     assert [found(client, text) for text in asked] == [True] * 4
 
-    person = Person.known_by(email="ann@example.com", phone=None)
+    person = Person.from_contact(email="ann@example.com", phone=None)
     erase(person, find(person), actor="operator")
 
     assert [found(client, text) for text in asked] == [False, False, False, True]

@@ -38,7 +38,7 @@ EVENTS = [
         {"bulk_action": 7, "kind": "redeliver", "leads": 12, "reason": "outage", "selection": "needs attention"},
         "Order placed by anna: Redeliver; leads: 12; selection: needs attention; outage; order 7",
     ),
-    ("bulk_action_cancelled", {"bulk_action": 7, "left": 3}, "Order cancelled by anna: not done: 3; order 7"),
+    ("bulk_action_cancelled", {"bulk_action": 7, "unprocessed": 3}, "Order cancelled by anna: not done: 3; order 7"),
     ("exported", {"format": "csv", "leads": 2}, "Leads exported by anna: leads: 2; csv"),
     (
         "circuit_opened",
@@ -55,12 +55,12 @@ EVENTS = [
     ),
     (
         "person_erased",
-        {"leads": "1-3", "leads_of_others": "", "left_for_later": "7", "attempts": 2, "events": 1, "orders": 0},
+        {"leads": "1-3", "other_leads": "", "busy_leads": "7", "attempts": 2, "events": 1, "bulk_actions": 0},
         "Person erased by anna: leads: 1-3; left, as they were being worked on: 7; attempts: 2; events: 1; orders: 0",
     ),
     (
         "person_exported",
-        {"leads": "1, 9", "leads_of_others": "4"},
+        {"leads": "1, 9", "other_leads": "4"},
         "Data of a person exported by anna: leads: 1, 9; leads of others: 4",
     ),
     (
