@@ -61,10 +61,10 @@ class HeartbeatThread(threading.Thread):
         self._try(_delete_forgotten)
         while True:
             if self._has_worked():
-                self._try(self._renew)
+                self._try(self._renew_row)
             if self._stopping.wait(self._interval.total_seconds()):
                 break
-        self._try(self._delete)
+        self._try(self._delete_row)
 
     def stop(self, **_: Any) -> None:
         """Delete the row, if the database is available, and end the thread."""
@@ -94,13 +94,13 @@ class HeartbeatThread(threading.Thread):
         finally:
             connection.close()  # otherwise the thread would keep a connection of the pool
 
-    def _renew(self) -> None:
+    def _renew_row(self) -> None:
         row = Heartbeat(name=self._row_name, kind=self._kind, started_at=self._started_at, seen_at=timezone.now())
         Heartbeat.objects.bulk_create(
             [row], update_conflicts=True, unique_fields=["name"], update_fields=["kind", "started_at", "seen_at"]
         )
 
-    def _delete(self) -> None:
+    def _delete_row(self) -> None:
         """Delete the row unless another process of the same name, such as a successor, has taken it over."""
         Heartbeat.objects.filter(name=self._row_name, started_at=self._started_at).delete()
 

@@ -135,7 +135,7 @@ def test_a_long_name_is_cut(start):
 
 
 def test_an_unavailable_database_is_logged_once(start, caplog, monkeypatch):
-    renew, unavailable = HeartbeatThread._renew, threading.Event()
+    renew, unavailable = HeartbeatThread._renew_row, threading.Event()
     unavailable.set()
 
     def failing(self):
@@ -143,7 +143,7 @@ def test_an_unavailable_database_is_logged_once(start, caplog, monkeypatch):
             raise OperationalError("the database system is shutting down")
         renew(self)
 
-    monkeypatch.setattr(HeartbeatThread, "_renew", failing)
+    monkeypatch.setattr(HeartbeatThread, "_renew_row", failing)
     start()
     threading.Event().wait(0.4)
     assert caplog.text.count("heartbeat_not_written") == 1
