@@ -22,7 +22,6 @@ def take_snapshot(*, now: datetime, thresholds: Thresholds) -> Snapshot:
     """
     control = DeliveryControl.objects.current()
     late = counting.overdue_leads(control, now=now, after=thresholds.late_after)
-    stuck = counting.overdue_leads(control, now=now, after=thresholds.stuck_after)
     attempts = counting.count_attempts(
         DeliveryAttempt.objects.filter(requested_at__gte=now - thresholds.attempts_within)
     )
@@ -38,8 +37,6 @@ def take_snapshot(*, now: datetime, thresholds: Thresholds) -> Snapshot:
         beat_seen_at=beat_seen_at,
         late=late.leads,
         late_since=late.since,
-        stuck=stuck.leads,
-        stuck_since=stuck.since,
         attempts=attempts.finished,
         failed=attempts.failed,
         circuit_opened_at=control.circuit_opened_at,

@@ -37,7 +37,7 @@ class Thresholds:
 
     #: An unclaimed lead that has been due for this long is late. The sweep enqueues it again after 30 s.
     late_after: timedelta = timedelta(minutes=1)
-    #: A late lead is stuck after this long.
+    #: Late leads are stuck if the first of them has been due for this long.
     stuck_after: timedelta = timedelta(minutes=5)
     #: Deliveries fail if more than `failing_share` of at least `min_attempts` attempts within `attempts_within` failed.
     attempts_within: timedelta = timedelta(minutes=10)
@@ -92,11 +92,9 @@ class Snapshot:
     worker_seen_at: datetime | None
     beats: int
     beat_seen_at: datetime | None
-    #: Number of leads past `late_after` and past `stuck_after`, and since when the first of them is due.
+    #: Number of leads past `late_after`, and since when the first of them is due.
     late: int
     late_since: datetime | None
-    stuck: int
-    stuck_since: datetime | None
     #: Number of finished and of failed attempts within `attempts_within`.
     attempts: int
     failed: int
@@ -135,13 +133,14 @@ def _process(kind: IncidentKind, running: int, last_seen_at: datetime | None) ->
     return CheckResult(kind, _failure_if(not running), facts=facts)
 
 
-def _late_leads(snapshot: Snapshot, _thresholds: Thresholds) -> Iterator[CheckResult]:
-    if snapshot.stuck:
-        verdict, leads, since = Verdict.FAILURE, snapshot.stuck, snapshot.stuck_since
+def _late_leads(snapshot: Snapshot, thresholds: Thresholds) -> Iterator[CheckResult]:
+    since = snapshot.late_since
+    if since is None:
+        verdict = Verdict.OK
     else:
-        verdict = Verdict.WARNING if snapshot.late else Verdict.OK
-        leads, since = snapshot.late, snapshot.late_since
-    yield CheckResult(IncidentKind.LEADS_STUCK, verdict, facts={"leads": leads, **_since(since)})
+        is_stuck = snapshot.taken_at - since > thresholds.stuck_after
+        verdict = Verdict.FAILURE if is_stuck else Verdict.WARNING
+    yield CheckResult(IncidentKind.LEADS_STUCK, verdict, facts={"leads": snapshot.late, **_since(since)})
 
 
 def _attempts(snapshot: Snapshot, thresholds: Thresholds) -> Iterator[CheckResult]:

@@ -41,11 +41,11 @@ def open_now() -> set[str]:
 def test_an_empty_gateway_has_a_snapshot() -> None:
     snapshot = take_snapshot(now=NOON, thresholds=THRESHOLDS)
 
-    assert (snapshot.workers, snapshot.beats, snapshot.stuck, snapshot.attempts, snapshot.sources) == (0, 0, 0, 0, ())
+    assert (snapshot.workers, snapshot.beats, snapshot.late, snapshot.attempts, snapshot.sources) == (0, 0, 0, 0, ())
     assert snapshot.queue_depth is not None
 
 
-def test_unclaimed_leads_are_late_and_later_stuck() -> None:
+def test_unclaimed_due_leads_are_late() -> None:
     make.lead(next_attempt_at=NOON - 6 * MINUTE)
     make.lead(status=LeadStatus.FAILED, next_attempt_at=NOON - 7 * MINUTE, claimed_until=NOON - MINUTE)
     make.lead(next_attempt_at=NOON - 4 * MINUTE)
@@ -54,21 +54,20 @@ def test_unclaimed_leads_are_late_and_later_stuck() -> None:
 
     snapshot = take_snapshot(now=NOON, thresholds=THRESHOLDS)
 
-    assert (snapshot.stuck, snapshot.stuck_since) == (2, NOON - 7 * MINUTE)
     assert (snapshot.late, snapshot.late_since) == (3, NOON - 7 * MINUTE)
 
 
 def test_leads_that_wait_on_purpose_are_not_stuck(settings) -> None:
     make.lead(status=LeadStatus.READY, next_attempt_at=NOON - HOUR)
     settings.CUSTOMER_API_RATE_LIMIT = timedelta(seconds=1)
-    assert take_snapshot(now=NOON, thresholds=THRESHOLDS).stuck == 0
+    assert take_snapshot(now=NOON, thresholds=THRESHOLDS).late == 0
 
     settings.CUSTOMER_API_RATE_LIMIT = None
-    assert take_snapshot(now=NOON, thresholds=THRESHOLDS).stuck == 1
+    assert take_snapshot(now=NOON, thresholds=THRESHOLDS).late == 1
     pause_delivery(actor="otto", reason="maintenance", now=NOON)
-    assert take_snapshot(now=NOON, thresholds=THRESHOLDS).stuck == 0
+    assert take_snapshot(now=NOON, thresholds=THRESHOLDS).late == 0
     make.lead(next_attempt_at=NOON - HOUR)  # can be checked while delivery is paused
-    assert take_snapshot(now=NOON, thresholds=THRESHOLDS).stuck == 1
+    assert take_snapshot(now=NOON, thresholds=THRESHOLDS).late == 1
 
 
 def test_recent_finished_attempts_are_counted() -> None:

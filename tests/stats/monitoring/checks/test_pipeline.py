@@ -23,8 +23,6 @@ GOOD = Snapshot(
     beat_seen_at=NOW,
     late=0,
     late_since=None,
-    stuck=0,
-    stuck_since=None,
     attempts=100,
     failed=3,
     circuit_opened_at=None,
@@ -59,7 +57,7 @@ ONE_FAILURE = [
         {"running": 0, "since": "2026-01-21T15:39:00+00:00"},
     ),
     (
-        {"stuck": 7, "stuck_since": ago(minutes=6)},
+        {"late": 7, "late_since": ago(minutes=6)},
         IncidentKind.LEADS_STUCK,
         {"leads": 7, "since": "2026-01-21T15:36:00+00:00"},
     ),
