@@ -82,7 +82,7 @@ def test_history_shows_summary_timeline_and_attempts(waiting):
         "                                      not sent: solar_usage (not text)",
         "  2026-01-21T12:00:00Z  worker        Attempt 1 finished: HTTP 503; 120 ms; next",
         "                                      attempt in 30 s",
-        "  2026-01-21T12:00:00Z  anna.schmid~  Redelivery ordered by",
+        "  2026-01-21T12:00:00Z  anna.schmid~  Redelivery requested by",
         "                                      anna.schmidt@example.org: asked for",
         "",
         "Attempts",
