@@ -41,7 +41,7 @@ def operator() -> Client:
 
 
 def page(kind: str = "redeliver", query: str = "") -> str:
-    return f"{LEADS}order/{kind}/?{query}"
+    return f"{LEADS}bulk-action/{kind}/?{query}"
 
 
 def ids(*leads: InboundLead) -> str:

@@ -229,7 +229,7 @@ def test_the_page_leads_to_the_events_of_this_order_and_no_other(operator: Clien
     order, other = placed(2), placed(1)
     process_pending()
     placed(1)
-    link = re.search(r'href="(/admin/leads/leadevent/\?order=\d+)"', operator.get(page_of(order)).text)
+    link = re.search(r'href="(/admin/leads/leadevent/\?bulk_action=\d+)"', operator.get(page_of(order)).text)
     assert link is not None
 
     listed = operator.get(link[1]).context["cl"].result_list
@@ -242,7 +242,7 @@ def test_the_page_leads_to_the_events_of_this_order_and_no_other(operator: Clien
 def test_the_events_of_no_order_are_none(operator: Client, number: str) -> None:
     placed()
 
-    assert list(operator.get(f"{EVENTS}?order={number}").context["cl"].result_list) == []
+    assert list(operator.get(f"{EVENTS}?bulk_action={number}").context["cl"].result_list) == []
 
 
 # --- cancelling ------------------------------------------------------------------------------------------------------

@@ -227,10 +227,10 @@ def test_an_operator_may_order_for_a_group(as_role):
 
     orders = links(operator, "Redeliver this group")
 
-    redeliver = reverse("admin:leads_order", args=["redeliver"])
+    redeliver = reverse("admin:leads_bulk_action", args=["redeliver"])
     assert orders[0] == (redeliver, {"situation": "attention", "answer": "503"})
     assert orders[1] == (redeliver, {"situation": "attention", "answer": "timed out after 30 s"})
-    reprocess = reverse("admin:leads_order", args=["reprocess"])
+    reprocess = reverse("admin:leads_bulk_action", args=["reprocess"])
     assert links(operator, "Reprocess this group") == [(reprocess, {"situation": "attention", "answer": "never"})]
 
 

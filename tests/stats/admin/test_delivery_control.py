@@ -20,7 +20,7 @@ from tests import make
 
 pytestmark = pytest.mark.django_db
 
-PAGE = "/admin/leads/inboundlead/way-out/"
+PAGE = "/admin/leads/inboundlead/delivery/"
 
 
 def signed_in(role: str) -> Client:

@@ -201,16 +201,16 @@ ORDERS = [
 @pytest.mark.parametrize(("columns", "kinds"), ORDERS)
 def test_an_operator_is_offered_what_applies(operator: Client, columns: dict[str, Any], kinds: list[str]) -> None:
     lead = make.lead(**columns)
-    offered = re.findall(r'href="(/admin/leads/inboundlead/order/[^"]+)"', page(operator, lead))
+    offered = re.findall(r'href="(/admin/leads/inboundlead/bulk-action/[^"]+)"', page(operator, lead))
 
-    assert offered == [f"/admin/leads/inboundlead/order/{kind}/?ids={lead.pk}" for kind in kinds]
+    assert offered == [f"/admin/leads/inboundlead/bulk-action/{kind}/?ids={lead.pk}" for kind in kinds]
     assert [operator.get(url).status_code for url in offered] == [200] * len(kinds)
 
 
 @pytest.mark.parametrize("role", ["Support", "Auditor"])
 def test_who_may_not_act_is_offered_nothing(role: str) -> None:
     assert (
-        "/order/"
+        "/bulk-action/"
         not in page(signed_in(role), make.lead(status=LeadStatus.PERMANENTLY_FAILED)).partition('id="content"')[2]
     )
 

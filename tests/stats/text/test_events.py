@@ -3,8 +3,8 @@
 import pytest
 
 from leads.models import EventKind, LeadEvent
-from stats.masking import Cover
-from stats.text.events import detail_in_words, in_words, status_step, what_happened
+from stats.masking import Masker
+from stats.text.events import detail_text, event_text, event_title, status_change
 
 EVENTS = [
     ("received", {}, "Received"),
@@ -75,11 +75,11 @@ EVENTS = [
 
 @pytest.mark.parametrize(("kind", "detail", "words"), EVENTS)
 def test_an_event_is_told_in_words(kind, detail, words):
-    assert in_words(LeadEvent(kind=kind, detail=detail, actor="anna")) == words
+    assert event_text(LeadEvent(kind=kind, detail=detail, actor="anna")) == words
 
 
 def test_every_kind_has_words_of_its_own():
-    assert len({in_words(LeadEvent(kind=kind, detail={}, actor="anna")) for kind in EventKind}) == len(EventKind)
+    assert len({event_text(LeadEvent(kind=kind, detail={}, actor="anna")) for kind in EventKind}) == len(EventKind)
 
 
 @pytest.mark.parametrize(
@@ -94,11 +94,11 @@ def test_every_kind_has_words_of_its_own():
     ],
 )
 def test_a_change_of_status_is_told_with_its_reason(detail, words):
-    assert in_words(LeadEvent(kind="status", from_status="READY", to_status="FAILED", detail=detail)) == words
+    assert event_text(LeadEvent(kind="status", from_status="READY", to_status="FAILED", detail=detail)) == words
 
 
 def test_a_status_that_is_unknown_is_named():
-    assert status_step(LeadEvent(kind="status", from_status="READY", to_status="ERASED")) == "Ready → ERASED"
+    assert status_change(LeadEvent(kind="status", from_status="READY", to_status="ERASED")) == "Ready → ERASED"
 
 
 @pytest.mark.parametrize("kind", [*EventKind.values])
@@ -117,11 +117,11 @@ def test_a_status_that_is_unknown_is_named():
     ],
 )
 def test_a_detail_of_any_shape_is_survived(kind, detail):
-    assert in_words(LeadEvent(kind=kind, detail=detail, actor="anna"))
+    assert event_text(LeadEvent(kind=kind, detail=detail, actor="anna"))
 
 
 def test_a_kind_that_is_unknown_is_named():
-    assert what_happened(LeadEvent(kind="unheard_of", detail={})) == "unheard_of"
+    assert event_title(LeadEvent(kind="unheard_of", detail={})) == "unheard_of"
 
 
 def test_a_detail_is_told_as_far_as_it_may_be_seen():
@@ -131,6 +131,6 @@ def test_a_detail_is_told_as_far_as_it_may_be_seen():
         "mapping": "17021452" * 7 + "abcdef12",
     }
 
-    words = detail_in_words(LeadEvent(kind="redelivered", detail=detail), Cover(is_on=True))
+    words = detail_event_text(LeadEvent(kind="redelivered", detail=detail), Masker(is_on=True))
 
     assert words == "mapping file 17021452; call 0151•••••78; e•••@example.com: e•••@example.com"

@@ -7,7 +7,7 @@ import pytest
 from delivery.models import DeliveryAttempt, DeliveryControl
 from delivery.retry import RetryPolicy
 from leads.models import InboundLead
-from stats.text.status_summary import OUTCOME_UNKNOWN, error_text, is_in_progress, running_attempt, standing
+from stats.text.status_summary import OUTCOME_UNKNOWN, error_text, is_in_progress, running_attempt, status_summary
 
 NOW = datetime(2026, 1, 21, 10, 30, tzinfo=UTC)
 POLICY = RetryPolicy(max_attempts=5, base=timedelta(seconds=30))
@@ -184,11 +184,11 @@ SENTENCES = [
 
 @pytest.mark.parametrize(("lead", "attempts", "sentence"), SENTENCES, ids=[words for _, _, words in SENTENCES])
 def test_where_a_lead_stands_is_one_sentence(lead, attempts, sentence):
-    assert standing(lead, attempts, now=NOW, policy=POLICY) == f"{sentence}."
+    assert status_summary(lead, attempts, now=NOW, policy=POLICY) == f"{sentence}."
 
 
 def test_times_are_written_as_the_reader_wants_them():
-    told = standing(
+    told = status_summary(
         lead("DELIVERED"), [attempt(1, 200)], now=NOW, policy=POLICY, show_time=lambda at: f"{at:%H.%M Uhr}"
     )
 
@@ -253,8 +253,8 @@ HELD_BY_ANNA = {"paused_at": ago(60), "paused_by": "anna", "pause_reason": "thei
 
 
 def kept_by(gate, lead):
-    told = standing(lead, [], now=NOW, policy=POLICY, gate=gate)
-    return told.removeprefix(f"{standing(lead, [], now=NOW, policy=POLICY)}")
+    told = status_summary(lead, [], now=NOW, policy=POLICY, control=gate)
+    return told.removeprefix(f"{status_summary(lead, [], now=NOW, policy=POLICY)}")
 
 
 @pytest.mark.parametrize(

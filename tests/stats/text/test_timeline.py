@@ -7,8 +7,8 @@ import pytest
 from delivery.models import DeliveryAttempt
 from delivery.retry import RetryPolicy
 from leads.models import InboundLead, LeadEvent
-from stats.masking import Cover
-from stats.text.timeline import Trail, timeline
+from stats.masking import Masker
+from stats.text.timeline import EventLog, timeline
 
 NOW = datetime(2026, 1, 21, 10, 30, tzinfo=UTC)
 POLICY = RetryPolicy(max_attempts=5, base=timedelta(seconds=30))
@@ -32,7 +32,7 @@ def attempt(number, seconds, **columns):
 
 
 def told(of, events, attempts=(), **more):
-    return timeline(of, Trail(events), attempts, now=NOW, policy=POLICY, **more)
+    return timeline(of, EventLog(events), attempts, now=NOW, policy=POLICY, **more)
 
 
 def titles(*given, **more):
@@ -54,7 +54,7 @@ EVENTS = [
 def test_everything_is_told_once_and_in_order():
     entries = told(lead(next_attempt_at=ago(-42)), EVENTS, [attempt(1, 79)])
 
-    assert [(entry.title, entry.step, entry.text, entry.actor) for entry in entries] == [
+    assert [(entry.title, entry.status_change, entry.text, entry.actor) for entry in entries] == [
         ("Received", "", "", "webhook"),
         ("Received again", "", "", "webhook"),
         ("Status changed", "Received → Ready", "", "worker"),
@@ -64,7 +64,7 @@ def test_everything_is_told_once_and_in_order():
         ("Redelivery ordered", "", "asked for", "anna"),
         ("Attempt 2 of 5 is due in 42 s", "", "", ""),
     ]
-    assert [entry.is_ahead for entry in entries] == [False] * 7 + [True]
+    assert [entry.is_next for entry in entries] == [False] * 7 + [True]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_long_trail_says_how_much_is_left_out():
     first = [event("received", 900), event("duplicate", 800)]
     last = [event("duplicate", 20), event("duplicate", 10)]
 
-    entries = timeline(lead(), Trail(first, last, left_out=9800), [attempt(1, 500)], now=NOW, policy=POLICY)
+    entries = timeline(lead(), EventLog(first, last, hidden=9800), [attempt(1, 500)], now=NOW, policy=POLICY)
 
     assert [entry.title for entry in entries] == [
         "Received",
@@ -139,7 +139,7 @@ def test_texts_are_told_as_far_as_they_may_be_seen():
     events = [event("redelivered", 9, actor="anna", detail={"reason": "call 0151 12345678"})]
     rows = [attempt(1, 5, response_status=None, error_message="e@x.de is unknown", duration_ms=None)]
 
-    assert [entry.text for entry in told(lead(), events, rows, cover=Cover(is_on=True))] == [
+    assert [entry.text for entry in told(lead(), events, rows, masker=Masker(is_on=True))] == [
         "call 0151•••••78",
         "e•••@x.de is unknown",
     ]
