@@ -1,4 +1,4 @@
-# What one does with this project; `make` alone lists it. Needs Python 3.11 or newer, and nothing else installed.
+# Commands for this project; `make` without a target lists them. They need Python 3.11 or newer, and nothing else.
 
 SHELL := /bin/sh
 VENV := .venv
@@ -7,12 +7,12 @@ URL ?= http://localhost:$(or $(API_PORT),8080)
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 EXAMPLES ?= 1000
 SEED := $(or $(SEED),$(shell awk 'BEGIN { srand(); print int(rand() * 1000000) }'))
-# A shell word that is the first Python found which is new enough and can make an environment with pip in it.
+# Sets $python to the first Python that is new enough and can create a virtual environment with pip.
 FIND_PYTHON := for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
 	python=; done
-# Runs a command apart from the developer's environment and .env, on the embedded default.
-APART := $(BIN)/python -m tests.environment
+# Runs a command without the developer's environment variables and .env, on SQLite.
+ISOLATED := $(BIN)/python -m tests.environment
 
 # Half of the time tests wait for something, so four processes, with servers of their own, keep two cores busy.
 SHARED := -n 4 --dist worksteal
@@ -20,14 +20,14 @@ SHARED := -n 4 --dist worksteal
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint messages pictures bench bench-upgrade fuzz chaos build up down logs test-webhook health stats clean
 
-help: ## show this list
+help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # --- on this machine ---
 
-setup: $(VENV)/everything ## make .venv with everything in it
+setup: $(VENV)/everything ## create .venv with all dependencies
 
-run: $(VENV)/service ## start web, worker, beat and a demo customer; Ctrl-C stops all of it
+run: $(VENV)/service ## run web, worker, beat and a demo customer (Procfile.dev); Ctrl-C stops them
 	@exec $(BIN)/python manage.py run
 
 test: $(VENV)/everything ## run the whole suite on PostgreSQL and Redis, then the database tests on SQLite
@@ -40,46 +40,46 @@ test: $(VENV)/everything ## run the whole suite on PostgreSQL and Redis, then th
 	@echo "== database tests on SQLite"
 	@$(BIN)/python -m pytest --sqlite -m "not e2e" $(SHARED)
 
-lint: $(VENV)/everything ## check style, types, the direction of imports, Django's own checks, the migrations, and the dependencies
+lint: $(VENV)/everything ## check style, types, imports, Django's system checks, migrations and dependencies
 	@echo "== ruff check"
 	@$(BIN)/ruff check
 	@echo "== ruff format"
 	@$(BIN)/ruff format --check
 	@echo "== mypy"
-	@$(APART) mypy
+	@$(ISOLATED) mypy
 	@echo "== import linter"
-	@$(APART) lint-imports
+	@$(ISOLATED) lint-imports
 	@echo "== manage.py check"
-	@$(APART) python manage.py check
+	@$(ISOLATED) python manage.py check
 	@echo "== manage.py check --deploy"
-	@$(APART) python manage.py check --deploy --fail-level WARNING
+	@$(ISOLATED) python manage.py check --deploy --fail-level WARNING
 	@echo "== migrations are complete"
-	@$(APART) python manage.py makemigrations --check --dry-run
-	@echo "== migrations are safe on a live database"
+	@$(ISOLATED) python manage.py makemigrations --check --dry-run
+	@echo "== migrations are safe while the gateway runs"
 	@$(BIN)/python -m tests.install_servers > /dev/null
 	@$(BIN)/python -m tests.migration_safety
 	@echo "== known vulnerabilities"
 	@$(BIN)/python -m tests.dependency_audit
 
-messages: $(VENV)/everything ## collect the texts of the admin into the German catalogue, and compile it
-	@$(APART) python manage.py makemessages --locale=de --no-location --no-wrap --ignore='.venv/*' --ignore='tests/*'
-	@$(APART) python manage.py compilemessages --verbosity=0 --ignore='.venv/*'
+messages: $(VENV)/everything ## update and compile the German translations of the admin
+	@$(ISOLATED) python manage.py makemessages --locale=de --no-location --no-wrap --ignore='.venv/*' --ignore='tests/*'
+	@$(ISOLATED) python manage.py compilemessages --verbosity=0 --ignore='.venv/*'
 
-pictures: $(VENV)/everything ## take the pictures of the README anew
+pictures: $(VENV)/everything ## take the screenshots of the README
 	@$(BIN)/python -m tests.browser.pictures docs/pictures --readme
 
-bench: $(VENV)/everything ## measure what a request and a delivery cost
+bench: $(VENV)/everything ## measure webhook requests and deliveries per second
 	@$(BIN)/python -m benchmarks
 
-bench-upgrade: $(VENV)/everything ## measure what senders notice of restarts and of migrations
+bench-upgrade: $(VENV)/everything ## measure what senders notice when web and worker restart
 	@$(BIN)/python -m benchmarks.upgrade
 
-fuzz: $(VENV)/everything ## try the property tests with EXAMPLES=1000 random inputs each, from a SEED that is printed
-	@echo "== SEED=$(SEED) EXAMPLES=$(EXAMPLES); what fails says how to see it again"
+fuzz: $(VENV)/everything ## run the property tests with EXAMPLES=1000 random inputs each (SEED=7 repeats a run)
+	@echo "== SEED=$(SEED) EXAMPLES=$(EXAMPLES)"
 	@EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -m hypothesis -o timeout=0 --show-capture=no \
 		--hypothesis-profile=fuzz --hypothesis-seed=$(SEED) $(FUZZ)
 
-chaos: $(VENV)/everything ## kill everything at random under load, and count what is lost (SECONDS=120 RATE=600 EVERY=4 SEED=7 EMBEDDED=1)
+chaos: $(VENV)/everything ## kill processes at random under load and count lost leads (SECONDS=120 RATE=600 EVERY=4 SEED=7 EMBEDDED=1)
 	@$(BIN)/python -m tests.install_servers
 	@$(BIN)/python -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE)) \
 		$(if $(EVERY),--every $(EVERY)) --seed $(SEED) $(if $(EMBEDDED),--embedded)
@@ -89,18 +89,18 @@ $(BIN)/python:
 	if [ -z "$$python" ]; then \
 		echo "No Python 3.11 or newer with its venv module was found. On Debian and Ubuntu:" >&2; \
 		echo "    apt-get install python3 python3-venv" >&2; \
-		echo "or name one: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; \
+		echo "or choose one: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; \
 	fi; \
-	echo "Making $(VENV) with $$("$$python" --version)"; "$$python" -m venv --clear $(VENV)
+	echo "Creating $(VENV) with $$("$$python" --version)"; "$$python" -m venv --clear $(VENV)
 
-# The stamps say what is installed; an interrupted installation leaves none.
+# The files record what is installed. An interrupted installation does not create them.
 $(VENV)/service: requirements.txt | $(BIN)/python
-	@echo "Installing what the service needs"
+	@echo "Installing the dependencies of the service"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
 $(VENV)/everything: requirements-dev.txt $(VENV)/service
-	@echo "Installing what tests and checks need"
+	@echo "Installing the dependencies of tests and checks"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
@@ -109,19 +109,19 @@ $(VENV)/everything: requirements-dev.txt $(VENV)/service
 build: ## build the images
 	$(COMPOSE) --profile demo build
 
-up: ## start all services in Docker
+up: ## start all services
 	$(COMPOSE) up --build --detach
 
-down: ## stop them
+down: ## stop all services
 	$(COMPOSE) --profile demo down
 
-logs: ## follow their logs
+logs: ## follow the logs
 	$(COMPOSE) logs --follow
 
-clean: ## remove their containers and volumes, with every lead in them
+clean: ## remove the containers and volumes, with all leads
 	$(COMPOSE) --profile demo down --volumes --remove-orphans
 
-# --- against a gateway that runs, at URL ---
+# --- a running gateway, at URL ---
 
 test-webhook: ## send a test lead
 	@curl -sS -X POST $(URL)/webhooks/leads \
@@ -129,10 +129,10 @@ test-webhook: ## send a test lead
 		-d '{"email": "test@example.com", "phone": "+49123456789", "zipcode": "66123", "house": {"is_owner": true}}'
 	@echo
 
-health: ## ask whether it is well
+health: ## show whether the gateway responds
 	@curl -sS --fail $(URL)/health
 	@echo
 
-stats: ## show how many leads are in which state
+stats: ## show the number of leads per status
 	@curl -sS --fail $${STATS_TOKEN:+-H "Authorization: Bearer $$STATS_TOKEN"} $(URL)/stats/leads/counts
 	@echo

@@ -1,4 +1,4 @@
-"""A closed loop of senders: each posts its next lead when the last one is answered."""
+"""Senders that post leads, each the next one when the last one was answered."""
 
 import http.client
 import json
@@ -17,7 +17,7 @@ from tests.meanwhile import going_on
 
 
 def lead(number: int) -> bytes:
-    """Return the seed's lead as the body of a request, with an e-mail address of its own."""
+    """Return a request body with a valid lead. Its e-mail address is unique, so it is no duplicate."""
     payload: dict[str, Any] = {
         "email": f"{uuid.uuid4().hex}-{number}@example.com",
         "phone": "+49123456789",
@@ -31,7 +31,7 @@ def lead(number: int) -> bytes:
 
 @dataclass
 class Load:
-    """What the senders saw: milliseconds of each answer, and how many had which status; 0: the connection broke."""
+    """The responses that the senders got: their duration and how many had each status. 0: the connection broke."""
 
     milliseconds: list[float] = field(default_factory=list)
     statuses: dict[int, int] = field(default_factory=dict)
@@ -39,17 +39,17 @@ class Load:
 
     @property
     def per_second(self) -> float:
-        """Return the answers a second."""
+        """Return the number of responses per second."""
         return len(self.milliseconds) / self.seconds
 
     def percentile(self, share: float) -> float:
-        """Return the milliseconds within which that share of the answers came."""
+        """Return the number of milliseconds within which a share of the responses arrived."""
         ordered = sorted(self.milliseconds)
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def post_for(seconds: float, *, port: int, senders: int) -> Load:
-    """Let so many senders post for so long; each keeps its connection."""
+    """Post with a number of senders for a number of seconds. Each sender keeps its connection open."""
     load, numbers, lock = Load(), count(), threading.Lock()
     ends = time.monotonic() + seconds
 
@@ -79,10 +79,10 @@ def post_for(seconds: float, *, port: int, senders: int) -> Load:
 
 @contextmanager
 def steady_load(*, port: int, senders: int, pause: float) -> Iterator[Load]:
-    """Let so many senders post while the block runs, with a pause in seconds after each answer.
+    """Post with a number of senders while the block runs, with a pause in seconds after each response.
 
-    Each has a session of the library that most of them use, which keeps its connection and looks whether it is still
-    good before it sends the next lead.
+    Each sender has a session of the requests library, as most real senders do. A session keeps its connection open and
+    checks it before it sends the next lead.
     """
     load, numbers, lock = Load(), count(), threading.Lock()
 

@@ -1,4 +1,4 @@
-"""Sample leads with the whole life of each, as the gateway would have written it down: rows for three tables."""
+"""Invented leads with their attempts and events, as rows for the three tables that the gateway would have written."""
 
 import json
 import math
@@ -17,25 +17,23 @@ from leads.rules import RejectionReason
 
 S = LeadStatus
 
-#: What can become of a lead, and how often of a thousand.
+#: What happens to a lead, and to how many of a thousand leads.
 SCENARIOS = {
     "delivered": 783,
     "zip": 130,
     "not_owner": 70,
-    "refused": 5,
-    "given_up": 4,
+    "rejected_by_customer": 5,
+    "attempts_exhausted": 4,
     "unmapped": 2,
-    "settled": 2,
+    "resolved": 2,
     "redelivered": 2,
     "outcome_unknown": 2,
 }
-#: What the last few leads may be in the middle of.
+#: The scenarios of the newest leads, which are still in progress.
 IN_PROGRESS = ("received", "waiting", "waiting", "waiting")
-#: Of a thousand leads, how many come twice, and what the customer's first failures are.
-TWICE = 20
-FAILURES = ("503", "503", "503", "500", "429", "timed out after 30 s", "connection refused")
-REFUSALS = ("422", "422", "404", "400", "401")
-#: How many attempts it takes until a lead is delivered, by share.
+#: Number of duplicates per thousand leads.
+DUPLICATES = 20
+#: Number of attempts until a lead is delivered, with the share of each in percent.
 ATTEMPTS = {1: 71, 2: 15, 3: 7, 4: 4, 5: 3}
 
 _FIRST_NAMES = (
@@ -59,7 +57,6 @@ _LAST_NAMES = (
     *("Kowalski", "Lefèvre"),
 )
 _NETWORKS = ("151", "152", "157", "159", "160", "170", "171", "175", "176", "178")
-_DURATIONS_MS = {"timed out after 30 s": 30_000, "connection refused": 3}
 _AGENTS = ("FormTool/3.2", "LeadPartner-Export/1.9", "curl/8.5.0", "python-requests/2.32.3")
 _OPTIONAL_FIELDS: dict[str, tuple[Any, ...]] = {
     "solar_energy_consumption": ("3500", "4200", "5000", 6100),
@@ -72,17 +69,48 @@ _OPTIONAL_FIELDS: dict[str, tuple[Any, ...]] = {
 }
 
 _BODIES = {
-    "200": '{"status": "accepted"}',
-    "201": '{"status": "created"}',
-    "422": '{"errors": [{"field": "phone", "message": "is not a valid number"}]}',
-    "401": '{"error": "token expired"}',
-    "404": "<html><head><title>404 Not Found</title></head><body><h1>Not Found</h1></body></html>",
+    200: '{"status": "accepted"}',
+    201: '{"status": "created"}',
+    422: '{"errors": [{"field": "phone", "message": "is not a valid number"}]}',
+    401: '{"error": "token expired"}',
+    404: "<html><head><title>404 Not Found</title></head><body><h1>Not Found</h1></body></html>",
 }
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of an attempt: a status, or the reason why there was no response.
+
+    `message` is the sentence of delivery_attempt.error_message, `error` the reason code with its parameters.
+    """
+
+    status: int | None
+    message: str | None = None
+    error: dict[str, Any] | None = None
+    duration_ms: int | None = None
+
+    @property
+    def last_answer(self) -> str:
+        """Return the value of inbound_lead.last_answer."""
+        return str(self.status) if self.status else str((self.error or {})["code"])
+
+
+def _http_error(status: int) -> Result:
+    return Result(status, f"HTTP {status}", {"code": "http_status", "status": status})
+
+
+SUCCESSES = (Result(200), Result(200), Result(200), Result(201))
+FAILURES = (
+    *(_http_error(503), _http_error(503), _http_error(503), _http_error(500), _http_error(429)),
+    Result(None, "timed out after 30 s", {"code": "timeout", "seconds": 30}, duration_ms=30_000),
+    Result(None, "connection refused", {"code": "connection_refused"}, duration_ms=3),
+)
+REJECTIONS = tuple(_http_error(status) for status in (422, 422, 404, 400, 401))
 
 
 @dataclass
 class LeadHistory:
-    """What is written down about one lead: a row, its attempts and its trail, column by column."""
+    """The rows of one lead: the lead itself, its attempts and its events. `at` is the time of the next event."""
 
     lead: dict[str, Any]
     at: datetime
@@ -90,7 +118,7 @@ class LeadHistory:
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def event(self, kind: EventKind, *, actor: str = "worker", detail: dict[str, Any] | None = None) -> None:
-        """Add to the trail what happens now."""
+        """Append an event."""
         self.events.append(
             {
                 "lead_id": self.lead["id"],
@@ -104,21 +132,21 @@ class LeadHistory:
             }
         )
 
-    def step(self, to: LeadStatus, *, actor: str = "worker", detail: dict[str, Any] | None = None) -> None:
-        """Change the status."""
+    def change_status(self, to: LeadStatus, *, actor: str = "worker", detail: dict[str, Any] | None = None) -> None:
+        """Change the status and append the event for it."""
         self.event(EventKind.STATUS, actor=actor, detail=detail)
         self.events[-1] |= {"from_status": self.lead["status"], "to_status": to.value}
         self.lead |= {"status": to.value, "updated_at": self.at}
 
-    def later(self, seconds: float) -> None:
-        """Let time pass."""
+    def wait(self, seconds: float) -> None:
+        """Move the time of the next event."""
         self.at += timedelta(seconds=seconds)
 
 
-class Samples:
-    """Makes leads that were received one after the other until `now`.
+class SampleData:
+    """Generates leads that were received one after the other until `now`, over a number of days.
 
-    The same `random` state makes the same leads, relative to `now`.
+    The same `random` state generates the same leads, relative to `now`.
     """
 
     def __init__(self, random: Random, *, config: Configuration, now: datetime, days: int, total: int) -> None:
@@ -129,180 +157,180 @@ class Samples:
         self.total = total
         self.in_progress = min(total // 20, max(6, total // 1000))
 
-    def lives(self, first_id: int) -> Iterator[LeadHistory]:
-        """Yield the leads with their lives, the first received first."""
-        fates = self.random.choices(list(SCENARIOS), list(SCENARIOS.values()), k=self.total)
-        for number, scenario in enumerate(fates):
+    def lead_histories(self, first_id: int) -> Iterator[LeadHistory]:
+        """Yield the history of each lead, in the order in which the leads were received."""
+        scenarios = self.random.choices(list(SCENARIOS), list(SCENARIOS.values()), k=self.total)
+        for number, scenario in enumerate(scenarios):
             if number >= self.total - self.in_progress:
                 scenario = IN_PROGRESS[number % len(IN_PROGRESS)]
-            yield self._life(first_id + number, self._received_at(number), scenario)
+            yield self._history(first_id + number, self._received_at(number), scenario)
 
     def _received_at(self, number: int) -> datetime:
-        """Return the time of the lead of that number: more of them come by day than by night."""
+        """Return when the lead with this number was received. More leads arrive by day than by night."""
         share = (number + self.random.random()) / self.total
-        turns, phase = 2 * math.pi * self.span.days, math.pi * self.now.hour / 12
-        wave = 0.6 * (math.sin(share * turns + phase) - math.sin(phase)) / turns
+        days_in_radians, phase = 2 * math.pi * self.span.days, math.pi * self.now.hour / 12
+        wave = 0.6 * (math.sin(share * days_in_radians + phase) - math.sin(phase)) / days_in_radians
         return self.now - self.span * (1 - share - wave)
 
-    def _life(self, lead_id: int, received_at: datetime, scenario: str) -> LeadHistory:
-        life = LeadHistory(self._received(lead_id, received_at, scenario), received_at)
-        life.event(EventKind.RECEIVED, actor="webhook")
-        if self._one_in(1000 / TWICE):
-            life.later(self.random.uniform(1, 90))
-            life.event(EventKind.DUPLICATE, actor="webhook")
-            life.events[-1]["correlation_id"] = self._uuid()
-            life.lead["received_again_at"] = life.at
+    def _history(self, lead_id: int, received_at: datetime, scenario: str) -> LeadHistory:
+        history = LeadHistory(self._lead(lead_id, received_at, scenario), received_at)
+        history.event(EventKind.RECEIVED, actor="webhook")
+        if self._one_in(1000 / DUPLICATES):
+            history.wait(self.random.uniform(1, 90))
+            history.event(EventKind.DUPLICATE, actor="webhook")
+            history.events[-1]["correlation_id"] = self._uuid()
+            history.lead["received_again_at"] = history.at
         if scenario != "received":
-            life.lead["next_attempt_at"] = None
-            life.later(self.random.uniform(0.05, 2))
-            getattr(self, f"_{scenario}")(life)
-        return life
+            history.lead["next_attempt_at"] = None
+            history.wait(self.random.uniform(0.05, 2))
+            getattr(self, f"_{scenario}")(history)
+        return history
 
-    # --- what becomes of a lead --------------------------------------------------------------------------------------
+    # --- scenarios ---------------------------------------------------------------------------------------------------
 
-    def _zip(self, life: LeadHistory) -> None:
-        self._reject(life, RejectionReason.ZIP_NOT_66XXX)
+    def _zip(self, history: LeadHistory) -> None:
+        self._reject(history, RejectionReason.ZIP_NOT_66XXX)
 
-    def _not_owner(self, life: LeadHistory) -> None:
-        self._reject(life, RejectionReason.NOT_HOMEOWNER)
+    def _not_owner(self, history: LeadHistory) -> None:
+        self._reject(history, RejectionReason.NOT_HOMEOWNER)
 
-    def _reject(self, life: LeadHistory, reason: RejectionReason) -> None:
-        life.lead["rejection_reason"] = reason.value
-        life.step(S.REJECTED, detail={"reason": reason.value})
+    def _reject(self, history: LeadHistory, reason: RejectionReason) -> None:
+        history.lead["rejection_reason"] = reason.value
+        history.change_status(S.REJECTED, detail={"reason": reason.value})
 
-    def _delivered(self, life: LeadHistory) -> None:
-        self._map(life)
+    def _delivered(self, history: LeadHistory) -> None:
+        self._map(history)
         attempts = self.random.choices(list(ATTEMPTS), list(ATTEMPTS.values()))[0]
         for _ in range(attempts - 1):
-            self._fail(life, self.random.choice(FAILURES))
-        self._succeed(life)
+            self._fail(history, self.random.choice(FAILURES))
+        self._succeed(history)
 
-    def _refused(self, life: LeadHistory) -> None:
-        self._map(life)
-        answer = self.random.choice(REFUSALS)
-        self._attempt(life, answer)
-        life.step(S.PERMANENTLY_FAILED, detail={"reason": f"the customer refused it: HTTP {answer}"})
+    def _rejected_by_customer(self, history: LeadHistory) -> None:
+        self._map(history)
+        result = self.random.choice(REJECTIONS)
+        self._attempt(history, result)
+        detail = {"reason": {"code": "rejected_by_customer", "error": result.error}}
+        history.change_status(S.PERMANENTLY_FAILED, detail=detail)
 
-    def _given_up(self, life: LeadHistory) -> None:
-        self._map(life)
-        for _ in range(self.config.policy.max_attempts - 1):
-            self._fail(life, self.random.choice(FAILURES))
-        last, most = self.random.choice(FAILURES), self.config.policy.max_attempts
-        self._attempt(life, last)
-        error = f"HTTP {last}" if last.isdecimal() else last
-        life.step(S.PERMANENTLY_FAILED, detail={"reason": f"attempt {most} of {most} failed: {error}"})
+    def _attempts_exhausted(self, history: LeadHistory) -> None:
+        self._map(history)
+        attempts = self.config.policy.max_attempts
+        for _ in range(attempts - 1):
+            self._fail(history, self.random.choice(FAILURES))
+        result = self.random.choice(FAILURES)
+        self._attempt(history, result)
+        detail = {"reason": {"code": "attempts_exhausted", "attempts": attempts, "error": result.error}}
+        history.change_status(S.PERMANENTLY_FAILED, detail=detail)
 
-    def _unmapped(self, life: LeadHistory) -> None:
-        self._map(life)
-        life.lead["rejection_reason"] = RejectionReason.MISSING_REQUIRED_FIELD.value
-        life.step(S.FAILED, detail={"reason": RejectionReason.MISSING_REQUIRED_FIELD.value, "missing": ["phone"]})
+    def _unmapped(self, history: LeadHistory) -> None:
+        self._map(history)
+        history.lead["rejection_reason"] = RejectionReason.MISSING_REQUIRED_FIELD.value
+        history.change_status(
+            S.FAILED, detail={"reason": RejectionReason.MISSING_REQUIRED_FIELD.value, "missing": ["phone"]}
+        )
 
-    def _settled(self, life: LeadHistory) -> None:
-        self._refused(life)
-        life.later(self.random.uniform(600, 90_000))
-        life.at = min(life.at, self.now)
-        life.lead["resolved_at"] = life.at
-        life.event(EventKind.RESOLVED, actor="otto", detail={"reason": "told the sender"})
+    def _resolved(self, history: LeadHistory) -> None:
+        self._rejected_by_customer(history)
+        history.wait(self.random.uniform(600, 90_000))
+        history.at = min(history.at, self.now)
+        history.lead["resolved_at"] = history.at
+        history.event(EventKind.RESOLVED, actor="otto", detail={"reason": "sender informed"})
 
-    def _redelivered(self, life: LeadHistory) -> None:
-        self._refused(life)
-        life.later(self.random.uniform(600, 90_000))
-        life.at = min(life.at, self.now)
-        life.lead["uncounted_attempts"] = len(life.attempts)
-        life.event(EventKind.REDELIVERED, actor="otto", detail={"reason": "the customer has repaired it"})
-        life.step(S.READY, actor="otto")
-        self._succeed(life)
+    def _redelivered(self, history: LeadHistory) -> None:
+        self._rejected_by_customer(history)
+        history.wait(self.random.uniform(600, 90_000))
+        history.at = min(history.at, self.now)
+        history.lead["uncounted_attempts"] = len(history.attempts)
+        history.event(EventKind.REDELIVERED, actor="otto", detail={"reason": "customer fixed the problem"})
+        history.change_status(S.READY, actor="otto")
+        self._succeed(history)
 
-    def _outcome_unknown(self, life: LeadHistory) -> None:
-        """Let a worker die in the first attempt."""
-        self._map(life)
-        self._begin_attempt(life)
-        life.later(45)
-        self._succeed(life)
+    def _outcome_unknown(self, history: LeadHistory) -> None:
+        """The worker was killed during the first attempt."""
+        self._map(history)
+        self._begin_attempt(history)
+        history.wait(45)
+        self._succeed(history)
 
-    def _waiting(self, life: LeadHistory) -> None:
-        self._map(life)
+    def _waiting(self, history: LeadHistory) -> None:
+        self._map(history)
         for _ in range(self.random.randint(1, 3)):
-            self._fail(life, self.random.choice(FAILURES))
-        life.lead["next_attempt_at"] = self.now + timedelta(seconds=self.random.uniform(60, 6 * 3600))
+            self._fail(history, self.random.choice(FAILURES))
+        history.lead["next_attempt_at"] = self.now + timedelta(seconds=self.random.uniform(60, 6 * 3600))
 
-    # --- the steps of it ---------------------------------------------------------------------------------------------
+    # --- steps -------------------------------------------------------------------------------------------------------
 
-    def _map(self, life: LeadHistory) -> None:
-        raw = json.loads(life.lead["raw_payload"])
+    def _map(self, history: LeadHistory) -> None:
+        raw = json.loads(history.lead["raw_payload"])
         normalized = {name: value.strip() if isinstance(value, str) else value for name, value in raw.items()}
-        normalized |= {"email": life.lead["search_email"], "phone": life.lead["search_phone"] or ""}
+        normalized |= {"email": history.lead["search_email"], "phone": history.lead["search_phone"] or ""}
         mapped = map_lead(normalized, mapping=self.config.mapping, product_name=self.config.product_name)
-        life.lead |= {
+        history.lead |= {
             "normalized_payload": json.dumps(normalized),
             "customer_payload": json.dumps(mapped.payload),
             "mapping_sha256": self.config.mapping.sha256,
         }
-        life.step(S.READY)
+        history.change_status(S.READY)
         names = [attribute["name"] for attribute in mapped.payload["attributes"]]
         detail = {"mapping": self.config.mapping.sha256, "attributes": names, "omitted": mapped.omitted}
-        life.event(EventKind.MAPPED, detail=detail)
+        history.event(EventKind.MAPPED, detail=detail)
 
-    def _fail(self, life: LeadHistory, answer: str) -> None:
-        """Make an attempt that fails, and wait for the next one."""
-        delay = self.config.policy.delay_after(len(life.attempts) + 1).total_seconds()
-        self._attempt(life, answer, next_attempt_in_s=delay)
-        if life.lead["status"] != S.FAILED:
-            life.step(S.FAILED)
-        life.later(delay)
-        life.at = min(life.at, self.now)
+    def _fail(self, history: LeadHistory, result: Result) -> None:
+        """Make an attempt that fails, and wait until the next one is due."""
+        delay = self.config.policy.delay_after(len(history.attempts) + 1).total_seconds()
+        self._attempt(history, result, next_attempt_in_s=delay)
+        if history.lead["status"] != S.FAILED:
+            history.change_status(S.FAILED)
+        history.wait(delay)
+        history.at = min(history.at, self.now)
 
-    def _succeed(self, life: LeadHistory) -> None:
-        self._attempt(life, self.random.choice(("200", "200", "200", "201")))
-        life.lead["delivered_at"] = life.at
-        life.step(S.DELIVERED)
+    def _succeed(self, history: LeadHistory) -> None:
+        self._attempt(history, self.random.choice(SUCCESSES))
+        history.lead["delivered_at"] = history.at
+        history.change_status(S.DELIVERED)
 
-    def _begin_attempt(self, life: LeadHistory) -> dict[str, Any]:
+    def _begin_attempt(self, history: LeadHistory) -> dict[str, Any]:
         attempt = {
-            "lead_id": life.lead["id"],
-            "attempt_no": len(life.attempts) + 1,
-            "requested_at": life.at,
+            "lead_id": history.lead["id"],
+            "attempt_no": len(history.attempts) + 1,
+            "requested_at": history.at,
             "response_status": None,
             "response_body": None,
             "error_message": None,
+            "error": None,
             "success": False,
-            "created_at": life.at,
+            "created_at": history.at,
             "finished_at": None,
             "duration_ms": None,
         }
-        life.attempts.append(attempt)
-        life.event(EventKind.ATTEMPT_STARTED, detail={"attempt_no": attempt["attempt_no"]})
+        history.attempts.append(attempt)
+        history.event(EventKind.ATTEMPT_STARTED, detail={"attempt_no": attempt["attempt_no"]})
         return attempt
 
-    def _attempt(self, life: LeadHistory, answer: str, *, next_attempt_in_s: float | None = None) -> None:
-        attempt = self._begin_attempt(life)
-        status = int(answer) if answer.isdecimal() else None
-        duration_ms = self._duration_ms(answer)
-        life.later(duration_ms / 1000)
-        success = classify_response(status) is ResponseClass.DELIVERED
-        error = None if success else f"HTTP {status}" if status else answer
+    def _attempt(self, history: LeadHistory, result: Result, *, next_attempt_in_s: float | None = None) -> None:
+        attempt = self._begin_attempt(history)
+        duration_ms = result.duration_ms or int(self.random.lognormvariate(5, 0.6))
+        history.wait(duration_ms / 1000)
         attempt |= {
-            "response_status": status,
-            "response_body": None if status is None else _BODIES.get(answer, '{"error": "try again later"}'),
-            "error_message": error,
-            "success": success,
-            "finished_at": life.at,
+            "response_status": result.status,
+            "response_body": result.status and _BODIES.get(result.status, '{"error": "try again later"}'),
+            "error_message": result.message,
+            "error": result.error and json.dumps(result.error),
+            "success": classify_response(result.status) is ResponseClass.DELIVERED,
+            "finished_at": history.at,
             "duration_ms": duration_ms,
         }
-        life.lead["last_answer"] = answer
+        history.lead["last_answer"] = result.last_answer
         detail = {
             "attempt_no": attempt["attempt_no"],
-            "response_status": status,
-            "error": error,
+            "response_status": result.status,
+            "error": result.error,
             "duration_ms": duration_ms,
             "next_attempt_in_s": next_attempt_in_s,
         }
-        life.event(EventKind.ATTEMPT_FINISHED, detail=detail)
+        history.event(EventKind.ATTEMPT_FINISHED, detail=detail)
 
-    def _duration_ms(self, answer: str) -> int:
-        return _DURATIONS_MS.get(answer) or int(self.random.lognormvariate(5, 0.6))
-
-    def _received(self, lead_id: int, received_at: datetime, scenario: str) -> dict[str, Any]:
+    def _lead(self, lead_id: int, received_at: datetime, scenario: str) -> dict[str, Any]:
         random = self.random
         phone = f"+49{random.choice(_NETWORKS)}{random.randrange(10_000_000, 100_000_000)}"
         payload = _payload(random, lead_id, scenario, phone)
@@ -341,25 +369,25 @@ class Samples:
 
 
 def _payload(random: Random, lead_id: int, scenario: str, phone: str) -> dict[str, Any]:
-    """Return what the sender posted."""
+    """Return the payload that the sender posted."""
     first, last = random.choice(_FIRST_NAMES), random.choice(_LAST_NAMES)
     zipcode = random.randrange(1067, 66_000) if scenario == "zip" else random.randrange(66_000, 67_000)
     return {
         "first_name": first,
         "last_name": last,
         "email": f"{_ascii(first)}.{_ascii(last)}.{lead_id}@Example.{random.choice(('com', 'org', 'net'))}",
-        "phone": "" if scenario == "unmapped" else _as_people_write(random, phone),
+        "phone": "" if scenario == "unmapped" else _as_typed(random, phone),
         "zipcode": f"{zipcode:05}",
         "house": {"is_owner": scenario != "not_owner"},
         **{name: random.choice(_OPTIONAL_FIELDS[name]) for name in random.sample(list(_OPTIONAL_FIELDS), 3)},
     }
 
 
-def _as_people_write(random: Random, phone: str) -> str:
+def _as_typed(random: Random, phone: str) -> str:
     network, number = phone[3:6], phone[6:]
     forms = (phone, f"0{network} {number}", f"0{network}/{number[:3]} {number[3:]}", f"0049{network}{number}")
     return random.choice(forms)
 
 
 def _ascii(name: str) -> str:
-    return "".join(sign for sign in name.lower() if sign.isascii() and sign.isalnum())
+    return "".join(character for character in name.lower() if character.isascii() and character.isalnum())

@@ -1,3 +1,12 @@
+"""`python -m benchmarks.seed_leads`: fill the configured database with invented leads, to see the admin at size.
+
+The leads are spread over the last days and have attempts and events. The audit log is append-only, so they cannot be
+removed: use an empty database, never one with real leads. A running worker delivers the few that are still in progress.
+"""
+
+import argparse
+import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -6,82 +15,82 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connection, transaction
-from django.utils import timezone
+import django
 from tqdm import tqdm
 
-from benchmarks.sample_data import LeadHistory, Samples
-from delivery.configuration import current
-from delivery.models import DeliveryAttempt
-from leads.models import InboundLead, LeadEvent
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leadgateway.settings")
 
-#: Leads that are written in one transaction.
+from leadgateway.startup import load_settings
+
+load_settings()
+django.setup()
+
+from django.conf import settings  # noqa: E402
+from django.db import connection, transaction  # noqa: E402
+from django.utils import timezone  # noqa: E402
+
+from benchmarks.sample_data import LeadHistory, SampleData  # noqa: E402
+from delivery.configuration import current  # noqa: E402
+from delivery.models import DeliveryAttempt  # noqa: E402
+from leads.models import InboundLead, LeadEvent  # noqa: E402
+
+#: Number of leads that are written in one transaction.
 BATCH = 2_000
 
 Rows = Sequence[dict[str, Any]]
 
 
-class Command(BaseCommand):
-    help = (
-        "Fill the database with sample leads of the last days, their attempts and their trail, to see the admin at "
-        "size. The leads are invented, and the trail keeps what was written: never do it where real leads are. A "
-        "running worker delivers the few that are still under way."
-    )
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line and seed the database of the settings."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.seed_leads", description=__doc__)
+    parser.add_argument("leads", nargs="?", type=_positive, default=1_000_000, help="number of leads (1000000)")
+    parser.add_argument("--days", type=_positive, default=30, help="number of days that the leads are spread over (30)")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed fills an empty database with the same leads")
+    parser.add_argument("--add", action="store_true", help="add to a database that has leads already")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+    options = parser.parse_args(arguments)
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("leads", nargs="?", type=int, default=1_000_000, help="how many (default: 1,000,000)")
-        parser.add_argument("--days", type=int, default=30, help="the days over which they came (default: 30)")
-        parser.add_argument(
-            "--seed",
-            type=int,
-            default=1,
-            help="the same number fills an empty database with the same leads (default: 1)",
-        )
-        parser.add_argument("--add", action="store_true", help="also when there are leads already")
-        parser.add_argument("--yes", action="store_true", help="do not ask")
+    _check_and_confirm(options)
+    began = time.monotonic()
+    seed(options.leads, days=options.days, random_seed=options.seed)
+    took = time.monotonic() - began
+    print(f"{options.leads:,} leads in {took:.1f} s, {options.leads / took:,.0f} per second")
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        if options["leads"] < 1 or options["days"] < 1:
-            raise CommandError("The number of leads and of days must be 1 or more.")
-        if InboundLead.objects.exists() and not options["add"]:
-            raise CommandError("There are leads already. --add adds sample leads to them.")
-        if not options["yes"]:
-            self._ask(options["leads"])
-        began = time.monotonic()
-        self._fill(options)
-        took = time.monotonic() - began
-        self.stdout.write(f"{options['leads']:,} leads in {took:.1f} s, {options['leads'] / took:,.0f} a second")
 
-    def _ask(self, leads: int) -> None:
-        where = "{HOST}:{PORT}/{NAME}".format(**connection.settings_dict).lstrip(":/")
-        self.stdout.write(f"{leads:,} sample leads will be written to {where}, for good.")
-        self.stdout.write(f"A worker would deliver those under way to {settings.CUSTOMER_API_URL}.")
-        if input("Type yes to go on: ").strip().lower() != "yes":
-            raise CommandError("Nothing was written.")
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
 
-    def _fill(self, options: dict[str, Any]) -> None:
-        total = options["leads"]
-        first_id = _reserve_ids(total)
-        samples = Samples(
-            Random(f"{options['seed']} {first_id}"),
-            config=current(),
-            now=timezone.now(),
-            days=options["days"],
-            total=total,
-        )
-        lives = samples.lives(first_id)
-        hidden = options["verbosity"] == 0 or None  # None: where there is no terminal
-        with tqdm(total=total, unit=" leads", unit_scale=True, disable=hidden) as bar:
-            while batch := list(islice(lives, BATCH)):
-                _write(batch)
-                bar.update(len(batch))
-        _take_stock()
+
+def _check_and_confirm(options: argparse.Namespace) -> None:
+    if InboundLead.objects.exists() and not options.add:
+        sys.exit("The database has leads already. --add adds sample leads to them.")
+    if options.yes:
+        return
+    database = "{HOST}:{PORT}/{NAME}".format(**connection.settings_dict).lstrip(":/")
+    print(f"{options.leads:,} sample leads will be written to {database}. They cannot be removed.")
+    print(f"A running worker delivers those in progress to {settings.CUSTOMER_API_URL}.")
+    if input("Type yes to continue: ").strip().lower() != "yes":
+        sys.exit("Nothing was written.")
+
+
+def seed(leads: int, *, days: int = 30, random_seed: int = 1) -> None:
+    """Write sample leads with their attempts and events, and update the statistics of the query planner."""
+    first_id = _reserve_ids(leads)
+    random = Random(f"{random_seed} {first_id}")
+    samples = SampleData(random, config=current(), now=timezone.now(), days=days, total=leads)
+    histories = samples.lead_histories(first_id)
+    with tqdm(total=leads, unit=" leads", unit_scale=True, disable=None) as bar:  # None: no bar without a terminal
+        while batch := list(islice(histories, BATCH)):
+            _write(batch)
+            bar.update(len(batch))
+    _analyze()
 
 
 def _reserve_ids(total: int) -> int:
-    """Return the first of as many lead ids in a row, which nobody else will get."""
+    """Return the first of `total` consecutive lead ids, and keep other writers from using them."""
     if connection.vendor != "postgresql":
         return (InboundLead.objects.order_by("-pk").values_list("pk", flat=True).first() or 0) + 1
     with connection.cursor() as cursor:
@@ -95,23 +104,24 @@ def _reserve_ids(total: int) -> int:
 
 def _write(batch: list[LeadHistory]) -> None:
     with transaction.atomic():
-        _insert(InboundLead, [life.lead for life in batch])
-        _insert(DeliveryAttempt, [attempt for life in batch for attempt in life.attempts])
-        _insert(LeadEvent, [event for life in batch for event in life.events])
+        _insert(InboundLead, [history.lead for history in batch])
+        _insert(DeliveryAttempt, [attempt for history in batch for attempt in history.attempts])
+        _insert(LeadEvent, [event for history in batch for event in history.events])
 
 
 def _insert(model: Any, rows: Rows) -> None:
     if not rows:
         return
-    table, columns = model._meta.db_table, ", ".join(rows[0])
-    values = (tuple(row.values()) for row in rows)
+    names = [field.column for field in model._meta.concrete_fields if field.column in rows[0]]
+    table, columns = model._meta.db_table, ", ".join(names)
+    values = (tuple(row[name] for name in names) for row in rows)
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             with cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
                 for row in values:
                     copy.write_row(row)
         else:
-            marks = ", ".join(["%s"] * len(rows[0]))
+            marks = ", ".join(["%s"] * len(names))
             cursor.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", list(_for_sqlite(values)))  # noqa: S608
 
 
@@ -126,7 +136,11 @@ def _sqlite_value(value: Any) -> Any:
     return value.hex if isinstance(value, UUID) else value
 
 
-def _take_stock() -> None:
-    """Have the database count what is there now: without it, its plans are for an empty one."""
+def _analyze() -> None:
+    """Update the planner's statistics, which otherwise describe an empty database."""
     with connection.cursor() as cursor:
         cursor.execute("VACUUM (ANALYZE)" if connection.vendor == "postgresql" else "ANALYZE")
+
+
+if __name__ == "__main__":
+    main()

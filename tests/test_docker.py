@@ -1,4 +1,4 @@
-"""The Docker files, as far as they can be tried without Docker: what they say, and that what the image holds runs."""
+"""The Docker files without Docker: their contents, and that the services run with only the files of the image."""
 
 import json
 import re
@@ -30,21 +30,20 @@ from tests.servers import PostgresServer, RedisServer
 
 Service = dict[str, Any]
 
-#: Which line of the Procfile each service runs.
+#: The Procfile line that each service runs.
 PROCESSES = {"api": "web", "worker": "worker", "beat": "beat"}
 GATEWAY = ("migrate", *PROCESSES, "customer")
 
-#: The settings know them, but in a container they are fixed.
+#: Settings that are fixed in a container.
 FIXED_IN_THE_IMAGE = {"API_HOST", "API_PORT", "VAR_DIR"}
-#: Read by gunicorn itself.
-NOT_OURS = {"FORWARDED_ALLOW_IPS"}
-#: Other in Docker than the documented default, since the neighbours have other names there.
-OTHER_IN_DOCKER = {"DB_HOST", "REDIS_URL", "CUSTOMER_API_URL", "ALLOWED_HOSTS"} | NOT_OURS
+READ_BY_GUNICORN = {"FORWARDED_ALLOW_IPS"}
+#: Settings with another default in Docker, because the services have other host names there.
+DIFFERENT_IN_DOCKER = {"DB_HOST", "REDIS_URL", "CUSTOMER_API_URL", "ALLOWED_HOSTS"} | READ_BY_GUNICORN
 
 VARIABLE = re.compile(r"\$\{(?P<name>[A-Z_]+):-(?P<default>[^}]*)\}")
 
 
-# --- how the files are read ------------------------------------------------------------------------------------------
+# --- reading the files -----------------------------------------------------------------------------------------------
 
 
 def _read(name: str) -> str:
@@ -52,7 +51,7 @@ def _read(name: str) -> str:
 
 
 def _compose(**dotenv: str) -> dict[str, Any]:
-    """Return docker-compose.yml as Compose would see it with such a `.env`."""
+    """Return docker-compose.yml as Compose reads it with these variables in `.env`."""
     return _filled(yaml.safe_load(_read("docker-compose.yml")), dotenv)
 
 
@@ -80,7 +79,7 @@ def _procfile() -> dict[str, str]:
 
 
 def _instructions() -> list[tuple[str, str]]:
-    """Return the Dockerfile as instructions and what follows them."""
+    """Return the instructions of the Dockerfile with their arguments."""
     code = re.sub(r"^\s*#.*\n", "", _read("Dockerfile"), flags=re.MULTILINE).replace("\\\n", " ")
     return [(word, rest) for line in code.splitlines() if line for word, rest in [line.split(None, 1)]]
 
@@ -91,28 +90,28 @@ def _final_stage() -> list[tuple[str, str]]:
 
 
 def _only(word: str) -> str:
-    """Return what follows the only such instruction of the final stage."""
+    """Return the arguments of the only instruction of this kind in the final stage."""
     [rest] = [rest for found, rest in _final_stage() if found == word]
     return rest
 
 
 def _copied() -> list[str]:
-    """Return what the final stage copies from the checkout."""
+    """Return the paths that the final stage copies from the checkout."""
     copies = [rest.split() for word, rest in _final_stage() if word == "COPY" and not rest.startswith("--from")]
     return [source for words in copies for source in words[:-1]]
 
 
 def _in_build_context(path: str) -> bool:
-    """Tell whether .dockerignore lets a file through: the last line that fits it, or a folder around it, decides."""
+    """Return whether .dockerignore includes a file. The last line that matches it or a parent folder decides."""
     parents = ["/".join(path.split("/")[: depth + 1]) for depth in range(path.count("/") + 1)]
-    let_through = True
+    included = True
     for line in _read(".dockerignore").splitlines():
-        if line and not line.startswith("#") and any(_fits(line.removeprefix("!"), part) for part in parents):
-            let_through = line.startswith("!")
-    return let_through
+        if line and not line.startswith("#") and any(_matches(line.removeprefix("!"), part) for part in parents):
+            included = line.startswith("!")
+    return included
 
 
-def _fits(pattern: str, path: str) -> bool:
+def _matches(pattern: str, path: str) -> bool:
     if pattern.startswith("**/"):
         return fnmatch(path.rpartition("/")[2], pattern[3:])
     return path.count("/") == pattern.count("/") and fnmatch(path, pattern)
@@ -121,40 +120,40 @@ def _fits(pattern: str, path: str) -> bool:
 # --- docker-compose.yml ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("service", "process"), PROCESSES.items())
-def test_a_service_runs_the_line_of_the_procfile(service: str, process: str) -> None:
-    assert _service(service)["command"] == _procfile()[process]
+def test_a_service_runs_the_command_of_the_procfile() -> None:
+    for service, process in PROCESSES.items():
+        assert _service(service)["command"] == _procfile()[process]
 
 
-def test_every_dollar_sign_is_a_variable_with_a_default_or_is_escaped() -> None:
+def test_every_variable_has_a_default() -> None:
     code = re.sub(r"(^|\s)#.*", "", _read("docker-compose.yml"))
     assert "$" in code
     assert "$" not in VARIABLE.sub("", code).replace("$$", "")
 
 
 @pytest.mark.parametrize("service", GATEWAY)
-def test_a_service_is_given_every_variable_of_the_settings_and_no_other(service: str) -> None:
-    assert set(_environment(service)) - NOT_OURS == set(settings.env.names) - FIXED_IN_THE_IMAGE
+def test_a_service_gets_exactly_the_variables_of_the_settings(service: str) -> None:
+    assert set(_environment(service)) - READ_BY_GUNICORN == set(settings.env.names) - FIXED_IN_THE_IMAGE
 
 
-def test_what_dotenv_says_reaches_the_service() -> None:
+def test_values_from_dotenv_reach_the_service() -> None:
     given = {name: f"given-{name}" for name in settings.env.names}
     environment = _environment("worker", **given)
-    assert all(value.endswith(f"given-{name}") for name, value in environment.items() if name not in NOT_OURS)
+    assert all(value.endswith(f"given-{name}") for name, value in environment.items() if name not in READ_BY_GUNICORN)
 
 
-def test_a_default_is_the_documented_one_unless_docker_needs_another() -> None:
+def test_defaults_are_the_documented_ones() -> None:
     documented = dict(re.findall(r"^# ([A-Z_]+)=(.*)$", _read("config/env.example"), re.MULTILINE))
-    given = {name: value for name, value in _environment("api").items() if value and name not in OTHER_IN_DOCKER}
+    given = {name: value for name, value in _environment("api").items() if value and name not in DIFFERENT_IN_DOCKER}
     assert given == {name: documented[name] for name in given}
 
 
-def test_the_hosts_that_are_needed_inside_stay_allowed() -> None:
+def test_hosts_of_the_containers_are_always_allowed() -> None:
     hosts = _environment("api", ALLOWED_HOSTS="leads.example.com")["ALLOWED_HOSTS"].split(",")
     assert {"localhost", "127.0.0.1", "api", "leads.example.com"} <= set(hosts)
 
 
-def test_only_the_host_itself_reaches_the_servers_and_all_the_world_the_api() -> None:
+def test_only_the_api_is_published_to_other_hosts() -> None:
     ports = {name: service["ports"] for name, service in _compose()["services"].items() if "ports" in service}
     assert ports == {
         "api": ["0.0.0.0:8080:8080"],
@@ -171,22 +170,22 @@ def test_only_the_host_itself_reaches_the_servers_and_all_the_world_the_api() ->
         ("redis", {"REDIS_PORT": "6380"}, "127.0.0.1:6380:6379"),
     ],
 )
-def test_a_published_port_can_be_moved_and_the_guide_says_how(service: str, dotenv: dict[str, str], port: str) -> None:
+def test_a_published_port_can_be_changed_as_documented(service: str, dotenv: dict[str, str], port: str) -> None:
     assert _service(service, **dotenv)["ports"] == [port]
     assert all(f"`{name}`" in _read("DOCKER.md") for name in dotenv)
 
 
-def test_the_database_is_made_as_the_gateway_will_ask_for_it() -> None:
+def test_postgres_creates_the_database_of_the_settings() -> None:
     dotenv = {"DB_USER": "someone", "DB_PASSWORD": "something", "DB_NAME": "somewhere"}
-    asked = _environment("api", **dotenv)
+    environment = _environment("api", **dotenv)
     assert _environment("postgres", **dotenv) == {
-        "POSTGRES_USER": asked["DB_USER"],
-        "POSTGRES_PASSWORD": asked["DB_PASSWORD"],
-        "POSTGRES_DB": asked["DB_NAME"],
+        "POSTGRES_USER": environment["DB_USER"],
+        "POSTGRES_PASSWORD": environment["DB_PASSWORD"],
+        "POSTGRES_DB": environment["DB_NAME"],
     }
 
 
-def test_the_neighbours_are_asked_for_by_the_names_of_their_services() -> None:
+def test_the_dependencies_have_the_names_of_their_services() -> None:
     environment = _environment("worker")
     services = _compose()["services"]
     assert environment["DB_HOST"] in services
@@ -195,13 +194,13 @@ def test_the_neighbours_are_asked_for_by_the_names_of_their_services() -> None:
     assert services["customer"]["command"] == "python manage.py fake_customer_api --host 0.0.0.0 --port 8081"
 
 
-def test_redis_keeps_its_queue_and_never_evicts_it() -> None:
+def test_redis_is_persistent_and_never_evicts() -> None:
     command = shlex.split(_service("redis")["command"])
     options = dict(zip(command[1::2], command[2::2], strict=True))
     assert options == {"--appendonly": "yes", "--appendfsync": "everysec", "--maxmemory-policy": "noeviction"}
 
 
-def test_the_database_is_ready_only_once_it_answers_over_tcp() -> None:
+def test_the_database_is_healthy_when_it_responds_over_tcp() -> None:
     kind, command = _service("postgres")["healthcheck"]["test"]
     assert kind == "CMD-SHELL"
     assert command == 'pg_isready -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB"'
@@ -214,84 +213,73 @@ def test_the_migration_waits_for_the_database_and_ends() -> None:
     assert migrate["restart"] == "no"
 
 
-@pytest.mark.parametrize("service", PROCESSES)
-def test_a_process_waits_for_the_migration_and_the_queue(service: str) -> None:
-    assert _service(service)["depends_on"] == {
-        "migrate": {"condition": "service_completed_successfully"},
-        "redis": {"condition": "service_healthy"},
-    }
+def test_a_process_waits_for_the_migration_and_the_queue() -> None:
+    for service in PROCESSES:
+        assert _service(service)["depends_on"] == {
+            "migrate": {"condition": "service_completed_successfully"},
+            "redis": {"condition": "service_healthy"},
+        }
 
 
-def test_whatever_is_waited_for_has_a_health_check() -> None:
-    services = _compose()["services"]
-    waited_for = {
-        name
-        for service in services.values()
-        for name, wait in service.get("depends_on", {}).items()
-        if wait["condition"] == "service_healthy"
-    }
-    assert waited_for == {"postgres", "redis"}
-    assert all("test" in services[name]["healthcheck"] for name in waited_for)
+def test_dependencies_have_a_health_check() -> None:
+    assert all("test" in _service(name)["healthcheck"] for name in ("postgres", "redis"))
 
 
-@pytest.mark.parametrize("service", GATEWAY)
-def test_only_the_api_is_asked_for_its_health(service: str) -> None:
-    assert _service(service).get("healthcheck") == (None if service == "api" else {"disable": True})
+def test_only_the_api_has_the_health_check_of_the_image() -> None:
+    checks = {name: _service(name).get("healthcheck") for name in GATEWAY}
+    assert checks == {name: None if name == "api" else {"disable": True} for name in GATEWAY}
 
 
-def test_everything_but_the_migration_is_started_again() -> None:
+def test_every_service_restarts_except_the_migration() -> None:
     restart = {name: service["restart"] for name, service in _compose()["services"].items()}
     assert {name for name, policy in restart.items() if policy != "unless-stopped"} == {"migrate"}
 
 
-def test_beat_is_one() -> None:
+def test_beat_runs_once() -> None:
     assert not {"deploy", "scale"} & set(_service("beat"))
     assert [name for name in _compose()["services"] if " beat" in _service(name).get("command", "")] == ["beat"]
 
 
-def test_only_the_demo_customer_has_to_be_asked_for() -> None:
+def test_only_the_demo_customer_needs_a_profile() -> None:
     profiles = {name: service["profiles"] for name, service in _compose()["services"].items() if "profiles" in service}
     assert profiles == {"customer": ["demo"]}
 
 
-@pytest.mark.parametrize("service", GATEWAY)
-def test_the_processes_share_one_volume_where_the_image_keeps_its_own(service: str) -> None:
+def test_data_is_in_named_volumes() -> None:
     [var_dir] = re.findall(r"VAR_DIR=(\S+)", " ".join(rest for word, rest in _final_stage() if word == "ENV"))
-    assert _service(service)["volumes"] == [f"var:{var_dir}"]
+    assert all(_service(name)["volumes"] == [f"var:{var_dir}"] for name in GATEWAY)
 
-
-def test_what_must_last_is_in_a_named_volume() -> None:
     compose = _compose()
     mounted = {mount.split(":")[0] for service in compose["services"].values() for mount in service.get("volumes", [])}
     assert mounted == set(compose["volumes"]) == {"postgres-data", "redis-data", "var"}
 
 
-@pytest.mark.parametrize("service", GATEWAY)
-def test_a_process_may_do_no_more_than_it_needs(service: str) -> None:
-    found = _service(service)
-    assert found["read_only"] is True
-    assert found["cap_drop"] == ["ALL"]
-    assert found["security_opt"] == ["no-new-privileges:true"]
+def test_a_process_has_no_privileges() -> None:
+    for name in GATEWAY:
+        service = _service(name)
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
 
 
-@pytest.mark.parametrize("service", GATEWAY)
-def test_an_image_name_is_not_shared_which_some_versions_of_compose_cannot_build(service: str) -> None:
-    assert _service(service)["build"] == "."
-    assert "image" not in _service(service)
+def test_services_share_no_image_name() -> None:
+    for name in GATEWAY:
+        assert _service(name)["build"] == "."
+        assert "image" not in _service(name)
 
 
-def test_the_worker_has_the_time_to_finish_a_delivery() -> None:
-    exchange = parse_duration(_environment("worker")["CUSTOMER_API_TIMEOUT"])
-    margin = parse_duration(_service("worker")["stop_grace_period"]) - exchange
+def test_the_worker_has_time_to_finish_a_delivery() -> None:
+    timeout = parse_duration(_environment("worker")["CUSTOMER_API_TIMEOUT"])
+    margin = parse_duration(_service("worker")["stop_grace_period"]) - timeout
     assert margin >= parse_duration("5s")
 
 
-def test_the_api_has_the_time_to_finish_its_requests() -> None:
+def test_the_api_has_time_to_finish_its_requests() -> None:
     [graceful] = re.findall(r"^graceful_timeout = (\d+)", _read("leadgateway/server/config.py"), re.MULTILINE)
     assert parse_duration(_service("api")["stop_grace_period"]) >= parse_duration(f"{int(graceful) + 5}s")
 
 
-def test_no_log_fills_the_disk() -> None:
+def test_logs_are_limited() -> None:
     for service in _compose()["services"].values():
         assert service["logging"]["options"] == {"max-size": "10m", "max-file": "5"}
 
@@ -299,66 +287,50 @@ def test_no_log_fills_the_disk() -> None:
 # --- Dockerfile and .dockerignore ------------------------------------------------------------------------------------
 
 
-def test_the_image_starts_the_web_server_of_the_procfile() -> None:
+def test_the_image_runs_the_web_command_of_the_procfile() -> None:
     assert json.loads(_only("CMD")) == shlex.split(_procfile()["web"])
 
 
-def test_both_stages_have_the_same_python_of_a_fixed_minor_version() -> None:
+def test_both_stages_use_the_same_python() -> None:
     stages = [rest for word, rest in _instructions() if word == "FROM"]
     assert stages == ["python:3.11-slim-bookworm AS builder", "python:3.11-slim-bookworm"]
 
 
-def test_nothing_runs_as_root() -> None:
+def test_the_image_does_not_run_as_root() -> None:
     words = [word for word, _ in _final_stage()]
     assert _only("USER") == "gateway"
     assert max(number for number, word in enumerate(words) if word == "RUN") < words.index("USER") < words.index("CMD")
 
 
-def test_nothing_is_built_in_the_final_stage() -> None:
+def test_the_final_stage_builds_nothing() -> None:
     runs = " ".join(rest for word, rest in _final_stage() if word == "RUN")
     assert re.findall(r"apt-get install ([^&]*?) +&", runs) == ["--yes --no-install-recommends iputils-ping"]
     assert not re.search(r"\b(pip|gcc|curl|wget|make)\b", runs)
 
 
-def test_the_image_holds_what_runs_and_nothing_else() -> None:
+def test_the_image_contains_only_what_runs() -> None:
     packages = {"config", "delivery", "leadgateway", "leads", "stats"}
     assert set(_copied()) == packages | {"manage.py", "Procfile", "requirements.txt"}
     assert all((ROOT / source).exists() for source in _copied())
 
 
-def test_a_folder_keeps_its_name_in_the_image() -> None:
+def test_a_copied_folder_keeps_its_name() -> None:
     copies = [rest.split() for word, rest in _final_stage() if word == "COPY" and not rest.startswith("--from")]
     assert all(words[0] == words[1] for words in copies if (ROOT / words[0]).is_dir())
 
 
-def test_what_is_copied_is_in_the_build_context() -> None:
-    assert all(_in_build_context(source) for source in _copied())
+def test_the_build_context_contains_the_files_of_the_service() -> None:
+    examples = ["leads/webhook/view.py", "leads/static/leads/admin.css", "config/env.example"]
+    assert all(map(_in_build_context, [*_copied(), *examples]))
 
 
-@pytest.mark.parametrize("path", ["leads/webhook/view.py", "leads/static/leads/admin.css", "config/env.example"])
-def test_a_file_of_the_service_gets_into_the_build_context(path: str) -> None:
-    assert _in_build_context(path)
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        ".env",
-        ".env.production",
-        "config/.env",
-        "var/secret_key",
-        "var/lead_gateway.sqlite3",
-        ".venv/bin/python",
-        ".git/config",
-        "tests/conftest.py",
-        "leads/__pycache__/views.cpython-311.pyc",
-        "lead_gateway.dump",
-        "secrets/customer_api_token",
-        "docker-compose.override.yml",
-    ],
-)
-def test_what_is_private_or_useless_stays_out_of_the_build_context(path: str) -> None:
-    assert not _in_build_context(path)
+def test_the_build_context_contains_no_private_files() -> None:
+    private = [
+        *(".env", ".env.production", "config/.env", "var/secret_key", "var/lead_gateway.sqlite3"),
+        *(".venv/bin/python", ".git/config", "tests/conftest.py", "leads/__pycache__/views.cpython-311.pyc"),
+        *("lead_gateway.dump", "secrets/customer_api_token", "docker-compose.override.yml"),
+    ]
+    assert not any(map(_in_build_context, private))
 
 
 # --- HEALTHCHECK -----------------------------------------------------------------------------------------------------
@@ -370,8 +342,8 @@ def _health_check() -> tuple[dict[str, str], list[str]]:
     return dict(re.findall(r"--([a-z-]+)=(\S+)", options)), json.loads(command)
 
 
-def _look(port: int, **environment: str) -> int:
-    """Run the health check against a port; return its exit code."""
+def _check_health(port: int, **environment: str) -> int:
+    """Run the health check against a port and return its exit code."""
     options, command = _health_check()
     assert command[0] == "python"
     seconds = parse_duration(options["timeout"]).total_seconds()
@@ -387,7 +359,7 @@ def _look(port: int, **environment: str) -> int:
 
 @contextmanager
 def _server(status: int, *, pause: float = 0) -> Iterator[int]:
-    """Serve that status to every GET of /health, 404 to all else; yield the port."""
+    """Respond with a status to GET /health, and with 503 to other paths; yield the port."""
     stopping = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -397,7 +369,7 @@ def _server(status: int, *, pause: float = 0) -> Iterator[int]:
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -410,77 +382,69 @@ def _server(status: int, *, pause: float = 0) -> Iterator[int]:
             thread.join()
 
 
-@pytest.mark.parametrize("status", [200, 400])
-def test_an_api_that_answers_is_healthy_even_if_it_refuses_our_host(status: int) -> None:
+@pytest.mark.parametrize(("status", "exit_code"), [(200, 0), (400, 0), (503, 1)])
+def test_an_api_is_healthy_unless_it_responds_with_a_server_error(status: int, exit_code: int) -> None:
     with _server(status) as port:
-        assert _look(port) == 0
+        assert _check_health(port) == exit_code
 
 
-def test_an_api_that_answers_with_an_error_of_its_own_is_not_healthy() -> None:
-    with _server(503) as port:
-        assert _look(port) == 1
+def test_an_api_that_is_not_running_is_unhealthy() -> None:
+    assert _check_health(free_port()) == 1
 
 
-def test_an_api_that_is_not_there_is_not_healthy() -> None:
-    assert _look(free_port()) == 1
-
-
-def test_an_api_that_hangs_is_not_healthy_and_is_found_out_in_time() -> None:
+def test_an_api_that_hangs_is_unhealthy_before_the_timeout() -> None:
     options, _ = _health_check()
     assert parse_duration(options["timeout"]) == parse_duration("5s")
     with _server(200, pause=30) as port:
-        assert _look(port) == 1
+        assert _check_health(port) == 1
 
 
-def test_a_proxy_in_the_environment_is_not_asked() -> None:
+def test_the_health_check_uses_no_proxy() -> None:
     with _server(200) as port:
-        assert _look(port, http_proxy=f"http://127.0.0.1:{free_port()}") == 0
+        assert _check_health(port, http_proxy=f"http://127.0.0.1:{free_port()}") == 0
 
 
 # --- DOCKER.md -------------------------------------------------------------------------------------------------------
 
 
 def _commands() -> list[list[str]]:
-    """Return the words of every docker compose command in the guide, after `compose`."""
+    """Return the arguments of every docker compose command in the guide."""
     found = re.findall(r"docker[ -]compose ([^\n`#|<>]*)", _read("DOCKER.md"))
     return [shlex.split(words, posix=False) for words in found]
 
 
-def test_the_guide_names_services_that_exist() -> None:
+def test_the_services_of_the_guide_exist() -> None:
     services = set(_compose()["services"])
     named = [words for words in _commands() if words and words[0] in ("exec", "logs", "stop", "run", "ps")]
     assert len(named) > 20
     for words in named:
         arguments = [word for word in words[1:] if not word.startswith("-")]
-        asked = arguments[:1] if words[0] in ("exec", "run") else arguments
-        assert set(asked) <= services, words
+        used = arguments[:1] if words[0] in ("exec", "run") else arguments
+        assert set(used) <= services, words
 
 
-def test_the_guide_calls_commands_that_exist() -> None:
+def test_the_management_commands_of_the_guide_exist() -> None:
     called = set(re.findall(r"manage\.py ([a-z_]+)", _read("DOCKER.md")))
     assert {"createsuperuser", "doctor", "redeliver", "send_test_lead"} <= called <= set(get_commands())
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
+def test_the_guide_has_the_commands_of_the_specification() -> None:
+    expected = [
         "exec postgres psql -U postgres -d lead_gateway",
         "exec postgres pg_isready -U postgres",
         "exec redis redis-cli",
         "exec api ping postgres",
         "ps postgres",
         "logs worker",
-    ],
-)
-def test_the_guide_knows_the_commands_people_are_used_to(command: str) -> None:
-    assert command.split() in _commands()
+    ]
+    assert all(command.split() in _commands() for command in expected)
 
 
-# --- what the image holds runs ---------------------------------------------------------------------------------------
+# --- running the image -----------------------------------------------------------------------------------------------
 
 
 class Image:
-    """The final stage, laid out in a folder: what it copies, and a Python with what requirements.txt asks for."""
+    """The final stage in a folder: the files that it copies, and a Python with the packages of requirements.txt."""
 
     def __init__(self) -> None:
         self.path = scratch_directory("image")
@@ -492,7 +456,7 @@ class Image:
         self._install()
 
     def process(self, command: str, **environment: str) -> Process:
-        """Return a process for a service's command, with no more than the image and Compose give it."""
+        """Return a process with a command and the environment of a service."""
         program, *arguments = shlex.split(command)
         return Process(
             [str(self.path / "venv" / "bin" / program), *arguments],
@@ -510,7 +474,7 @@ class Image:
                 copy(ROOT / source, self.app)
 
     def _install(self) -> None:
-        """Make a Python that sees the tests' own packages, but only those that requirements.txt brings in."""
+        """Create a virtual environment with links to the installed packages, but only to those of requirements.txt."""
         venv.create(self.path / "venv", symlinks=True)
         [site_packages] = (self.path / "venv" / "lib").glob("python*/site-packages")
         for distribution in _required():
@@ -528,7 +492,7 @@ class Image:
 
 
 def _required() -> list[metadata.Distribution]:
-    """Return the distributions that `pip install -r requirements.txt` installs, found among the installed ones."""
+    """Return the installed distributions that `pip install -r requirements.txt` installs."""
     lines = (line.partition("#")[0].strip() for line in _read("requirements.txt").splitlines())
     waiting = [(Requirement(line), "") for line in lines if line]
     seen: dict[tuple[str, str], metadata.Distribution] = {}
@@ -556,13 +520,13 @@ def _run(process: Process) -> int | None:
 
 
 @pytest.mark.e2e
-def test_the_image_needs_nothing_from_the_checkout_nor_the_tests_packages(image: Image) -> None:
+def test_the_image_has_no_packages_of_the_tests(image: Image) -> None:
     importer = "import sys, importlib.util as u; sys.exit(any(map(u.find_spec, ('pytest', 'yaml', 'tests', 'pip'))))"
     assert _run(image.process(f"python -c {shlex.quote(importer)}")) == 0
 
 
 @pytest.mark.e2e
-def test_the_services_come_up_from_the_image_and_take_a_lead(
+def test_the_services_start_from_the_image_and_accept_a_lead(
     image: Image, postgres: PostgresServer, redis: RedisServer
 ) -> None:
     postgres.create_database("docker")
@@ -577,9 +541,9 @@ def test_the_services_come_up_from_the_image_and_take_a_lead(
     try:
         for service in services.values():
             service.start()
-        wait_until(lambda: _look(port) == 0, 60, "the api's health", pause=0.5)
-        _post_a_lead_that_will_be_rejected(port)
-        wait_until(lambda: _counts(port)["rejected"] == 1, 60, "the worker's verdict", pause=0.2)
+        wait_until(lambda: _check_health(port) == 0, 60, "the api's health", pause=0.5)
+        _post_rejected_lead(port)
+        wait_until(lambda: _counts(port)["rejected"] == 1, 60, "the worker", pause=0.2)
         assert all(service.is_running for service in services.values())
         assert (image.var_dir / "secret_key").stat().st_mode & 0o077 == 0
     finally:
@@ -588,7 +552,7 @@ def test_the_services_come_up_from_the_image_and_take_a_lead(
         sys.stdout.write(image.log.read_text())  # pytest shows it when the test fails
 
 
-def _post_a_lead_that_will_be_rejected(port: int) -> None:
+def _post_rejected_lead(port: int) -> None:
     lead = {"phone": "+49123456789", "zipcode": "12345", "house": {"is_owner": True}}
     assert requests.post(f"http://127.0.0.1:{port}/webhooks/leads", json=lead, timeout=10).status_code == 200
 

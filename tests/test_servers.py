@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psycopg
@@ -172,8 +171,7 @@ def test_children_of_a_process_end_with_it() -> None:
 
     process.kill()
 
-    time.sleep(0.1)
-    assert not [pid for pid in members if processes.is_alive(pid)]
+    processes.wait_until(lambda: not any(map(processes.is_alive, members)), 10, "the end of the children")
     assert process.exit_code is None
     assert not process.is_running
 

@@ -16,7 +16,13 @@ from django.utils import timezone
 
 from delivery.models import BulkAction, DeliveryAttempt
 from delivery.privacy.person import ERASED, Person
-from delivery.privacy.person_search import LEAD_TEXT_COLUMNS, Occurrences, Progress
+from delivery.privacy.person_search import (
+    ATTEMPT_TEXT_COLUMNS,
+    LEAD_TEXT_COLUMNS,
+    Occurrences,
+    Progress,
+    attempts_with_text,
+)
 from leads.audit.append_only import allow_audit_changes
 from leads.audit.number_ranges import in_ranges
 from leads.audit.recording import record, record_system_event
@@ -143,20 +149,16 @@ def _redact(lead: InboundLead, person: Person) -> None:
 
 
 def _erase_from_attempts(lead: InboundLead, person: Person, *, is_own: bool) -> int:
-    """Erase response bodies and error messages; return the number of changed attempts."""
+    """Erase the person from attempts, and all response bodies of an own lead; return the number of changed attempts."""
     changed = 0
-    for attempt in DeliveryAttempt.objects.filter(lead=lead).exclude(response_body=None, error_message=None):
-        columns = {
-            "response_body": _erase_text(attempt.response_body, person, always=is_own),
-            "error_message": _erase_text(attempt.error_message, person, always=False),
-        }
-        if columns != {name: getattr(attempt, name) for name in columns}:
-            changed += DeliveryAttempt.objects.filter(pk=attempt.pk).update(**columns)
+    for attempt in attempts_with_text().filter(lead=lead):
+        old = {column: getattr(attempt, column) for column in ATTEMPT_TEXT_COLUMNS}
+        new = {column: person.redact(value) for column, value in old.items()}
+        if is_own and attempt.response_body is not None:
+            new["response_body"] = ERASED
+        if new != old:
+            changed += DeliveryAttempt.objects.filter(pk=attempt.pk).update(**new)
     return changed
-
-
-def _erase_text(text: str | None, person: Person, *, always: bool) -> str | None:
-    return ERASED if text is not None and (always or person.is_mentioned_in(text)) else text
 
 
 def _events_to_erase(lead: InboundLead, person: Person, *, is_own: bool) -> list[int]:

@@ -8,7 +8,7 @@ from django.conf import settings
 
 from delivery.models import BulkAction, DeliveryAttempt
 from delivery.privacy.person import Person
-from delivery.privacy.person_search import LEAD_TEXT_COLUMNS, Occurrences, bulk_action_texts
+from delivery.privacy.person_search import ATTEMPT_TEXT_COLUMNS, LEAD_TEXT_COLUMNS, Occurrences, bulk_action_texts
 from leads.audit.number_ranges import numbers_in
 from leads.models import EventKind, InboundLead, LeadEvent
 
@@ -42,7 +42,7 @@ def _mentions_in_lead(lead_id: int, person: Person) -> dict[str, object]:
     row = InboundLead.objects.filter(pk=lead_id).values("received_at", *LEAD_TEXT_COLUMNS).get()
     parts = {name: person.parts_about(row[name]) for name in LEAD_TEXT_COLUMNS}
     parts["customer_responses"] = person.parts_about(
-        [text for attempt in _attempts(lead_id) for text in (attempt["response_body"], attempt["error_message"])]
+        [attempt[column] for attempt in _attempts(lead_id) for column in ATTEMPT_TEXT_COLUMNS]
     )
     parts["events"] = [part for event in _events(lead_id) for part in person.parts_about(event["detail"])]
     return {"received_at": row["received_at"], **{name: mentions for name, mentions in parts.items() if mentions}}

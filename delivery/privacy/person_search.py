@@ -21,6 +21,9 @@ LEAD_TEXT_COLUMNS = (
     *("rejection_reason", "last_answer"),
 )
 
+#: The columns of a delivery attempt that can mention a person.
+ATTEMPT_TEXT_COLUMNS = ("response_body", "error_message")
+
 #: Called with the number of leads completed since the last call.
 Progress = Callable[[int], object]
 
@@ -64,6 +67,11 @@ def find(person: Person, *, progress: Progress = lambda _: None) -> Occurrences:
     return found
 
 
+def attempts_with_text() -> QuerySet[DeliveryAttempt]:
+    """Return the attempts that have a value in at least one of ATTEMPT_TEXT_COLUMNS."""
+    return DeliveryAttempt.objects.exclude(**{f"{column}__isnull": True for column in ATTEMPT_TEXT_COLUMNS})
+
+
 def bulk_action_texts(bulk_action: BulkAction) -> list[str | None]:
     """Return the texts of a bulk action that people have typed."""
     return [bulk_action.reason, bulk_action.selection]
@@ -78,8 +86,7 @@ def _leads_that_mention(person: Person, progress: Progress) -> Iterator[tuple[in
 
 
 def _leads_with_attempts_that_mention(person: Person) -> Iterator[int]:
-    attempts = DeliveryAttempt.objects.exclude(response_body=None, error_message=None)
-    for lead_id, *texts in _rows(attempts.values_list("lead_id", "response_body", "error_message")):
+    for lead_id, *texts in _rows(attempts_with_text().values_list("lead_id", *ATTEMPT_TEXT_COLUMNS)):
         if person.is_mentioned_in(texts):
             yield lead_id
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
-from delivery.demo_customer import DemoCustomer
 from tests.e2e.conftest import pytest_runtest_makereport, running_customer  # noqa: F401 (fixtures by import)
 from tests.e2e.gateway import Gateway
+from tests.hostile_customer import HostileCustomer as DemoCustomer
 from tests.servers import program
 
 PASSWORD = "correct horse battery staple"

@@ -5,15 +5,18 @@ A private gateway with sample leads is started for it. `make pictures` takes tho
 
 import argparse
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from delivery.demo_customer import DemoCustomer
 from tests.browser.conftest import _MAKE_STAFF, _QUIET, PASSWORD, STAFF
 from tests.e2e.gateway import Gateway
+from tests.environment import ROOT
+from tests.hostile_customer import HostileCustomer as DemoCustomer
 from tests.servers import PostgresServer, RedisServer, program
 
 LEADS = "/admin/leads/inboundlead/"
@@ -64,7 +67,8 @@ def sample_gateway(leads: int) -> Iterator[Gateway]:
         Gateway(customer_url=customer.url, postgres=postgres, redis=redis) as gateway,
     ):
         gateway.manage("shell", "-v0", "-c", _MAKE_STAFF.format(staff=json.dumps(STAFF), password=PASSWORD))
-        gateway.manage("seed_leads", str(leads), "--yes")
+        seed = [sys.executable, "-m", "benchmarks.seed_leads", str(leads), "--yes"]
+        subprocess.run(seed, env=gateway.env, cwd=ROOT, check=True)
         gateway.manage("hourly_statistics")
         yield gateway
 

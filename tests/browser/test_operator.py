@@ -5,9 +5,9 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from delivery.demo_customer import DemoCustomer
 from tests.browser.conftest import SignIn
 from tests.e2e.gateway import Gateway
+from tests.hostile_customer import HostileCustomer as DemoCustomer
 from tests.make import payload
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from delivery.demo_customer import LedgerRecord
 from tests.chaos.load import Posted, Scenario
+from tests.hostile_customer import LedgerRecord
 
 Row = dict[str, Any]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import psycopg
 
-from delivery.demo_customer import DemoCustomer
 from tests.chaos.audit import Audit, Evidence, compare
 from tests.chaos.load import Load
 from tests.chaos.plan import EMBEDDED, ON_SERVERS, draw
 from tests.chaos.targets import WORKERS, Outage, Supervisors, all_targets
 from tests.e2e.gateway import Gateway
+from tests.hostile_customer import HostileCustomer as DemoCustomer
 from tests.servers import PostgresServer, RedisServer
 
 #: What the customer does to one request in five, beside its outages. With the last two it has the lead all the same.

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from delivery.demo_customer import DemoCustomer
 from tests.chaos.plan import Fault
 from tests.e2e.gateway import Gateway
+from tests.hostile_customer import HostileCustomer as DemoCustomer
 from tests.servers import PostgresServer, RedisServer, Server
 
 #: How many worker processes there are.

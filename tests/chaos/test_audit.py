@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from delivery.demo_customer import LedgerRecord
 from tests.chaos.audit import Evidence, Row, compare
 from tests.chaos.load import Posted, Scenario, Told
+from tests.hostile_customer import LedgerRecord
 
 NOON = datetime(2026, 1, 21, 12, 0, tzinfo=UTC)
 

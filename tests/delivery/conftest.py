@@ -11,15 +11,15 @@ import pytest
 
 if TYPE_CHECKING:
     from delivery.configuration import Configuration
-    from delivery.demo_customer import DemoCustomer
+    from tests.hostile_customer import HostileCustomer as DemoCustomer
 
 
 @pytest.fixture
 def customer() -> Iterator[DemoCustomer]:
     """Run a customer that takes everything, until told otherwise."""
-    from delivery.demo_customer import DemoCustomer
+    from tests.hostile_customer import HostileCustomer as DemoCustomer
 
-    with DemoCustomer(port=0) as customer:
+    with DemoCustomer() as customer:
         yield customer
 
 

@@ -1,46 +1,45 @@
-"""`manage.py run`, as a newcomer meets it: a fresh checkout, real processes, signals."""
+"""`manage.py run` in a fresh checkout, with real processes and signals."""
 
-import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
 import sqlite3
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from delivery.demo_customer import DemoCustomer
+from tests.environment import ROOT
+from tests.hostile_customer import HostileCustomer
 from tests.processes import Process, free_port, scratch_directory, wait_until
 from tests.servers import PostgresServer, RedisServer
 
-ROOT = Path(__file__).resolve().parents[2]
-SEED_LEAD = {"email": "test@example.com", "phone": "+49123456789", "zipcode": "66123", "house": {"is_owner": True}}
+LEAD = {"email": "test@example.com", "phone": "+49123456789", "zipcode": "66123", "house": {"is_owner": True}}
 DEMO_PORT = 8081
 
 pytestmark = pytest.mark.e2e
 
 
 def make_checkout() -> Path:
-    """A fresh checkout, with neither a .env nor a var/ in it."""
+    """Return a fresh checkout, without .env and var/."""
     checkout = scratch_directory("checkout")
     for package in ("leadgateway", "leads", "delivery", "stats", "config"):
         shutil.copytree(ROOT / package, checkout / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("manage.py", "Procfile"):
+    for file in ("manage.py", "Procfile.dev"):
         shutil.copy(ROOT / file, checkout)
     return checkout
 
 
 class Run(Process):
-    """`manage.py run` in a checkout, with nothing in its environment but what is given."""
+    """`manage.py run` in a checkout, with only the given settings in its environment."""
 
     def __init__(self, checkout: Path, **settings: str) -> None:
         self.port = int(settings.setdefault("API_PORT", str(free_port())))
@@ -50,23 +49,29 @@ class Run(Process):
         super().__init__(command, env=system | settings, cwd=checkout, log=checkout / f"output-{self.port}")
 
     def wait_for(self, pattern: str) -> re.Match[str]:
-        """Wait for output that matches; a run that ends without it is a failure at once."""
+        """Wait for output that matches, and fail when the run ends without it."""
         wait_until(lambda: re.search(pattern, self.output()) or not self.is_running, 90, pattern)
         found = re.search(pattern, self.output())
         assert found, f"ended without {pattern}:\n{self.output()}"
         return found
 
+    def wait_until_up(self) -> None:
+        """Wait until the API responds and the worker takes tasks."""
+        self.wait_for(r"web\.1 .*Booting worker")
+        self.wait_for(r"worker\.1 .* ready\.")
+        self.wait_for(r"beat\.1 started")
+
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
-    def ends_with(self) -> int:
+    def wait_for_exit(self) -> int:
         """Wait for the end and return the exit code."""
         wait_until(lambda: not self.is_running, 60, f"the end:\n{self.output()}")
         assert self.exit_code is not None
         return self.exit_code
 
-    def post(self, lead: dict[str, Any] = SEED_LEAD) -> requests.Response:
-        return requests.post(f"{self.url}/webhooks/leads", json=lead, timeout=5)
+    def post(self, lead: dict[str, Any] = LEAD) -> requests.Response:
+        return requests.post(f"{self.url}/webhooks/leads", json=lead, timeout=20)
 
 
 @contextmanager
@@ -78,11 +83,12 @@ def running(checkout: Path, **settings: str) -> Iterator[Run]:
     finally:
         run.kill()
         for pid in processes_of(checkout):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def processes_of(checkout: Path) -> dict[int, str]:
-    """Every process of a checkout, whoever is its parent by now: pid -> command line."""
+    """Return the command line of every process that runs in a checkout, by process id."""
     found = {}
     for folder in Path("/proc").iterdir():
         with suppress(OSError):
@@ -92,12 +98,12 @@ def processes_of(checkout: Path) -> dict[int, str]:
     return {pid: line for pid, line in found.items() if line}  # a zombie has no command line
 
 
-def pid_of(checkout: Path, part: str) -> int | None:
-    """The oldest process of the checkout with `part` in its command line."""
+def oldest_process(checkout: Path, part: str) -> int | None:
+    """Return the oldest process of the checkout with `part` in its command line."""
     return next((pid for pid, line in sorted(processes_of(checkout).items()) if part in line), None)
 
 
-def assert_nothing_is_left(run: Run) -> None:
+def assert_everything_ended(run: Run) -> None:
     assert processes_of(run.cwd) == {}
     with closing(socket.socket()) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -111,185 +117,152 @@ def checkout() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-# --- the first run, looked at from all sides -------------------------------------------------------------------------
+def test_procfile_dev_runs_the_commands_of_the_procfile() -> None:
+    def commands(file: str) -> dict[str, str]:
+        lines = (ROOT / file).read_text().splitlines()
+        return dict(line.split(": ", 1) for line in lines if line and not line.startswith("#"))
+
+    development = commands("Procfile.dev")
+    del development["customer"]
+    assert development == {name: f"exec {command}" for name, command in commands("Procfile").items()}
+
+
+# --- the first run ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def first_run() -> Iterator[Run]:
-    """A run in a fresh checkout, up, on a machine where the demo's usual port is taken."""
+    """A run in a fresh checkout, on a machine where the demo customer's port is in use."""
     with ExitStack() as stack:
         taken = stack.enter_context(closing(socket.socket()))
-        with suppress(OSError):  # somebody else has it, which is as good
+        with suppress(OSError):  # another program has it, which serves as well
             taken.bind(("127.0.0.1", DEMO_PORT))
             taken.listen()
         run = stack.enter_context(running(make_checkout()))
-        run.wait_for("Lead Gateway is running")
+        run.wait_until_up()
+        run.wait_for(r"customer\.1 .*listening")
         yield run
 
 
-def test_a_fresh_checkout_delivers_the_seeds_lead_to_its_demo_customer(first_run: Run) -> None:
+def banner(run: Run) -> str:
+    return run.wait_for(r"(?s)=====\n(.*)\n=====")[1]
+
+
+def test_a_fresh_checkout_delivers_a_lead_to_its_demo_customer(first_run: Run) -> None:
     answer = first_run.post()
 
     assert answer.status_code == 200
     assert answer.json()["status"] == "RECEIVED"
-    assert first_run.wait_for(r"customer \| .*\*\*\*789 accepted #1")
-    assert "connection refused" not in first_run.output()  # the demo was there when the banner came
+    assert first_run.wait_for(r"customer\.1 \| \*\*\*789 accepted #1")
     assert f"127.0.0.1:{DEMO_PORT}" not in first_run.output()
 
 
-def test_the_banner_fits_eighty_columns_and_says_what_a_newcomer_needs(first_run: Run) -> None:
-    banner = first_run.wait_for(r"(?s)=====\n(.*)\n=====")[1]
+def test_the_banner_fits_eighty_columns_and_has_what_a_newcomer_needs(first_run: Run) -> None:
+    text = banner(first_run)
 
-    assert max(map(len, banner.splitlines())) <= 80
-    assert f"http://localhost:{first_run.port}/admin/" in banner
-    assert "Ctrl-C" in banner
-    assert "changepassword admin" in banner
-    assert "var/lead_gateway.sqlite3" in banner
-
-
-def test_the_curl_of_the_banner_works_when_pasted(first_run: Run) -> None:
-    curl = first_run.wait_for(r"(?s)  (curl -X POST .*?\}')")[1].replace("test@", "pasted@")
-    answer = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, timeout=20, check=True)
-
-    assert json.loads(answer.stdout)["status"] == "RECEIVED"
-    assert "duplicate" not in answer.stdout
+    assert max(map(len, text.splitlines())) <= 80
+    assert f"http://localhost:{first_run.port}/admin/" in text
+    assert "Ctrl-C" in text
+    assert "changepassword admin" in text
+    assert "var/lead_gateway.sqlite3" in text
 
 
-def test_the_printed_password_opens_the_admin_and_is_kept_nowhere(first_run: Run) -> None:
+def test_the_curl_command_of_the_banner_sends_a_lead(first_run: Run) -> None:
+    command = first_run.wait_for(r"(?s)  (curl -X POST .*?\}')")[1].replace("test@", "pasted@")
+    curl, *words = shlex.split(command.replace("\\\n", " "))
+    [url] = [word for word in words if word.startswith("http")]
+    options = dict(pairwise(words))
+
+    header, _, value = options["-H"].partition(": ")
+    answer = requests.request(options["-X"], url, data=options["-d"], headers={header: value}, timeout=20)
+
+    assert curl == "curl"
+    assert answer.json()["status"] == "RECEIVED"
+    assert "duplicate" not in answer.json()
+
+
+def test_the_printed_password_opens_the_admin_and_is_stored_nowhere(first_run: Run) -> None:
     password = first_run.wait_for(r"user admin, password (\S+)")[1]
     browser = requests.Session()
     login = f"http://localhost:{first_run.port}/admin/login/"
-    form = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', browser.get(login, timeout=10).text)
+    form = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', browser.get(login, timeout=20).text)
     assert form is not None
     fields = {"username": "admin", "password": password, "csrfmiddlewaretoken": form[1], "next": "/admin/"}
-    page = browser.post(login, data=fields, headers={"Referer": login}, timeout=10)
+    page = browser.post(login, data=fields, headers={"Referer": login}, timeout=20)
 
     assert page.url.endswith("/admin/")
     assert page.status_code == 200
     assert first_run.output().count(password) == 1
-    kept = [file for file in first_run.cwd.rglob("*") if file.is_file() and password.encode() in file.read_bytes()]
-    assert kept == [first_run.log]
+    files = [file for file in first_run.cwd.rglob("*") if file.is_file() and password.encode() in file.read_bytes()]
+    assert files == [first_run.log]
 
 
-def test_the_output_does_not_frighten(first_run: Run) -> None:
+def test_the_output_has_no_warnings_and_no_json(first_run: Run) -> None:
     assert "Traceback" not in first_run.output()
     assert "Warning" not in first_run.output()
     assert "superuser privileges" not in first_run.output()
-    assert '{"' not in first_run.output()  # lines of text, not of JSON
+    assert '{"' not in first_run.output()
 
 
 # --- how it ends -----------------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_stops_everything_and_a_second_run_finds_its_admin(checkout: Path) -> None:
+def test_ctrl_c_and_a_closed_terminal_stop_everything(checkout: Path) -> None:
     with running(checkout) as run:
-        run.wait_for("user admin, password")
+        run.wait_until_up()
         run.signal(signal.SIGINT)
 
-        assert run.ends_with() == 0
-        assert_nothing_is_left(run)
+        assert run.wait_for_exit() == 0
+        assert_everything_ended(run)
         assert "Traceback" not in run.output()
     with running(checkout) as again:
         again.wait_for(r"user admin; a new password:\s+\S*python\S* manage.py changepassword admin")
-
+        again.wait_until_up()
         assert "user admin, password" not in again.output()
-        again.signal(signal.SIGTERM)
-        assert again.ends_with() == 0
-        assert_nothing_is_left(again)
+        again.signal(signal.SIGHUP)  # the command turns it into SIGTERM
+        assert again.wait_for_exit() == 0
+        assert_everything_ended(again)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["Ctrl-C", "the terminal closed"])
-def test_a_signal_in_the_middle_of_the_start_stops_everything(checkout: Path, number: signal.Signals) -> None:
-    with running(checkout) as run:
-        wait_until(lambda: pid_of(checkout, "gunicorn"), 60, "the first process")
-        run.signal(number)
-
-        assert run.ends_with() == 0
-        assert_nothing_is_left(run)
-        assert "Traceback" not in run.output()
-
-
-def test_a_delivery_under_way_is_finished_before_the_end(checkout: Path) -> None:
-    with DemoCustomer() as customer:
-        customer.set_mode("delay=8s")  # longer than honcho would wait
-        with running(checkout, CUSTOMER_API_URL=customer.url) as run:
-            run.wait_for("Lead Gateway is running")
-            run.post()
-            wait_until(lambda: customer.requests, 30, "the request to the customer")
-            run.signal(signal.SIGINT)
-
-            assert run.ends_with() == 0
-            assert "Stopping; what is under way is finished first" in run.output()
-            assert statuses(checkout) == ["DELIVERED"]
-            assert_nothing_is_left(run)
-
-
-def test_a_second_ctrl_c_stops_at_once(checkout: Path) -> None:
-    with DemoCustomer() as customer:
+def test_a_delivery_in_progress_delays_the_end_by_a_few_seconds_only(checkout: Path) -> None:
+    with HostileCustomer() as customer:
         customer.set_mode("hang=1")
-        with running(checkout, CUSTOMER_API_URL=customer.url) as run:
-            run.wait_for("Lead Gateway is running")
+        with running(checkout, CUSTOMER_API_URL=customer.url, CUSTOMER_API_TIMEOUT="10m") as run:
+            run.wait_until_up()
             run.post()
             wait_until(lambda: customer.requests, 30, "the request to the customer")
             run.signal(signal.SIGINT)
-            run.wait_for("Ctrl-C again to stop at once")
-            assert run.is_running
-            started = time.monotonic()
-            run.signal(signal.SIGINT)
 
-            assert run.ends_with() == 0
-            assert time.monotonic() - started < 10  # the time-out of the exchange alone is 30 s
-            assert_nothing_is_left(run)
-
-
-def statuses(checkout: Path) -> list[str]:
+            assert run.wait_for_exit() == 0
+            assert_everything_ended(run)
     with closing(sqlite3.connect(checkout / "var" / "lead_gateway.sqlite3")) as database:
-        return [status for (status,) in database.execute("SELECT status FROM inbound_lead")]
+        assert database.execute("SELECT status FROM inbound_lead").fetchall() == [("READY",)]
 
 
-@pytest.mark.parametrize(
-    ("name", "part"), [("web", "gunicorn"), ("worker", "leadgateway worker"), ("beat", "leadgateway beat")]
-)
-def test_when_one_process_dies_all_stop_with_an_error_that_names_it(checkout: Path, name: str, part: str) -> None:
+@pytest.mark.parametrize(("name", "part"), [("web", "gunicorn"), ("worker", "leadgateway worker")])
+def test_everything_stops_with_an_error_when_a_process_dies(checkout: Path, name: str, part: str) -> None:
     with running(checkout) as run:
-        run.wait_for("Lead Gateway is running")
-        pid = pid_of(checkout, part)
+        run.wait_until_up()
+        pid = oldest_process(checkout, part)
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
 
-        assert run.ends_with() == 1
-        assert f"{name} was killed by signal 9" in run.output()
-        assert f"{name} stopped by itself" in run.output()
-        assert_nothing_is_left(run)
+        assert run.wait_for_exit() == 1
+        assert f"{name}.1 stopped (rc=-9)" in run.output()
+        assert "A process ended by itself" in run.output()
+        assert_everything_ended(run)
 
 
-def test_nobody_reading_the_output_any_more_stops_everything(checkout: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "manage.py", "run"],
-        cwd=checkout,
-        env={"PATH": os.environ["PATH"], "API_PORT": str(free_port())},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.stdout.close()
-
-    process.wait(timeout=90)
-
-    assert processes_of(checkout) == {}
+# --- preconditions and settings --------------------------------------------------------------------------------------
 
 
-# --- what it refuses, and what it takes instead ----------------------------------------------------------------------
-
-
-def test_a_taken_api_port_is_refused_by_name_before_anything_is_touched(checkout: Path) -> None:
+def test_an_api_port_in_use_is_named_before_anything_is_changed(checkout: Path) -> None:
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
         with running(checkout, API_PORT=port) as run:
-            assert run.ends_with() == 1
+            assert run.wait_for_exit() == 1
 
             assert "API_PORT" in run.output()
             assert port in run.output()
@@ -297,23 +270,30 @@ def test_a_taken_api_port_is_refused_by_name_before_anything_is_touched(checkout
             assert not (checkout / "var" / "lead_gateway.sqlite3").exists()
 
 
-def away(what: str) -> dict[str, str]:
-    port = str(free_port())
-    return {
-        "database": {"DB_HOST": "127.0.0.1", "DB_PORT": port, "DB_PASSWORD": "s3cret-word", "QUEUE_TYPE": "database"},
-        "queue": {"QUEUE_TYPE": "redis", "REDIS_URL": f"redis://:s3cret-word@127.0.0.1:{port}/0"},
-    }[what]
-
-
 @pytest.mark.parametrize(
-    ("what", "named"), [("database", "PostgreSQL, lead_gateway at 127.0.0.1"), ("queue", "Redis at 127.0.0.1")]
+    ("dependency", "settings", "name"),
+    [
+        (
+            "database",
+            {"DB_HOST": "127.0.0.1", "DB_PORT": "{port}", "DB_PASSWORD": "s3cret-word", "QUEUE_TYPE": "database"},
+            "PostgreSQL, lead_gateway at 127.0.0.1",
+        ),
+        (
+            "queue",
+            {"QUEUE_TYPE": "redis", "REDIS_URL": "redis://:s3cret-word@127.0.0.1:{port}/0"},
+            "Redis at 127.0.0.1",
+        ),
+    ],
 )
-def test_a_neighbour_that_is_away_is_named_without_traceback_or_password(checkout: Path, what: str, named: str) -> None:
-    with running(checkout, **away(what)) as run:
-        assert run.ends_with() == 1
+def test_an_unavailable_dependency_is_named_without_its_password(
+    checkout: Path, dependency: str, settings: dict[str, str], name: str
+) -> None:
+    port = str(free_port())
+    with running(checkout, **{key: value.format(port=port) for key, value in settings.items()}) as run:
+        assert run.wait_for_exit() == 1
 
-        assert f"The {what} cannot be used" in run.output()
-        assert named in run.output()
+        assert dependency in run.output()
+        assert name in run.output()
         assert "efused" in run.output()
         assert "Traceback" not in run.output()
         assert "s3cret-word" not in run.output()
@@ -327,23 +307,24 @@ def empty_database(postgres: PostgresServer) -> Iterator[str]:
     postgres.drop_database("fresh")
 
 
-def test_with_servers_and_a_customer_of_ones_own_it_runs_on_those(
+def test_it_runs_on_the_servers_and_the_customer_of_the_settings(
     checkout: Path, postgres: PostgresServer, redis: RedisServer, empty_database: str
 ) -> None:
-    with DemoCustomer() as customer:
+    with HostileCustomer() as customer:
         (checkout / ".env").write_text(f"CUSTOMER_API_URL={customer.url}/lead/USER_ID?key=s3cret-word\n")
         servers = {**postgres.env, "DB_NAME": empty_database, "QUEUE_TYPE": "redis", "REDIS_URL": redis.url_of(7)}
         with running(checkout, **servers) as run:
-            banner = run.wait_for(r"(?s)=====\n(.*)\n=====")[1]
+            text = banner(run)
+            run.wait_until_up()
             run.post()
             wait_until(lambda: customer.requests, 30, f"the delivery:\n{run.output()}")
 
-            assert f"PostgreSQL, {empty_database} at 127.0.0.1" in banner
-            assert f"Redis at 127.0.0.1:{redis.port}" in banner
-            assert f"{customer.url} (CUSTOMER_API_URL)" in banner
+            assert f"PostgreSQL, {empty_database} at 127.0.0.1" in text
+            assert f"Redis at 127.0.0.1:{redis.port}" in text
+            assert f"{customer.url} (CUSTOMER_API_URL)" in text
             assert "s3cret-word" not in run.output()
-            assert pid_of(checkout, "fake_customer_api") is None
+            assert oldest_process(checkout, "fake_customer_api") is None
             assert not (checkout / "var" / "lead_gateway.sqlite3").exists()
             run.signal(signal.SIGINT)
-            assert run.ends_with() == 0
-            assert_nothing_is_left(run)
+            assert run.wait_for_exit() == 0
+            assert_everything_ended(run)

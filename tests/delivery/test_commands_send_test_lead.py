@@ -13,9 +13,9 @@ from django.core.management.base import CommandError
 from django.db import connection
 
 from delivery.configuration import Configuration
-from delivery.demo_customer import DemoCustomer
 from delivery.pipeline import advance
 from leads.models import InboundLead, LeadStatus
+from tests.hostile_customer import HostileCustomer
 from tests.processes import free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -50,7 +50,7 @@ def send(url: str, *arguments: str) -> tuple[str, CommandError | None]:
 
 
 @pytest.mark.usefixtures("worker", "queued_leads")
-def test_the_events_of_a_delivered_lead_are_shown(live_server: Any, customer: DemoCustomer) -> None:
+def test_the_events_of_a_delivered_lead_are_shown(live_server: Any, customer: HostileCustomer) -> None:
     output, error = send(live_server.url)
 
     assert error is None
@@ -62,7 +62,7 @@ def test_the_events_of_a_delivered_lead_are_shown(live_server: Any, customer: De
 
 
 @pytest.mark.usefixtures("worker", "queued_leads")
-def test_each_run_sends_a_new_lead(live_server: Any, customer: DemoCustomer) -> None:
+def test_each_run_sends_a_new_lead(live_server: Any, customer: HostileCustomer) -> None:
     assert [send(live_server.url, *arguments)[1] for arguments in ([], ["--phone", "+4968112345"])] == [None, None]
 
     first, second = (lead.raw_payload for lead in InboundLead.objects.order_by("pk"))
@@ -76,7 +76,7 @@ def test_each_run_sends_a_new_lead(live_server: Any, customer: DemoCustomer) -> 
 )
 @pytest.mark.usefixtures("worker", "queued_leads")
 def test_an_expected_rejection_is_a_success(
-    live_server: Any, customer: DemoCustomer, arguments: list[str], reason: str
+    live_server: Any, customer: HostileCustomer, arguments: list[str], reason: str
 ) -> None:
     output, error = send(live_server.url, *arguments)
 
@@ -86,7 +86,7 @@ def test_an_expected_rejection_is_a_success(
 
 
 @pytest.mark.usefixtures("worker", "queued_leads")
-def test_a_rejection_by_the_customer_is_an_error(live_server: Any, customer: DemoCustomer) -> None:
+def test_a_rejection_by_the_customer_is_an_error(live_server: Any, customer: HostileCustomer) -> None:
     customer.set_mode("status=422")
 
     output, error = send(live_server.url)

@@ -4,8 +4,8 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from delivery.demo_customer import DemoCustomer
 from tests.e2e.gateway import Gateway
+from tests.hostile_customer import HostileCustomer as DemoCustomer
 
 
 @pytest.hookimpl(wrapper=True)

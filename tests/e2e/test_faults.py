@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from delivery.demo_customer import DemoCustomer
 from leads.models import LeadStatus
 from tests.e2e.gateway import Gateway, Row
 from tests.e2e.senders import Told, accepted, percentile_99, post, post_many, under_load
+from tests.hostile_customer import HostileCustomer as DemoCustomer
 from tests.make import payload
 from tests.processes import wait_until
 from tests.servers import PostgresServer, RedisServer

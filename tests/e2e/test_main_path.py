@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from delivery.demo_customer import PHONE_PREFIX, DemoCustomer, LedgerRecord
 from tests.e2e.gateway import Gateway
+from tests.hostile_customer import PHONE_PREFIX, LedgerRecord
+from tests.hostile_customer import HostileCustomer as DemoCustomer
 from tests.make import customer_payload, payload
 from tests.processes import wait_until
 

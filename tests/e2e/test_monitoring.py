@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import requests
 
-from delivery.demo_customer import DemoCustomer
 from tests.e2e.gateway import Gateway
+from tests.hostile_customer import HostileCustomer as DemoCustomer
 from tests.processes import wait_until
 from tests.servers import PostgresServer, RedisServer
 from tests.stats.monitoring.receivers import Hook, Mailbox, hook, mailbox

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from delivery.demo_customer import DemoCustomer
 from tests.e2e.gateway import Gateway
 from tests.e2e.senders import accepted, post_many
+from tests.hostile_customer import HostileCustomer as DemoCustomer
 from tests.make import payload
 from tests.processes import wait_until
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from delivery.demo_customer import PHONE_PREFIX, DemoCustomer
 from tests.e2e.gateway import Gateway
 from tests.environment import ROOT
+from tests.hostile_customer import PHONE_PREFIX
+from tests.hostile_customer import HostileCustomer as DemoCustomer
 from tests.make import payload
 from tests.processes import wait_until
 from tests.prometheus import Prometheus

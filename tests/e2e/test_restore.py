@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from delivery.demo_customer import DemoCustomer
 from tests.e2e.gateway import Gateway
+from tests.hostile_customer import HostileCustomer as DemoCustomer
 from tests.make import payload
 from tests.processes import wait_until
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from delivery.demo_customer import DemoCustomer
 from tests.e2e.gateway import Gateway
 from tests.e2e.senders import Told, accepted, under_load
 from tests.environment import ROOT
+from tests.hostile_customer import HostileCustomer as DemoCustomer
 from tests.processes import is_alive, process_table, scratch_directory, wait_until
 from tests.servers import PostgresServer, RedisServer
 

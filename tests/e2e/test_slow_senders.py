@@ -9,9 +9,9 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from delivery.demo_customer import DemoCustomer
 from tests.e2e.gateway import Gateway
 from tests.e2e.senders import post
+from tests.hostile_customer import HostileCustomer as DemoCustomer
 from tests.make import payload
 from tests.servers import PostgresServer, RedisServer
 

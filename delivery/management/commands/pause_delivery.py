@@ -3,10 +3,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
-from delivery.control import pause, permission
+from delivery.control import pause
 from delivery.management.arguments import actor, add_reason
+from delivery.management.delivery_status import why_leads_wait
 from delivery.management.preconditions import require_database
-from delivery.models import DeliveryControl
 
 
 class Command(BaseCommand):
@@ -17,8 +17,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         require_database()
-        now = timezone.now()
-        if pause.pause_delivery(actor=actor(), reason=options["reason"], now=now):
+        if pause.pause_delivery(actor=actor(), reason=options["reason"], now=timezone.now()):
             self.stdout.write("Delivery is paused. Leads wait until you run resume_delivery.")
         else:
-            self.stdout.write(f"Nothing changed. {permission.obstacle(DeliveryControl.objects.current(), now=now)}")
+            self.stdout.write(f"Nothing changed. {why_leads_wait()}")

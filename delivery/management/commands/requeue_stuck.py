@@ -8,10 +8,9 @@ from django.utils import timezone
 from tqdm import tqdm
 
 from delivery.bulk_actions import lead_actions
-from delivery.control import permission
 from delivery.management.arguments import duration
+from delivery.management.delivery_status import why_leads_wait
 from delivery.management.preconditions import require_database
-from delivery.models import DeliveryControl
 from leadgateway import queue
 from leads.models import InboundLead, LeadQuerySet
 
@@ -36,8 +35,8 @@ class Command(BaseCommand):
         if not total:
             self.stdout.write("No lead is stuck.")
             return
-        if obstacle := permission.obstacle(DeliveryControl.objects.current(), now=timezone.now()):
-            raise CommandError(f"{obstacle} The leads wait until then and need no requeueing.")
+        if obstacle := why_leads_wait():
+            raise CommandError(f"{obstacle} The leads are sent afterwards and need no requeueing.")
         if options["dry_run"]:
             self.stdout.write(f"{total} lead{pluralize(total)} would be requeued. Nothing was changed.")
             return

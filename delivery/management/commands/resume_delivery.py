@@ -4,10 +4,11 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.template.defaultfilters import pluralize
 from django.utils import timezone
 
-from delivery.control import pause, permission
+from delivery.control import pause
 from delivery.management.arguments import actor, add_reason
+from delivery.management.delivery_status import why_leads_wait
 from delivery.management.preconditions import require_database
-from delivery.models import DeliveryControl
+from leads.models import InboundLead
 
 
 class Command(BaseCommand):
@@ -22,7 +23,7 @@ class Command(BaseCommand):
         if not pause.resume_delivery(actor=actor(), reason=options["reason"], now=now):
             self.stdout.write("Nothing changed. Delivery is not paused.")
             return
-        count = permission.waiting(now)
+        count = InboundLead.objects.due(now).count()
         self.stdout.write(f"Delivery is resumed. {count} lead{pluralize(count)} waiting.")
-        if obstacle := permission.obstacle(DeliveryControl.objects.current(), now=now):
+        if obstacle := why_leads_wait():
             self.stdout.write(obstacle)

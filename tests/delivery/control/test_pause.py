@@ -64,7 +64,7 @@ def test_the_trail_says_who_and_why():
 def test_doing_it_twice_changes_nothing_and_says_so():
     assert "Leads wait until you run resume_delivery" in run("pause_delivery", "--reason", "first")
     again = run("pause_delivery", "--reason", "second")
-    assert again.startswith("Nothing changed. Delivery is held since ")
+    assert again.startswith("Nothing changed. Delivery has been paused by ")
     assert again.endswith(": first.\n")
 
     run("resume_delivery")
@@ -80,7 +80,7 @@ def test_a_reason_is_asked_for():
 def test_resuming_says_when_the_customer_is_down_all_the_same():
     DeliveryControl.objects.create(paused_at=NOW, circuit_opened_at=NOW, next_probe_at=NOW + timedelta(minutes=3))
 
-    assert "The customer is down since" in run("resume_delivery")
+    assert "The customer has been marked as down since" in run("resume_delivery")
 
 
 def test_a_probe_does_not_leave_while_delivery_is_held(config, customer):

@@ -8,11 +8,11 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
-from delivery.demo_customer import DemoCustomer
 from stats.models import Heartbeat
 from stats.monitoring import heartbeat
 from stats.monitoring.heartbeat import HeartbeatThread
 from tests.e2e.gateway import Gateway, Row
+from tests.hostile_customer import HostileCustomer as DemoCustomer
 from tests.processes import wait_until
 from tests.servers import PostgresServer, RedisServer
 
