@@ -30,7 +30,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
 from leadgateway import __version__, tracing
-from leads.webhook.strict_json import clean_text
+from leads.storable_text import clean_text
 
 USER_AGENT = f"lead-gateway/{__version__}"
 #: No more of the customer's answer is read, decoded or kept.

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from delivery.models import OUTCOME_UNKNOWN, DeliveryAttempt
 from leads.models import NEEDS_ATTENTION, EventKind, LeadStatus
 from leads.rules import RejectionReason
-from leads.webhook.strict_json import clean_text
+from leads.storable_text import clean_text
 from stats.admin.formatting import escape_invisible
 from stats.text.filters import CHOICES, NO_RESPONSE, NO_SOURCE, TITLES, selection_of_filters
 from stats.text.reasons import response_text

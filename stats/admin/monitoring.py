@@ -13,7 +13,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from leadgateway.time_format import span
-from leads.webhook.strict_json import clean_text
+from leads.storable_text import clean_text
 from stats.admin import formatting
 from stats.admin.filters import ConditionFilter
 from stats.admin.records import RecordAdmin, column

@@ -13,7 +13,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from leadgateway import __version__, queue
 from leadgateway.env import RateLimit
 from leads.models import LeadStatus
-from leads.webhook import rate_limits, view
+from leads.webhook import access, view
 from leads.webhook.body import BodyTooSlow
 from stats.api import queries
 from tests import make
@@ -111,7 +111,7 @@ def test_a_refusal_is_as_described(settings, status, send):
 
 def test_one_post_too_many_is_told_as_described(settings):
     settings.WEBHOOK_RATE_LIMIT = RateLimit(1, timedelta(minutes=1))
-    rate_limits._limiter().storage.reset()
+    access._limiter().storage.reset()
     answers = [post(), post()]
 
     assert [answer.status_code for answer in answers] == [200, 429]
