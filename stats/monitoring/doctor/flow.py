@@ -9,7 +9,6 @@ from django.conf import settings
 from django.utils import timezone
 
 from delivery.configuration import limits
-from delivery.control.permission import obstacle, waiting
 from delivery.models import DeliveryControl
 from delivery.sweep import BATCH
 from leadgateway import queue
@@ -17,6 +16,7 @@ from leadgateway.celery import app
 from leadgateway.dependencies import broker, queue_name, queue_problem, redis_client
 from leads.models import InboundLead, LeadStatus
 from stats.monitoring.doctor.finding import Finding, fail, ok, warn
+from stats.text.delivery_control import obstacle
 
 _OLDEST_REDIS = 6
 _SLOW_MS = 50.0
@@ -113,7 +113,7 @@ def way_out() -> Iterator[Finding]:
     if not (why := obstacle(gate, now=now)):
         yield ok("way out", "open")
         return
-    found = f"{why} {waiting(now)} leads wait."
+    found = f"{why} {InboundLead.objects.due(now).count()} leads wait."
     if gate.paused_at is not None:
         yield warn("way out", found, "manage.py resume_delivery lets them out.")
     else:
