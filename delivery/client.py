@@ -22,10 +22,6 @@ import urllib3
 
 from delivery.deadline_http import DeadlineAdapter
 from leadgateway import __version__, tracing
-<<<<<<< HEAD
-from leads.storable_text import clean_text
-=======
->>>>>>> h2
 
 USER_AGENT = f"lead-gateway/{__version__}"
 #: Maximum size of a response body that is read, decoded and stored.

@@ -87,8 +87,8 @@ def test_changed_lines_are_marked_on_both_sides():
     assert marked(before, found.before) == [
         ("changed", '"a": " x",'),
         ("changed", '"TRUE",'),
-        ("gone", '"gone": {'),
-        ("gone", '"x": 1'),
+        ("removed", '"gone": {'),
+        ("removed", '"x": 1'),
         ("gone", "}"),
     ]
     assert marked(after, found.after) == [("added", '"new": 1,'), ("changed", "true,"), ("changed", '"a": "x"')]

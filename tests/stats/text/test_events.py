@@ -148,6 +148,6 @@ def test_a_detail_is_masked():
         "mapping": "17021452" * 7 + "abcdef12",
     }
 
-    words = detail_event_text(LeadEvent(kind="redelivered", detail=detail), Masker(is_on=True))
+    words = detail_text(LeadEvent(kind="redelivered", detail=detail), Masker(is_on=True))
 
     assert words == "mapping file 17021452; call 0151•••••78; e•••@example.com: e•••@example.com"
