@@ -15,10 +15,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from delivery.configuration import circuit_policy, limits
-from delivery.control import pause, permission
+from delivery.control import pause
 from delivery.models import DeliveryControl
 from leadgateway.time_format import span
-from leads.models import EventKind, LeadEvent
+from leads.models import EventKind, InboundLead, LeadEvent
 from stats.admin import formatting
 from stats.admin.banners import Banner
 from stats.admin.bulk_action_form import ReasonField, may_act
@@ -123,7 +123,7 @@ def _summary(control: DeliveryControl, request: HttpRequest, *, now: datetime) -
     reason = obstacle(control, now=now, show_time=formatting.exact_time)
     if reason is None:
         return _("Leads are sent to the customer.")
-    number = permission.waiting(now)
+    number = InboundLead.objects.due(now).count()
     waiting = ngettext("{number} lead is waiting.", "{number} leads are waiting.", number)
     shown = formatting.escape_invisible(_masker(request).text(reason))
     return f"{shown} {waiting.format(number=formatting.number(number))}"

@@ -74,7 +74,15 @@ def _mask(lead: InboundLead) -> None:
 class LeadAdmin(RecordAdmin):
     """Leads, the latest first."""
 
-    list_display: tuple[str, ...] = ("lead", "received", "status", "response", "next_step", "contact", "person")
+    list_display: tuple[str, ...] = (
+        "lead",
+        "received",
+        "status_and_reason",
+        "response",
+        "next_step",
+        "contact",
+        "person",
+    )
     list_filter: ClassVar[tuple[type[ConditionFilter], ...]] = (
         SituationFilter,
         StatusFilter,
@@ -97,7 +105,7 @@ class LeadAdmin(RecordAdmin):
         return stacked(f"#{lead.pk}", short_id(lead.correlation_id))
 
     @admin.display(description=_("status"))
-    def status(self, lead: InboundLead) -> str:
+    def status_and_reason(self, lead: InboundLead) -> str:
         return stacked(status_badge(lead.status), escape_invisible(lead.rejection_reason or ""))
 
     @admin.display(description=_("last response"))

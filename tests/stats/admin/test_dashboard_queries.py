@@ -165,7 +165,7 @@ def test_first_attempts_count_when_their_outcome_is_known():
 
     traffic = dashboard_queries.traffic(DAY, now=NOW)
 
-    assert (traffic.first_attempts, traffic.succeeded_at_once) == (2, 1)
+    assert (traffic.first_attempts, traffic.first_attempts_succeeded) == (2, 1)
 
 
 def test_rejection_reasons_come_with_the_most_frequent_first():

@@ -7,7 +7,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
-from delivery.client import CustomerResponse
+from delivery.client import CustomerResponse, DeliveryError
 from delivery.control import circuit, pause
 from delivery.models import DeliveryControl
 from leads.models import LeadStatus
@@ -77,9 +77,10 @@ def test_an_open_circuit_and_a_pause_have_their_start(client):
     assert found["circuit_open_since_timestamp_seconds",] == found["delivery_paused_since_timestamp_seconds",] == 0
     assert found["circuit_openings_total",] == 0
 
-    down, policy = CustomerResponse(503, "", "HTTP 503", None, 1), circuit.CircuitPolicy(failures=2, leads=2)
+    down = CustomerResponse(503, "", DeliveryError("http_status", {"status": 503}), None, 1)
+    policy = circuit.CircuitPolicy(failures=2, leads=2)
     for lead_id in (1, 2):
-        circuit.take_in(lead_id, down, policy=policy, now=at)
+        circuit.record_failure(lead_id, down, policy=policy, now=at)
     pause.pause_delivery(actor="alice", reason="maintenance", now=at)
 
     found = scrape(client)
