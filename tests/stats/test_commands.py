@@ -79,7 +79,7 @@ def test_history_shows_summary_timeline_and_attempts(waiting):
         "Timeline",
         "  2026-01-21T12:00:00Z  webhook       Received: 2 signs replaced",
         "  2026-01-21T12:00:00Z  worker        Mapped for the customer: sent: solar_area;",
-        "                                      left out: solar_usage (not text)",
+        "                                      not sent: solar_usage (not text)",
         "  2026-01-21T12:00:00Z  worker        Attempt 1 finished: HTTP 503; 120 ms; next",
         "                                      attempt in 30 s",
         "  2026-01-21T12:00:00Z  anna.schmid~  Redelivery requested by",

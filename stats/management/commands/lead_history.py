@@ -14,8 +14,8 @@ from leads.audit.recording import record
 from leads.models import EventKind, InboundLead, LeadEvent
 from stats.api import queries
 from stats.management import terminal
-from stats.text.events import in_words
-from stats.text.status_summary import error_text, running_attempt, standing
+from stats.text.events import event_text
+from stats.text.status_summary import error_text, running_attempt, status_summary
 
 _ACTOR_WIDTH = 12
 
@@ -32,7 +32,7 @@ class History:
     @property
     def status_summary(self) -> str:
         control = DeliveryControl.objects.current()
-        return standing(self.lead, self.attempts, now=self.now, policy=retry_policy(), gate=control)
+        return status_summary(self.lead, self.attempts, now=self.now, policy=retry_policy(), control=control)
 
     @property
     def running(self) -> DeliveryAttempt | None:
@@ -73,7 +73,7 @@ def _json(history: History, *, with_payloads: bool) -> str:
         row["duration_ms"] = attempt.duration_ms
     shown |= {"correlation_id": str(history.lead.correlation_id), "status_summary": history.status_summary}
     shown["timeline"] = [
-        {"at": timestamp(event.at), "actor": event.actor, "kind": event.kind, "what": in_words(event)}
+        {"at": timestamp(event.at), "actor": event.actor, "kind": event.kind, "what": event_text(event)}
         for event in history.events
     ]
     return json.dumps(shown, ensure_ascii=False, indent=2)
@@ -105,7 +105,7 @@ def _facts(history: History) -> list[list[str]]:
 
 def _event_rows(history: History) -> list[list[str]]:
     return [
-        ["", timestamp(event.at), terminal.shortened(event.actor, _ACTOR_WIDTH), in_words(event)]
+        ["", timestamp(event.at), terminal.shortened(event.actor, _ACTOR_WIDTH), event_text(event)]
         for event in history.events
     ]
 
