@@ -1,4 +1,4 @@
-"""What `manage.py check` and every server's start verify of the way out."""
+"""Checks of the delivery settings, for `manage.py check` and the start of every server."""
 
 from typing import Any
 
@@ -12,19 +12,17 @@ from leadgateway.startup import GATEWAY_TAG
 
 @register(GATEWAY_TAG)
 def check_mapping_file(**_: Any) -> list[CheckMessage]:
-    """Refuse a mapping file with any mistake in it: leads would lose attributes silently."""
+    """Report an invalid mapping file, which would silently drop attributes."""
     try:
         load_mapping(settings.ATTRIBUTE_MAPPING_FILE)
     except MappingError as error:
-        return [
-            Error(f"ATTRIBUTE_MAPPING_FILE: {error}", hint="README, chapter «The mapping file».", id="delivery.E001")
-        ]
+        return [Error(f"ATTRIBUTE_MAPPING_FILE: {error}", hint="See docs/mapping.md.", id="delivery.E001")]
     return []
 
 
 @register(GATEWAY_TAG)
 def check_customer_url(**_: Any) -> list[CheckMessage]:
-    """Refuse a customer's address to which nothing could be sent."""
+    """Report a customer URL that no request can be sent to."""
     if problem := check_url(settings.CUSTOMER_API_URL):
         return [Error(f"CUSTOMER_API_URL: {problem}", id="delivery.E002")]
     return []

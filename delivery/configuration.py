@@ -1,7 +1,6 @@
-"""What delivery needs to know of the settings, read once and handed to functions that read no settings themselves."""
+"""The settings of delivery, read once and passed to functions that read no settings themselves."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import cache
 
 from django.conf import settings
@@ -12,14 +11,10 @@ from delivery.control.limits import NO_LIMITS, Limits
 from delivery.mapping import AttributeMapping, load_mapping
 from delivery.retry import RetryPolicy
 
-#: How much longer than the exchange itself a claim lasts: name resolution, which no time-out of ours bounds,
-#: and writing down the outcome.
-LEASE_MARGIN = timedelta(seconds=15)
-
 
 @dataclass(frozen=True)
 class Configuration:
-    """How leads go out."""
+    """How leads are delivered."""
 
     customer: CustomerAPI
     mapping: AttributeMapping
@@ -28,24 +23,19 @@ class Configuration:
     circuit: CircuitPolicy = field(default_factory=CircuitPolicy)
     limits: Limits = NO_LIMITS
 
-    @property
-    def lease(self) -> timedelta:
-        """Return how long a claim keeps others away from a lead."""
-        return self.customer.timeout + LEASE_MARGIN
-
 
 def retry_policy() -> RetryPolicy:
-    """Return the retry policy alone, which is good also while the mapping file is not."""
+    """Return the retry policy. It does not need a valid mapping file."""
     return RetryPolicy(max_attempts=settings.MAX_RETRY_ATTEMPTS, base=settings.RETRY_BACKOFF_BASE)
 
 
 def limits() -> Limits:
-    """Return what the customer can take."""
+    """Return the customer's rate and concurrency limits."""
     return Limits(interval=settings.CUSTOMER_API_RATE_LIMIT, concurrency=settings.CUSTOMER_API_MAX_CONCURRENCY)
 
 
 def circuit_policy() -> CircuitPolicy:
-    """Return when the customer is taken for down."""
+    """Return when the circuit breaker opens."""
     return CircuitPolicy(
         failures=settings.CIRCUIT_FAILURES,
         leads=settings.CIRCUIT_LEADS,
@@ -58,7 +48,7 @@ def circuit_policy() -> CircuitPolicy:
 def current() -> Configuration:
     """Return the configuration of this process.
 
-    :raises delivery.mapping.MappingError: the mapping file is not usable; servers refuse to start with it.
+    :raises delivery.mapping.MappingError: the mapping file is invalid; servers refuse to start with it.
     """
     return Configuration(
         customer=CustomerAPI(

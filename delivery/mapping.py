@@ -1,4 +1,4 @@
-"""Which attributes the customer gets, by a mapping file. A field that is not in it never leaves the house.
+"""Map a lead to the customer's payload, by a mapping file. A field that is not in the file is never sent.
 
 The file is one JSON object: attribute name -> {"attribute_type", "is_numeric", "values"}, all three required.
 """
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -19,13 +20,13 @@ from leads.normalization import normalize
 Number = int | float
 
 _NUMBER = re.compile(r"(?P<whole>[+-]?[0-9]+)(?P<rest>(\.[0-9]+)?([eE][+-]?[0-9]+)?)")
-# Far more than any quantity needs, far less than what costs time to convert.
+# More than any quantity needs, and little enough to be converted quickly.
 _MAX_NUMBER_LENGTH = 64
 _MAX_SHOWN_LENGTH = 80
 
 
 class AttributeType(StrEnum):
-    """How a value is checked, in the words of the mapping file."""
+    """How a value is checked."""
 
     TEXT = "text"
     DROPDOWN = "dropdown"
@@ -36,8 +37,8 @@ class AttributeType(StrEnum):
 class AttributeRule:
     """One entry of the mapping file.
 
-    `values` are the allowed texts of a dropdown, or (min, max) of a range, both included; None where any value will
-    do. `is_numeric` only matters for text: a range is a number in any case, a dropdown never is.
+    `values` are the allowed texts of a dropdown, or the minimum and maximum of a range, both allowed; None: any value.
+    `is_numeric` only matters for text: a range is always a number, a dropdown never is.
     """
 
     name: str
@@ -56,27 +57,27 @@ class AttributeMapping:
 
 @dataclass(frozen=True)
 class MappedLead:
-    """What goes to the customer, and what does not and why.
+    """The customer's payload, and what could not be mapped.
 
-    `omitted` maps attribute names to reasons, which never quote the value. `missing` names required fields that the
-    lead or the configuration did not give ("phone", "product.name"); with any of them the payload must not be sent.
+    `omitted` maps attribute names to reasons, such as `{"code": "below_minimum", "bound": 1}`, which never quote the
+    value. `missing` names required fields that are empty ("phone", "product.name"); then the payload must not be sent.
     """
 
     payload: dict[str, Any]
-    omitted: dict[str, str]
+    omitted: dict[str, dict[str, Any]]
     missing: tuple[str, ...]
 
 
 class MappingError(ValueError):
-    """The mapping file cannot be used. The text has one line for every problem, naming key and field."""
+    """The mapping file is invalid. The text has one line for every problem, with key and field."""
 
 
 class _InvalidValueError(ValueError):
-    """The value does not fit the rule; the text says why without quoting it."""
+    """The value does not fit the rule. Its argument is the reason, an object of `MappedLead.omitted`."""
 
 
 class _Object(dict[str, Any]):
-    """A JSON object that remembers all pairs of the text, also those whose key came again."""
+    """A JSON object that keeps all pairs of the text, including those with a repeated key."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -88,7 +89,7 @@ class _Object(dict[str, Any]):
 def load_mapping(path: Path) -> AttributeMapping:
     """Read and check a mapping file.
 
-    :raises MappingError: it cannot be read or is no mapping; the text begins with the path.
+    :raises MappingError: it cannot be read or is invalid; the text begins with the path.
     """
     try:
         return parse_mapping(path.read_bytes())
@@ -99,13 +100,13 @@ def load_mapping(path: Path) -> AttributeMapping:
 
 
 def parse_mapping(data: bytes) -> AttributeMapping:
-    """Check the bytes of a mapping file and turn them into rules.
+    """Check the bytes of a mapping file and return its rules.
 
     :raises MappingError: lists every problem, such as
         `solar_area: values: expected null or [min, max] with min <= max, got [5]`.
     """
     try:
-        # utf-8-sig, because editors on Windows put a BOM in front.
+        # utf-8-sig, because editors on Windows add a BOM.
         document = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_Object)
         problems = list(_problems(document))
     except RecursionError:
@@ -119,46 +120,42 @@ def parse_mapping(data: bytes) -> AttributeMapping:
 
 
 def map_lead(normalized: Mapping[str, Any], *, mapping: AttributeMapping, product_name: str) -> MappedLead:
-    """Make the customer's payload from a normalized lead. Never raises on JSON values.
+    """Build the customer's payload from a normalized lead. Never raises for JSON values.
 
-    Attributes come from top-level fields, in the mapping's order. One that is invalid or null is left out and its
-    name and the reason are in `omitted`; one that is absent is just not there. A missing phone or product name is
-    "" in the payload.
+    Attributes come from top-level fields, in the order of the mapping file. An invalid or null one is left out, and
+    `omitted` says why; a field that is absent is not mentioned. A missing phone or product name is "" in the payload.
     """
-    phone = _required(normalized.get("phone"))
-    product = _required(product_name)
-    attributes, omitted = _attributes(normalized, mapping)
-    return MappedLead(
-        payload={"phone": phone, "product": {"name": product}, "attributes": attributes},
-        omitted=omitted,
-        missing=tuple(name for name, value in (("phone", phone), ("product.name", product)) if not value),
-    )
-
-
-def _required(value: Any) -> str:
-    return value.strip() if isinstance(value, str) else ""
-
-
-def _attributes(
-    normalized: Mapping[str, Any], mapping: AttributeMapping
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    attributes = []
-    omitted = {}
+    attributes: list[dict[str, Any]] = []
+    omitted: dict[str, dict[str, Any]] = {}
     for rule in mapping.rules:
         if rule.name not in normalized:
             continue
         try:
             attributes.append({"name": rule.name, "value": _attribute_value(rule, normalized[rule.name])})
         except _InvalidValueError as invalid:
-            omitted[rule.name] = str(invalid)
-    return attributes, omitted
+            omitted[rule.name] = invalid.args[0]
+    phone = normalized.get("phone")
+    required = {"phone": phone.strip() if isinstance(phone, str) else "", "product.name": product_name.strip()}
+    return MappedLead(
+        payload={
+            "phone": required["phone"],
+            "product": {"name": required["product.name"]},
+            "attributes": attributes,
+        },
+        omitted=omitted,
+        missing=tuple(filterfalse(required.get, required)),
+    )
 
 
 def _attribute_value(rule: AttributeRule, value: Any) -> Any:
+    """Return the value to send.
+
+    :raises _InvalidValueError: it does not fit the rule.
+    """
     if value is None:
-        raise _InvalidValueError("null")
+        raise _InvalidValueError({"code": "null_value"})
     if isinstance(value, str) and not value.strip():
-        raise _InvalidValueError("empty")
+        raise _InvalidValueError({"code": "empty"})
     return _VALUE_CHECKS[rule.attribute_type](rule, value)
 
 
@@ -166,13 +163,13 @@ def _text(rule: AttributeRule, value: Any) -> Any:
     if rule.is_numeric:
         _number(value)
     elif not isinstance(value, str):
-        raise _InvalidValueError("not text")
+        raise _InvalidValueError({"code": "not_text"})
     return value
 
 
 def _choice(rule: AttributeRule, value: Any) -> Any:
     if value not in (rule.values or ()):
-        raise _InvalidValueError("not one of the allowed values")
+        raise _InvalidValueError({"code": "not_allowed"})
     return value
 
 
@@ -180,9 +177,9 @@ def _number_in_range(rule: AttributeRule, value: Any) -> Number:
     number = _number(value)
     minimum, maximum = rule.values or (-math.inf, math.inf)
     if number < minimum:
-        raise _InvalidValueError(f"below the minimum {minimum}")
+        raise _InvalidValueError({"code": "below_minimum", "bound": minimum})
     if number > maximum:
-        raise _InvalidValueError(f"above the maximum {maximum}")
+        raise _InvalidValueError({"code": "above_maximum", "bound": maximum})
     return number
 
 
@@ -194,10 +191,13 @@ _VALUE_CHECKS: dict[AttributeType, Callable[[AttributeRule, Any], Any]] = {
 
 
 def _number(value: Any) -> Number:
-    """Return a finite number or the one a string writes; a string without fraction and exponent gives an int."""
+    """Return a finite number, or the number in a string: an int unless it has a fraction or an exponent.
+
+    :raises _InvalidValueError: there is no number.
+    """
     number = _written_number(value) if isinstance(value, str) else value
     if not _is_finite_number(number):
-        raise _InvalidValueError("not a number")
+        raise _InvalidValueError({"code": "not_a_number"})
     return number
 
 
@@ -209,7 +209,7 @@ def _written_number(text: str) -> Number | None:
 
 
 def _is_finite_number(value: Any) -> TypeGuard[Number]:
-    """Tell whether a value is a number and not a boolean, and a double can hold it as most readers of JSON do."""
+    """Return whether a value is a number, not a boolean, and fits into a double, as most JSON parsers require."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     try:
@@ -229,7 +229,7 @@ def _rule(name: str, entry: Mapping[str, Any]) -> AttributeRule:
 
 
 def _problems(document: Any) -> Iterator[str]:
-    """Yield what is wrong with a mapping file's JSON, nothing when it can be used."""
+    """Yield the problems of a mapping file's JSON."""
     if not isinstance(document, _Object):
         yield f"expected an object of attributes, got {_shown(document)}"
         return
@@ -271,7 +271,7 @@ def _expected_numeric(entry: Mapping[str, Any]) -> str | None:
 
 
 def _expected_values(entry: Mapping[str, Any]) -> str | None:
-    """Say what `values` should have been, by the entry's type; None when it is right or the type is unknown."""
+    """Return what `values` should be for the entry's type; None: it is valid, or the type is unknown."""
     values = entry.get("values")
     match entry.get("attribute_type"):
         case AttributeType.TEXT if values is not None:
@@ -283,7 +283,7 @@ def _expected_values(entry: Mapping[str, Any]) -> str | None:
     return None
 
 
-# For each field: what it should have been, None when it is right.
+# Field -> function that returns what the value should be, or None when it is valid.
 _FIELD_CHECKS: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
     "attribute_type": _expected_type,
     "is_numeric": _expected_numeric,
@@ -301,7 +301,7 @@ def _are_choices(values: Any) -> bool:
 
 
 def _can_be_matched(choice: str) -> bool:
-    """Tell whether a normalized lead can hold this text: an untrimmed one or "true" would silently never match."""
+    """Return whether a normalized lead can contain this text. An untrimmed one, or "true", would never match."""
     return choice != "" and normalize({"choice": choice}) == {"choice": choice}
 
 

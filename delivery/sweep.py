@@ -1,6 +1,6 @@
-"""The sweep: rings for every lead that is due, that nobody works on and that the gate lets out.
+"""The sweep: enqueue every lead that is due, not claimed and allowed by delivery control.
 
-Whatever became of a doorbell (lost with Redis, with a worker, never rung), the lead is found here.
+A lead whose message was lost (with Redis, with a worker, or never sent) is found here.
 """
 
 from datetime import datetime, timedelta
@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
-from delivery.control.limits import NO_LIMITS, Limits, queued_leads
+from delivery.control.limits import NO_LIMITS, Limits, enqueue_delays
 from delivery.models import DeliveryControl
 from leadgateway import queue
 from leadgateway.logging import get_logger
@@ -18,74 +18,77 @@ from leads.models import InboundLead, LeadQuerySet, LeadStatus
 
 log = get_logger(__name__)
 
-#: How many leads one sweep rings for, and how deep the queue may be for ringing again.
+#: Maximum number of leads per sweep, and the queue depth up to which messages count as lost.
 BATCH = 1000
 
-#: Of how many leads `enqueue_next` takes one, as others are at it.
+#: Number of candidate leads for `enqueue_next`. Other workers compete for the same leads.
 _CANDIDATES = 10
 
 
 def sweep(*, now: datetime, limits: Limits = NO_LIMITS, window: timedelta = timedelta(seconds=5)) -> int:
-    """Ring for what is due at `at`; return for how many leads.
+    """Enqueue the leads that are due, and return their number.
 
-    While the gate is shut that is for new leads, which can be checked all the same, and for one that tries whether
-    the customer is back.
+    While delivery is paused or the circuit breaker is open, enqueue new leads only, which can still be checked, and
+    a lead for a probe when one is due.
 
-    :param window: how long until the next sweep.
-    :raises django.db.Error: the database is away; the next sweep finds the same leads.
+    :param window: time until the next sweep.
+    :raises django.db.Error: the database is unavailable; the next sweep finds the same leads.
     """
-    gate, due = DeliveryControl.objects.current(), InboundLead.objects.due(now)
-    if gate.is_blocked:
+    control, due = DeliveryControl.objects.current(), InboundLead.objects.due(now)
+    if control.is_blocked:
         leads = _choose(due.filter(status=LeadStatus.RECEIVED), now=now, most=BATCH)
-        leads += [lead for lead in _probes(gate, due, now=now) if lead not in leads]
-        waits = [timedelta()] * len(leads)
+        leads += [lead for lead in _probe(control, due, now=now) if lead not in leads]
+        delays = [timedelta()] * len(leads)
     else:
-        waits = queued_leads(gate, limits, now=now, window=window, most=BATCH)
-        leads = _choose(due, now=now, most=len(waits))
-    rung = _enqueue(leads, waits, now=now)
-    if rung:
-        log.info("sweep_enqueued", leads=rung)
-    return rung
+        delays = enqueue_delays(control, limits, now=now, window=window, most=BATCH)
+        leads = _choose(due, now=now, most=len(delays))
+    # The leads are marked first: a mark without a message is found later, but a late mark could hide a newer message.
+    enqueue_at = now + max(delays[: len(leads)], default=timedelta())
+    marked = _mark(leads, now=now, enqueue_at=enqueue_at)
+    enqueued = _enqueue_marked([lead for lead in leads if lead in marked], delays, enqueue_at=enqueue_at)
+    if enqueued:
+        log.info("sweep_enqueued", leads=enqueued)
+    return enqueued
 
 
 def enqueue_next(*, now: datetime) -> None:
-    """Ring for one lead that waits, since another has come back from the customer."""
+    """Enqueue one waiting lead after a request has ended, under a concurrency limit."""
     if DeliveryControl.objects.current().is_blocked:
         return
     due = InboundLead.objects.due(now)
-    for lead_id in _by_turns(*_never_enqueued(due, _CANDIDATES))[:_CANDIDATES]:
+    for lead_id in _alternate(*_not_enqueued(due, _CANDIDATES))[:_CANDIDATES]:
         if _mark([lead_id], now=now, enqueue_at=now):
             _enqueue_marked([lead_id], [timedelta()], enqueue_at=now)
             return
 
 
 def _choose(leads: LeadQuerySet, *, now: datetime, most: int) -> list[int]:
-    """Return leads to ring for, the longest due of each kind by turns.
+    """Return leads to enqueue: new leads, retries and lost messages alternately, each the longest due first.
 
-    A lead whose doorbell was lost takes its turn too: on a busy day there is always one that was never rung for.
+    On a busy day there are always leads that were never enqueued; lost messages get their share nevertheless.
     """
-    return _by_turns(*_never_enqueued(leads, most), _presumed_lost(leads, now=now, most=most))[:most]
+    return _alternate(*_not_enqueued(leads, most), _presumed_lost(leads, now=now, most=most))[:most]
 
 
-def _probes(gate: DeliveryControl, due: LeadQuerySet, *, now: datetime) -> list[int]:
-    """Return one lead if it may try whether the customer is back."""
-    may_try = gate.paused_at is None and gate.circuit(now) == "half_open"
-    return _choose(due, now=now, most=1) if may_try else []
+def _probe(control: DeliveryControl, due: LeadQuerySet, *, now: datetime) -> list[int]:
+    """Return one lead if a probe may be sent."""
+    is_allowed = control.paused_at is None and control.circuit(now) == "half_open"
+    return _choose(due, now=now, most=1) if is_allowed else []
 
 
-def _never_enqueued(leads: LeadQuerySet, most: int) -> tuple[list[int], list[int]]:
-    """Return the longest due of those that wait: of those that were never sent, and of those that were."""
+def _not_enqueued(leads: LeadQuerySet, most: int) -> tuple[list[int], list[int]]:
+    """Return leads without a message, the longest due first: those without an attempt, and retries."""
     waiting = leads.filter(enqueued_at=None).order_by("next_attempt_at").values_list("pk", flat=True)
-    new, again = waiting.exclude(status=LeadStatus.FAILED), waiting.filter(status=LeadStatus.FAILED)
-    return list(new[:most]), list(again[:most])
+    new, retries = waiting.exclude(status=LeadStatus.FAILED), waiting.filter(status=LeadStatus.FAILED)
+    return list(new[:most]), list(retries[:most])
 
 
-def _by_turns(*kinds: list[int]) -> list[int]:
-    return [lead_id for lead_id in chain.from_iterable(zip_longest(*kinds)) if lead_id is not None]
+def _alternate(*lists: list[int]) -> list[int]:
+    return [lead_id for lead_id in chain.from_iterable(zip_longest(*lists)) if lead_id is not None]
 
 
 def _presumed_lost(leads: LeadQuerySet, *, now: datetime, most: int) -> list[int]:
-    """Return leads whose doorbell seems lost; none while the queue is deep, as theirs are still in it."""
+    """Return leads whose message is presumed lost. While the queue is deep it can still hold the messages."""
     lost = leads.filter(enqueued_at__lt=now - settings.REQUEUE_AFTER).order_by("next_attempt_at")
     found = list(lost.values_list("pk", flat=True)[:most])
     return found if found and _queue_is_shallow() else []
@@ -98,27 +101,21 @@ def _queue_is_shallow() -> bool:
         return False
 
 
-def _enqueue(leads: list[int], waits: list[timedelta], *, now: datetime) -> int:
-    """Mark first, then ring: a mark without a doorbell is found again, while a late mark would hide a new one."""
-    enqueue_at = now + max(waits[: len(leads)], default=timedelta())
-    marked = _mark(leads, now=now, enqueue_at=enqueue_at)
-    return _enqueue_marked([lead for lead in leads if lead in marked], waits, enqueue_at=enqueue_at)
-
-
 def _mark(leads: list[int], *, now: datetime, enqueue_at: datetime) -> set[int]:
-    """Note that these are rung for, and return those that nobody else was just about to ring for or to work on."""
-    not_rung = Q(enqueued_at=None) | Q(enqueued_at__lt=now - settings.REQUEUE_AFTER)
-    free = InboundLead.objects.due(now).filter(not_rung, pk__in=leads).select_for_update(skip_locked=True, no_key=True)
+    """Mark leads as enqueued, and return those that no other process has just enqueued or claimed."""
+    without_message = Q(enqueued_at=None) | Q(enqueued_at__lt=now - settings.REQUEUE_AFTER)
+    free = InboundLead.objects.due(now).filter(without_message, pk__in=leads)
     with transaction.atomic():
-        marked = set(free.values_list("pk", flat=True))
+        marked = set(free.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True))
         InboundLead.objects.filter(pk__in=marked).update(enqueued_at=enqueue_at)
     return marked
 
 
-def _enqueue_marked(leads: list[int], waits: list[timedelta], *, enqueue_at: datetime) -> int:
-    for done, (lead_id, wait) in enumerate(zip(leads, waits, strict=False)):
+def _enqueue_marked(leads: list[int], delays: list[timedelta], *, enqueue_at: datetime) -> int:
+    """Enqueue marked leads, and return their number. When the queue becomes unavailable, unmark the rest."""
+    for done, (lead_id, delay) in enumerate(zip(leads, delays, strict=False)):
         try:
-            queue.enqueue(lead_id, after=wait, again=True)
+            queue.enqueue(lead_id, after=delay, again=True)
         except queue.QueueUnavailable as error:
             log.warning("sweep_stopped", reason=str(error), leads=len(leads) - done)
             InboundLead.objects.filter(pk__in=leads[done:], enqueued_at=enqueue_at).update(enqueued_at=None)

@@ -1,4 +1,4 @@
-"""Celery's side: the doorbell's tasks. They hold no rule and no state; what is due is in the database."""
+"""The Celery tasks of delivery. They hold no rules and no state: the database says what is due."""
 
 from typing import Any
 
@@ -18,10 +18,10 @@ from leads.models import InboundLead
 
 log = get_logger(__name__)
 
-#: Our own infrastructure, not the customer: tried again with Celery's backoff. When that is lost too, the sweep rings.
+#: Errors of our own infrastructure. Celery retries with backoff; if that fails too, the sweep enqueues the lead.
 _INFRASTRUCTURE_ERRORS = (OperationalError, InterfaceError)
 
-#: Of retention: with the others of a day, more than a gateway takes in.
+#: Batches of retention per run. A day's batches delete more leads than the gateway can receive in a day.
 _BATCHES_AN_HOUR = 20
 
 
@@ -35,33 +35,26 @@ _BATCHES_AN_HOUR = 20
     ignore_result=True,
 )
 def process_lead(self: Task, lead_id: int, **_: Any) -> None:
-    """Look at a lead, do what is due, and ring again when the next attempt is."""
-    # A doorbell of the sweep has no trace to go on with; one begins, and the correlation id tells where it belongs.
-    rung_with = self.request.headers or {}
-    with tracing.span("process_lead", "CONSUMER", {tracing.LEAD_ID: lead_id}, within=rung_with):
+    """Deliver a lead if it is due, and enqueue a message for its next attempt."""
+    # A message of the sweep has no trace to continue. The correlation id connects the new trace with the lead's others.
+    with tracing.span("process_lead", "CONSUMER", {tracing.LEAD_ID: lead_id}, within=self.request.headers or {}):
         if self.request.eta and not self.request.retries and _requeue_after_countdown(lead_id):
             return
-        _advance(lead_id)
-
-
-def _advance(lead_id: int) -> None:
-    due = advance(lead_id, config=current())
-    if due is None:
-        return
-    wait = due - timezone.now()
-    if wait > LONGEST_COUNTDOWN:
-        return
-    try:
-        queue.enqueue(lead_id, after=wait, again=True)
-    except queue.QueueUnavailable as error:
-        log.warning("enqueue_failed", lead_id=lead_id, reason=str(error))
-        InboundLead.objects.filter(pk=lead_id, enqueued_at=due).update(enqueued_at=None)
+        due = advance(lead_id, config=current())
+        if due is None or (wait := due - timezone.now()) > LONGEST_COUNTDOWN:
+            return
+        try:
+            queue.enqueue(lead_id, after=wait, again=True)
+        except queue.QueueUnavailable as error:
+            log.warning("enqueue_failed", lead_id=lead_id, reason=str(error))
+            InboundLead.objects.filter(pk=lead_id, enqueued_at=due).update(enqueued_at=None)
 
 
 def _requeue_after_countdown(lead_id: int) -> bool:
-    """Put a doorbell whose countdown is over into the queue, so that all workers share it and new leads get between.
+    """Put a message whose countdown has ended into the retry queue, and return whether that worked.
 
-    All countdowns are in one worker's memory, and go past the queue: a thousand of them would hold up everything.
+    A worker keeps its countdowns in memory and runs them before the queue: a thousand of them would delay all new
+    leads. From the queue all workers share them.
     """
     try:
         queue.enqueue(lead_id, again=True)
@@ -72,20 +65,20 @@ def _requeue_after_countdown(lead_id: int) -> bool:
 
 @shared_task(name="sweep", ignore_result=True)
 def sweep(**_: Any) -> None:
-    """Ring for the leads that are due, that nobody works on and that may go out."""
+    """Enqueue the leads that are due, not claimed and allowed by delivery control."""
     sweeping.sweep(now=timezone.now(), limits=limits(), window=settings.WORKER_POLL_INTERVAL)
 
 
 @shared_task(name="process_bulk_actions", ignore_result=True)
 def process_bulk_actions(**_: Any) -> None:
-    """Carry out what operators have ordered for many leads, BULK_ACTION_RATE leads a second on average."""
+    """Process open bulk actions, BULK_ACTION_RATE leads per second on average."""
     share = settings.BULK_ACTION_RATE * settings.WORKER_POLL_INTERVAL.total_seconds()
     processing.process_pending(now=timezone.now(), max_leads=max(1, int(share)))
 
 
 @shared_task(name="apply_retention", ignore_result=True)
 def apply_retention(**_: Any) -> None:
-    """Delete leads whose time has come; so many that the sweep need not wait long for a worker."""
+    """Delete leads older than RETENTION_DAYS, in batches, so that the sweep does not wait long for a worker."""
     for _batch in range(_BATCHES_AN_HOUR):
         if not retention.delete_batch(settings.RETENTION_DAYS, now=timezone.now(), actor="retention"):
             return

@@ -1,4 +1,4 @@
-"""A breaker: after failures in a row, do not try for a moment: a dead neighbour should not cost everybody time."""
+"""A circuit breaker for dependencies: after repeated failures, fail fast instead of letting every request time out."""
 
 import time
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from datetime import timedelta
 
 @dataclass
 class Breaker:
-    """Open for `pause` once `after` tries in a row have failed; then the next tries decide.
+    """Open for `pause` after `after` failures in a row. Then the next call decides.
 
-    Shared by threads: a race costs one more try, which is harmless.
+    Threads share a breaker without a lock: a race costs at most one more call.
     """
 
     pause: timedelta
@@ -21,15 +21,20 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Tell whether to answer "not now" without trying."""
+        """Whether to fail without calling the dependency."""
         return self.clock() < self._open_until
 
     def failed(self) -> None:
-        """Note a failure."""
+        """Record a failed call."""
         self._failures += 1
         if self._failures >= self.after:
             self._open_until = self.clock() + self.pause.total_seconds()
 
     def succeeded(self) -> None:
-        """Note a success."""
+        """Record a successful call."""
         self._failures = 0
+
+    def reset(self) -> None:
+        """Close the breaker and forget its failures."""
+        self._failures = 0
+        self._open_until = 0.0

@@ -1,4 +1,4 @@
-"""The Celery application: the doorbell. What is due, and when, is in the database.
+"""The Celery application. A message only wakes a worker up: which leads are due is in the database.
 
 Pinned below 5.7: the workers of Celery 5.7.0 exit when Redis restarts while they hold a countdown.
 """
@@ -17,7 +17,7 @@ from leadgateway.startup import check_configuration, load_settings
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leadgateway.settings")
 load_settings()
 
-TRANSPORT_ALIASES["doorbells"] = "leadgateway.queue.filesystem:Transport"
+TRANSPORT_ALIASES["files"] = "leadgateway.queue.filesystem:Transport"
 
 app = Celery("leadgateway")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -27,18 +27,18 @@ log = get_logger(__name__)
 
 
 @setup_logging.connect
-def _keep_our_logging(**_: Any) -> None:
-    """Django has configured logging already; being connected is what keeps Celery from doing it again."""
+def _keep_logging_configuration(**_: Any) -> None:
+    """Do nothing. A receiver of this signal keeps Celery from configuring logging, which Django has done already."""
 
 
 @worker_init.connect
 @beat_init.connect
-def _refuse_bad_configuration(**_: Any) -> None:
+def _check_configuration(**_: Any) -> None:
     check_configuration()
 
 
 @worker_init.connect
-def _begin_to_trace(**_: Any) -> None:
+def _start_tracing(**_: Any) -> None:
     tracing.start()
 
 

@@ -1,6 +1,6 @@
-"""Whether our own neighbours, the database and the queue, can be reached, in words for an operator.
+"""Check whether the database and the queue can be reached, and describe the problem for an operator.
 
-Every question is answered within a few seconds, and no answer quotes a password.
+Every check takes a few seconds at most, and no description contains a password.
 """
 
 import os
@@ -20,7 +20,7 @@ from leadgateway.celery import app
 from leadgateway.logging import redact
 
 _TIMEOUT_S = 2
-_BOUNDED = {
+_TIME_LIMITS = {
     "socket_connect_timeout": _TIMEOUT_S,
     "socket_timeout": _TIMEOUT_S,
     "retry_on_timeout": False,
@@ -29,7 +29,7 @@ _BOUNDED = {
 
 
 def database_name() -> str:
-    """Return what the database is and where, without credentials."""
+    """Return the type and address of the database, without credentials."""
     database = connection.settings_dict
     if connection.vendor == "sqlite":
         return f"SQLite, {shown_path(Path(database['NAME']))}"
@@ -37,21 +37,21 @@ def database_name() -> str:
 
 
 def queue_name() -> str:
-    """Return what the queue is and where, without credentials."""
+    """Return the type and address of the queue, without credentials."""
     if settings.QUEUE_TYPE == "database":
         return "the database, no broker (QUEUE_TYPE=database)"
     parts = urlsplit(settings.REDIS_URL)
-    place = parts.path if parts.scheme == "unix" else parts.netloc.rpartition("@")[2] or "localhost:6379"
-    return f"Redis at {place}"
+    address = parts.path if parts.scheme == "unix" else parts.netloc.rpartition("@")[2] or "localhost:6379"
+    return f"Redis at {address}"
 
 
 def shown_path(path: Path) -> str:
-    """Return a path the short way: relative to the checkout when it is inside."""
+    """Return a path, relative to the checkout when it is inside."""
     return str(path.relative_to(settings.BASE_DIR)) if path.is_relative_to(settings.BASE_DIR) else str(path)
 
 
 def database_problem() -> str | None:
-    """Say why the database cannot be used; None when it can."""
+    """Return why the database cannot be used, or None when it can."""
     if connection.vendor == "sqlite":
         return _file_problem(Path(connection.settings_dict["NAME"]))
     try:
@@ -62,42 +62,42 @@ def database_problem() -> str | None:
 
 
 def direct_connection() -> psycopg.Connection[Any]:
-    """Connect past the pool, which would keep the server's reason for a refusal to itself.
+    """Connect without the pool, whose errors do not contain the server's reason.
 
-    :raises psycopg.Error: with that reason.
+    :raises psycopg.Error: with the server's reason.
     """
     return psycopg.connect(**connection.get_connection_params())
 
 
 def queue_problem() -> str | None:
-    """Say why the queue cannot be used; None when it can."""
+    """Return why the queue cannot be used, or None when it can."""
     if settings.QUEUE_TYPE == "database":
         return folder_problem(Path(settings.CELERY_BROKER_TRANSPORT_OPTIONS["data_folder_out"]))
     try:
         with broker() as connected:
             redis_client(connected).ping()
-    except Exception as error:  # noqa: BLE001 (redis-py, kombu and the socket each have their own)
+    except Exception as error:  # noqa: BLE001 (redis-py, kombu and the socket raise different types)
         return reason(error)
     return None
 
 
 @contextmanager
 def broker() -> Iterator[Connection]:
-    """Connect to the broker with short time-outs."""
+    """Connect to the broker with short timeouts."""
     options = settings.CELERY_BROKER_TRANSPORT_OPTIONS
-    bounds = _BOUNDED if settings.QUEUE_TYPE == "redis" else {}
-    with app.connection_for_read(settings.CELERY_BROKER_URL, transport_options={**options, **bounds}) as connected:
+    time_limits = _TIME_LIMITS if settings.QUEUE_TYPE == "redis" else {}
+    with app.connection_for_read(settings.CELERY_BROKER_URL, transport_options={**options, **time_limits}) as connected:
         yield connected
 
 
 def redis_client(connected: Connection) -> Any:
-    """Return redis-py's client of a connection that `broker` made."""
+    """Return the redis-py client of a connection from `broker`."""
     channel: Any = connected.default_channel
     return channel.client
 
 
 def folder_problem(folder: Path) -> str | None:
-    """Say why nothing can be written into a folder; None when it can."""
+    """Return why no file can be written into a folder, or None when one can."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return None
@@ -108,11 +108,11 @@ def folder_problem(folder: Path) -> str | None:
 def _file_problem(file: Path) -> str | None:
     if file.exists() and not os.access(file, os.R_OK | os.W_OK):
         return f"{shown_path(file)} cannot be written to"
-    return folder_problem(file.parent)  # the write-ahead log stands beside the file
+    return folder_problem(file.parent)  # SQLite writes its write-ahead log beside the file
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of a neighbour's error, short and without credentials."""
+    """Return the first line of an error, shortened and without credentials."""
     text = redact(str(error).strip()) or type(error).__name__
     with suppress(ValueError):
         text = text[text.rindex("failed: ") + len("failed: ") :].strip() or text

@@ -1,4 +1,4 @@
-"""Reads the environment: each variable once, typed, with an error that names it, the value and what is allowed."""
+"""Read typed environment variables. An error names the variable, its value and what is allowed."""
 
 import os
 import re
@@ -16,14 +16,14 @@ _DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m
 _DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)", re.ASCII)
 _LONGEST = timedelta(days=366)
 
-#: What Go's strconv.ParseBool takes, in any case; the variables come from a Go service.
+#: The values of Go's strconv.ParseBool, in any case, because the variables come from a Go service.
 _BOOLEANS = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read a duration in Go's notation: `500ms`, `30s`, `1m30s`, `2h`, `0`.
+    """Return a duration in Go's notation: `500ms`, `30s`, `1m30s`, `2h`, `0`.
 
-    :raises ValueError: when it is not one, is negative or exceeds a year.
+    :raises ValueError: the text is not a duration, or is negative or longer than a year.
     """
     parts = _DURATION_PART.findall(text)
     if text == "0":
@@ -37,7 +37,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 class RateLimit(NamedTuple):
-    """So many events in a window of so long."""
+    """At most `events` per `window`."""
 
     events: int
     window: timedelta
@@ -51,38 +51,38 @@ def _parse_rate(text: str) -> RateLimit | None:
 
 
 class Environment:
-    """The environment, `.env` beside it, and what was wrong with them.
+    """Reads variables from the environment and a `.env` file, and collects the problems.
 
-    A reader never raises: it notes the problem and returns the default, so that `check` can report every
-    mistake of a deployment at once. A variable NAME may also be given as NAME_FILE, the path of a file that
-    holds the value, as Docker and Kubernetes hand out secrets.
+    The methods that read a variable never raise: they note a problem and return the default, so that `check` reports
+    all problems at once. Instead of NAME, NAME_FILE may give the path of a file with the value, which is how Docker
+    and Kubernetes provide secrets.
     """
 
     def __init__(self, dotenv: Path | None = None) -> None:
         self.names: list[str] = []
         self.problems: list[str] = []
         if dotenv is not None and dotenv.is_file():
-            environ.Env.read_env(dotenv)  # never overwrites what the real environment says
+            environ.Env.read_env(dotenv)  # does not overwrite variables of the real environment
         self._env = environ.FileAwareEnv()
 
     def check(self) -> None:
-        """Refuse to go on when anything was wrong.
+        """Raise an error when there were problems.
 
-        :raises ImproperlyConfigured: listing every problem found.
+        :raises ImproperlyConfigured: lists every problem.
         """
         if self.problems:
             raise ImproperlyConfigured("\n".join(self.problems))
 
     def text(self, name: str, default: str = "") -> str:
-        """Return the value with surrounding white space removed; an empty value counts as not set."""
+        """Return the value without surrounding white space. An empty value counts as not set."""
         return self._raw(name) or default
 
     def words(self, name: str, default: str = "") -> list[str]:
-        """Return a comma separated list, without empty entries."""
+        """Return the entries of a comma-separated list, without empty ones."""
         return [word for part in self.text(name, default).split(",") if (word := part.strip())]
 
     def boolean(self, name: str, default: bool) -> bool:
-        """Return true or false as Go's ParseBool reads them."""
+        """Return a boolean in the notation of Go's ParseBool."""
         return self._parse(name, default, lambda text: _BOOLEANS[text.lower()], "true or false")
 
     def integer(self, name: str, default: int, *, low: int, high: int) -> int:
@@ -110,12 +110,12 @@ class Environment:
         return self._parse(name, parse_duration(default), read, allowed)
 
     def rate(self, name: str) -> timedelta | None:
-        """Return the time between two events of a rate such as `20/s` or `90/m`; None when it is not set."""
+        """Return the interval of a rate such as `20/s` or `90/m`, or None when it is not set."""
         limit = self.limit(name)
         return limit.window / limit.events if limit else None
 
     def limit(self, name: str) -> RateLimit | None:
-        """Return how many events a rate such as `20/s` or `90/m` allows in a second or minute; None: not set."""
+        """Return a rate such as `20/s` or `90/m`, or None when it is not set."""
         return self._parse(name, None, _parse_rate, "a rate such as 20/s or 90/m")
 
     def choice(self, name: str, default: str, allowed: Iterable[str]) -> str:
@@ -130,7 +130,7 @@ class Environment:
         return self._parse(name, default, read, f"one of {', '.join(options)}")
 
     def days(self, name: str, allowed: Iterable[str]) -> dict[str, timedelta]:
-        """Return days by name, written as `delivered=180,rejected=30`; names are in lower case."""
+        """Return a number of days by name, written as `delivered=180,rejected=30`. Names are in lower case."""
         names = tuple(allowed)
 
         def read(text: str) -> dict[str, timedelta]:
@@ -142,10 +142,10 @@ class Environment:
                 found[key] = timedelta(days=int(number))
             return found
 
-        return self._parse(name, {}, read, f"days from 1 to 99999 such as {names[0]}=180, of {', '.join(names)}")
+        return self._parse(name, {}, read, f"days from 1 to 99999 such as {names[0]}=180, for {', '.join(names)}")
 
     def problem(self, name: str, why: str) -> None:
-        """Note that `name` is wrong for a reason that one value alone cannot show. `why` must not quote a secret."""
+        """Note a problem that involves more than one variable. `why` must not contain a secret."""
         self.problems.append(f"{name}: {why}")
 
     def _parse(self, name: str, default: T, read: Callable[[str], T], allowed: str) -> T:

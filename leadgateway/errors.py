@@ -1,40 +1,41 @@
-"""One shape for every error: {"error": "...", "correlation_id": "..."}. 4xx: mend it. 5xx: send it again."""
+"""The JSON body of every error: {"error": "...", "correlation_id": "..."}. 4xx: correct the request. 5xx: retry it."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from django.contrib import admin
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
-from django.utils.translation import gettext as _
-from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.renderers import BaseRenderer
 
 
 def error_response(request: HttpRequest, status: int, error: str) -> JsonResponse:
-    """Answer with an error in the one shape."""
+    """Return an error response. A request that Django refused before our middleware has no correlation id."""
     return JsonResponse({"error": error, "correlation_id": getattr(request, "correlation_id", None)}, status=status)
 
 
 class ServiceUnavailable(exceptions.APIException):
-    """A neighbour we need is away: the sender should post the same again."""
+    """The database or the queue is unavailable. The sender should post the same lead again."""
 
     status_code = 503
 
 
 class AlwaysJSON(BaseContentNegotiation):
-    """Answer JSON whatever the Accept header asks for."""
+    """Respond with JSON whatever the Accept header asks for."""
 
     def select_parser(self, request: Any, parsers: Any) -> Any:
-        """Return the first parser; bodies are read by the views themselves."""
+        """Return the first parser. It is not used, because views read their bodies themselves."""
         return parsers[0]
 
-    def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> tuple[Any, str]:
+    def select_renderer(
+        self, request: Any, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
         """Return the JSON renderer."""
-        return renderers[0], renderers[0].media_type
+        renderer = next(iter(renderers))
+        return renderer, str(renderer.media_type)
 
 
-_WORDS = {
+_ERRORS = {
     401: "unauthorized",
     403: "forbidden",
     404: "not found",
@@ -44,13 +45,13 @@ _WORDS = {
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse | None:
-    """Give an exception of a view the one shape; a bug is left to Django, which logs it and answers 500."""
+    """Return the error response for an exception that a view raised, or None for a bug: Django logs it as a 500."""
     request: HttpRequest = context["request"]._request
     if isinstance(exc, Http404):
-        return error_response(request, 404, str(exc) or _WORDS[404])
+        return error_response(request, 404, str(exc) or _ERRORS[404])
     if not isinstance(exc, exceptions.APIException):
         return None
-    response = error_response(request, exc.status_code, _WORDS.get(exc.status_code, str(exc.detail)))
+    response = error_response(request, exc.status_code, _ERRORS.get(exc.status_code, str(exc.detail)))
     if isinstance(exc, exceptions.MethodNotAllowed):
         response["Allow"] = ", ".join(context["view"].allowed_methods)
     if header := getattr(exc, "auth_header", None):
@@ -60,36 +61,24 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse |
     return response
 
 
-def _is_for_people(request: HttpRequest) -> bool:
-    return request.path.startswith("/admin")
-
-
-def _page(request: HttpRequest, status: int, title: str) -> HttpResponse:
-    context = {**admin.site.each_context(request), "title": title}
-    return render(request, f"stats/admin/{status}.html", context, status=status)
+# The handlers that leadgateway/urls.py and stats/admin/error_pages.py name.
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer what Django itself refused, such as a Host outside ALLOWED_HOSTS."""
+    """Return 400 for a request that Django refuses, such as one with a Host outside ALLOWED_HOSTS."""
     return error_response(request, 400, "bad request")
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer 403."""
-    if _is_for_people(request):
-        return _page(request, 403, _("Not allowed"))
-    return error_response(request, 403, _WORDS[403])
+    """Return 403."""
+    return error_response(request, 403, _ERRORS[403])
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer an unknown path."""
-    if _is_for_people(request):
-        return _page(request, 404, _("Page not found"))
-    return error_response(request, 404, _WORDS[404])
+    """Return 404 for an unknown path."""
+    return error_response(request, 404, _ERRORS[404])
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer a bug of ours; Django has logged it."""
-    if _is_for_people(request):
-        return defaults.server_error(request)
+    """Return 500 for a bug, which Django has logged."""
     return error_response(request, 500, "internal server error")

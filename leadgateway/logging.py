@@ -1,6 +1,5 @@
-"""One log line a thing that happened, with the ids of the lead it happened to and nothing about the person."""
+"""Structured logging: one line per event, with the ids of its lead and without personal data."""
 
-import logging
 import re
 import sys
 import traceback
@@ -9,27 +8,27 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-#: What looks like a person in a text that is not ours (an exception's message): e-mail addresses, phone numbers.
+#: Personal data that the text of an exception may contain: e-mail addresses and phone numbers.
 _PERSONAL = re.compile(r"[^\s@\"'<>(),;]+@[^\s@\"'<>(),;]+|\+?\d[\d /()-]{6,}\d")
 
 
 def redact(text: str) -> str:
-    """Return the first line of a foreign text, shortened, with e-mail addresses and phone numbers struck out."""
+    """Return the first 200 characters of a text's first line, with e-mail addresses and phone numbers redacted."""
     return _PERSONAL.sub("[redacted]", text.partition("\n")[0][:200])
 
 
-def _ids_on_every_line(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+def _add_missing_ids(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
     event.setdefault("correlation_id", None)
     event.setdefault("lead_id", None)
     return event
 
 
-def _without_nothing(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+def _drop_empty(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
     return {key: value for key, value in event.items() if value is not None}
 
 
-def _exception_without_values(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    """Replace exc_info by where and what, but not by whom: database errors quote the failing row."""
+def _format_exception(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    """Replace exc_info by a traceback and a redacted message, because database errors quote the failing row."""
     exc_info: ExcInfo | tuple[None, None, None] | None = event.pop("exc_info", None)
     if not exc_info:
         return event
@@ -41,15 +40,15 @@ def _exception_without_values(_logger: WrappedLogger, _name: str, event: EventDi
     return event
 
 
-def _exception_in_hand(_logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
-    """Make `log.exception` carry the exception itself to the formatter, which takes the values out."""
+def _attach_exception(_logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
+    """Pass the current exception to the formatter, which redacts its message."""
     if name == "exception" or event.get("exc_info") is True:
         event["exc_info"] = sys.exc_info()
     return event
 
 
-#: Loggers whose lines repeat ours without the lead's ids.
-_CHATTY = ("celery.worker.strategy", "celery.beat", "psycopg.pool", "kombu", "redis")
+#: Loggers that repeat our lines without the lead's ids.
+_REPETITIVE_LOGGERS = ("celery.worker.strategy", "celery.beat", "psycopg.pool", "kombu", "redis")
 
 
 def _upper_level(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
@@ -67,16 +66,16 @@ _SHARED: list[Processor] = [
 
 
 def logging_config(level: str, log_format: str) -> dict[str, Any]:
-    """Return the dictConfig for every process, and set structlog up to feed it.
+    """Configure structlog, and return the dictConfig that formats its events and those of other loggers.
 
     :param level: debug, info, warn or error.
-    :param log_format: json (one object a line) or text.
+    :param log_format: json (one object per line) or text.
     """
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
             *_SHARED,
-            _exception_in_hand,
+            _attach_exception,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -84,9 +83,9 @@ def logging_config(level: str, log_format: str) -> dict[str, Any]:
         cache_logger_on_first_use=True,
     )
     render: list[Processor] = (
-        [_ids_on_every_line, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        [_add_missing_ids, structlog.processors.JSONRenderer(ensure_ascii=False)]
         if log_format == "json"
-        else [_without_nothing, structlog.dev.ConsoleRenderer(colors=False, pad_event_to=24)]
+        else [_drop_empty, structlog.dev.ConsoleRenderer(colors=False, pad_event_to=24)]
     )
     level_name = {"warn": "WARNING"}.get(level, level.upper())
     return {
@@ -98,7 +97,7 @@ def logging_config(level: str, log_format: str) -> dict[str, Any]:
                 "foreign_pre_chain": _SHARED,
                 "processors": [
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                    _exception_without_values,
+                    _format_exception,
                     *render,
                 ],
             }
@@ -106,14 +105,14 @@ def logging_config(level: str, log_format: str) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structlog"}},
         "root": {"handlers": ["stderr"], "level": level_name},
         "loggers": {
-            **{name: {"level": level_name if level == "debug" else "WARNING"} for name in _CHATTY},
-            # Quotes the customer's URL, and his headers when they are malformed.
+            **{name: {"level": level_name if level == "debug" else "WARNING"} for name in _REPETITIVE_LOGGERS},
+            # Quotes the customer's URL, and its headers when they are malformed.
             "urllib3": {"level": "ERROR"},
-            # Writes an exception's text, which may quote a row; our signal handler in celery.py logs it without.
+            # Logs the text of an exception, which may quote a row; celery.py logs task failures without it.
             "celery.app.trace": {"level": "CRITICAL"},
-            # One line for each answer comes from the request middleware; an exception still comes from here.
+            # RequestContext logs each response. This logger is only needed for exceptions.
             "django.request": {"level": "ERROR"},
-            # Writes names that people typed, which may be passwords; logins.py writes a line without.
+            # Logs the user names that people type, which may be passwords; logins.py logs failures without them.
             "axes": {"level": "ERROR"},
             "django.security": {"level": "ERROR"},
             "django": {"handlers": [], "propagate": True},
@@ -123,14 +122,6 @@ def logging_config(level: str, log_format: str) -> dict[str, Any]:
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """Return a logger for one module."""
+    """Return the logger of a module."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger
-
-
-def silence_foreign_handlers(*names: str) -> None:
-    """Let the named loggers of other programs speak through ours only."""
-    for name in names:
-        logger = logging.getLogger(name)
-        logger.handlers.clear()
-        logger.propagate = True

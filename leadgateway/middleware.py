@@ -1,97 +1,109 @@
-"""What every request gets: ids on its log lines, a line for its answer, headers and cookies that suit who asked."""
+"""Middleware: correlation ids, a log line for each request, traces, response headers, the admin's language."""
 
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import cast
 
 import structlog
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.middleware.locale import LocaleMiddleware
 from django.utils import timezone, translation
 
 from leadgateway import tracing
 from leadgateway.logging import get_logger
-from leadgateway.server import request_metrics
+from leadgateway.request import WEBHOOK_PATH, GatewayRequest
+from leadgateway.server.request_metrics import WEBHOOK_SECONDS
 
 log = get_logger(__name__)
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
-#: The seed's promise to senders. An answer that took longer is logged as slow.
+#: The specification promises senders an answer within 500 ms. A slower one is logged as a warning.
 SLOW_MS = 500
 
-_WEBHOOK = "/webhooks/leads"
-
-_NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
-_NO_DEVICES = ", ".join(f"{name}=()" for name in ("camera", "geolocation", "microphone", "payment", "usb"))
-
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_API_CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'"
+_PERMISSIONS_POLICY = ", ".join(f"{name}=()" for name in ("camera", "geolocation", "microphone", "payment", "usb"))
+_LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
 
 class RequestContext:
-    """Give the request a correlation id, bind it to every log line, and log the answer; a sender's is measured, too.
+    """Give each request a correlation id, bind the id to every log line, and log and measure the response.
 
-    The sender's own X-Correlation-ID is kept when it is a UUID. Query strings are not logged: staff search by phone.
+    A sender's own X-Correlation-ID is used when it is a UUID. Query strings are not logged, because staff search by
+    phone number.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
-    def __call__(self, request: HttpRequest) -> HttpResponse:
+    def __call__(self, http_request: HttpRequest) -> HttpResponse:
         started = time.monotonic()
-        request.correlation_id = _correlation_id(request)  # type: ignore[attr-defined]
+        request = cast(GatewayRequest, http_request)
+        try:
+            request.correlation_id = str(uuid.UUID(request.headers.get("X-Correlation-ID", "")))
+        except ValueError:
+            request.correlation_id = str(uuid.uuid4())
+        request.source = request.lead_id = None
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(correlation_id=request.correlation_id)  # type: ignore[attr-defined]
-        is_of_a_sender = request.path_info.rstrip("/") == _WEBHOOK
-        response = self._traced(request) if is_of_a_sender else self.get_response(request)
-        response["X-Correlation-ID"] = request.correlation_id  # type: ignore[attr-defined]
+        structlog.contextvars.bind_contextvars(correlation_id=request.correlation_id)
+
+        response = self.get_response(request)
+
+        response["X-Correlation-ID"] = request.correlation_id
         seconds = time.monotonic() - started
-        if is_of_a_sender:
-            request_metrics.record_webhook_response(response.status_code, seconds)
-        _log_answer(request, response, seconds * 1000)
+        if _is_webhook(request):
+            WEBHOOK_SECONDS.labels(response.status_code).observe(seconds)
+        is_slow = seconds * 1000 > SLOW_MS
+        write = log.error if response.status_code >= 500 else log.warning if is_slow else log.info
+        write(
+            "slow_request" if is_slow else "request",
+            method=request.method,
+            path=request.path,
+            status=response.status_code,
+            duration_ms=round(seconds * 1000, 1),
+        )
         return response
 
-    def _traced(self, request: HttpRequest) -> HttpResponse:
-        told = {tracing.CORRELATION_ID: request.correlation_id}  # type: ignore[attr-defined]
-        with tracing.span("webhook", "SERVER", told, after=request.headers):
+
+class WebhookTracing:
+    """Record a span for each request to the webhook. Only installed when tracing is configured."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, http_request: HttpRequest) -> HttpResponse:
+        request = cast(GatewayRequest, http_request)
+        if not _is_webhook(request):
+            return self.get_response(request)
+        attributes = {tracing.CORRELATION_ID: request.correlation_id}
+        with tracing.span("webhook", "SERVER", attributes, linked_to=request.headers):
             response = self.get_response(request)
             tracing.note({tracing.HTTP_STATUS: response.status_code})
+            if request.lead_id is not None:
+                tracing.note({tracing.LEAD_ID: request.lead_id})
             if response.status_code >= 500:
                 tracing.failed(str(response.status_code))
         return response
 
 
 class AdminLocale(LocaleMiddleware):
-    """Speak the browser's language in the admin, and tell times by ADMIN_TIME_ZONE; senders always get the same."""
+    """Use the browser's language and ADMIN_TIME_ZONE in the admin; every other response is in English and UTC."""
 
-    def __call__(self, request: HttpRequest) -> Any:
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if not request.path_info.startswith("/admin"):
-            return self.get_response(request)
+            return cast(HttpResponseBase, self.get_response(request))
         with timezone.override(settings.ADMIN_TIME_ZONE), translation.override(None):
-            return super().__call__(request)
+            return cast(HttpResponseBase, super().__call__(request))
 
 
-class AnswerHeaders:
-    """Tell browsers to do nothing with what programs are answered, and to offer no page the machine's devices."""
+class ResponseHeaders:
+    """Set the security headers of responses outside the admin, and let cookies work on the loopback address.
 
-    def __init__(self, get_response: GetResponse) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        response = self.get_response(request)
-        response["Permissions-Policy"] = _NO_DEVICES
-        if not request.path_info.startswith(("/admin", "/static")):
-            response["Content-Security-Policy"] = _NO_PAGE
-            response["Cache-Control"] = "no-store"  # statistics tell of people
-        return response
-
-
-class LoopbackCookies:
-    """Let cookies of a plain request to the loopback address go without `Secure`: they never leave the machine.
-
-    So the admin of `make run` works in every browser, while a cookie for any other host needs TLS.
+    A cookie for a plain request to the loopback address is sent without `Secure`, because it never leaves the machine
+    and some browsers would drop it. Every other host needs TLS.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -99,31 +111,20 @@ class LoopbackCookies:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        if response.cookies and not request.is_secure() and _host(request) in _LOOPBACK:
+        response["Permissions-Policy"] = _PERMISSIONS_POLICY
+        if not request.path_info.startswith(("/admin", "/static")):
+            response["Content-Security-Policy"] = _API_CONTENT_SECURITY_POLICY
+            response["Cache-Control"] = "no-store"  # lead histories contain personal data
+        if response.cookies and not request.is_secure() and _host(request) in _LOOPBACK_HOSTS:
             for cookie in response.cookies.values():
                 cookie["secure"] = ""
         return response
 
 
+def _is_webhook(request: HttpRequest) -> bool:
+    return request.path_info.rstrip("/") == WEBHOOK_PATH
+
+
 def _host(request: HttpRequest) -> str:
     host: str = request.META.get("HTTP_HOST", "")
     return host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-
-
-def _correlation_id(request: HttpRequest) -> str:
-    try:
-        return str(uuid.UUID(request.headers.get("X-Correlation-ID", "")))
-    except ValueError:
-        return str(uuid.uuid4())
-
-
-def _log_answer(request: HttpRequest, response: HttpResponse, duration_ms: float) -> None:
-    slow = duration_ms > SLOW_MS
-    write = log.error if response.status_code >= 500 else log.warning if slow else log.info
-    write(
-        "slow_request" if slow else "request",
-        method=request.method,
-        path=request.path,
-        status=response.status_code,
-        duration_ms=round(duration_ms, 1),
-    )

@@ -1,4 +1,4 @@
-"""Every setting of the gateway, read from the environment once. A bad value stops the start, by name."""
+"""All settings, read from the environment once. A wrong value stops the start with a message that names it."""
 
 import secrets
 from datetime import timedelta
@@ -18,27 +18,27 @@ from leadgateway.logging import logging_config
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment(BASE_DIR / ".env")
 
-# --- the process ---------------------------------------------------------------------------------------------------
+# --- Web processes ---------------------------------------------------------------------------------------------------
 
 DEBUG = env.boolean("DEBUG", False)
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
-API_HOST = env.text("API_HOST", "0.0.0.0")  # noqa: S104 (the seed's default: all interfaces)
+API_HOST = env.text("API_HOST", "0.0.0.0")  # noqa: S104 (the specification's default: all interfaces)
 API_PORT = env.integer("API_PORT", 8080, low=1, high=65535)
 WEB_PROCESSES = env.integer("WEB_PROCESSES", 2, low=1, high=64)
 WEB_THREADS = env.integer("WEB_THREADS", 16, low=1, high=256)
 WEB_READ_TIMEOUT = env.duration("WEB_READ_TIMEOUT", "10s", low=timedelta(milliseconds=100))
 
-#: The seed's promise to senders, also when database or queue are away: that is a 503 then.
+#: The specification promises senders a response in this time. When database or queue are unavailable, it is a 503.
 WEB_ANSWER_TIMEOUT = env.duration("WEB_ANSWER_TIMEOUT", "500ms", low=timedelta(milliseconds=100))
 DATABASE_TIMEOUT = WEB_ANSWER_TIMEOUT * 0.7
-QUEUE_TIMEOUT = WEB_ANSWER_TIMEOUT * 0.4  # the two are hardly ever slow for the same request
+QUEUE_TIMEOUT = WEB_ANSWER_TIMEOUT * 0.4  # both are hardly ever slow for the same request
 
-#: What the gateway keeps for itself: the embedded database, its doorbells, beat's memory, the generated key.
+#: Local state: the embedded database, its queue, beat's schedule, the generated SECRET_KEY, metrics.
 VAR_DIR = (BASE_DIR / env.text("VAR_DIR", "var")).resolve()
 
 
 def _secret_key() -> str:
-    """Return SECRET_KEY, or one made on first use and kept in VAR_DIR, readable by its owner alone."""
+    """Return SECRET_KEY, or a generated key from VAR_DIR that only its owner can read."""
     if given := env.text("SECRET_KEY"):
         if len(given) < 32:
             env.problem("SECRET_KEY", "too short; expected 50 or more random characters")
@@ -51,14 +51,14 @@ def _secret_key() -> str:
     except FileExistsError:
         pass
     except OSError as error:
-        env.problem("SECRET_KEY", f"not set, and none can be kept in {VAR_DIR} ({error.strerror})")
+        env.problem("SECRET_KEY", f"not set, and a generated key cannot be stored in {VAR_DIR} ({error.strerror})")
         return secrets.token_urlsafe(64)
-    return file.read_text() or secrets.token_urlsafe(64)  # empty: another process is just writing it
+    return file.read_text() or secrets.token_urlsafe(64)  # empty while another process writes it
 
 
 SECRET_KEY = _secret_key()
 
-# --- the database --------------------------------------------------------------------------------------------------
+# --- Database --------------------------------------------------------------------------------------------------------
 
 DB_HOST = env.text("DB_HOST")
 DB_PORT = env.integer("DB_PORT", 5432, low=1, high=65535)
@@ -73,7 +73,7 @@ DATABASE_URL = env.text("DATABASE_URL")
 _POSTGRESQL = "leadgateway.db"
 
 if DB_MAX_IDLE_CONNS > DB_MAX_OPEN_CONNS:
-    env.problem("DB_MAX_IDLE_CONNS", f"{DB_MAX_IDLE_CONNS} is more than DB_MAX_OPEN_CONNS, {DB_MAX_OPEN_CONNS}")
+    env.problem("DB_MAX_IDLE_CONNS", f"{DB_MAX_IDLE_CONNS} exceeds DB_MAX_OPEN_CONNS, which is {DB_MAX_OPEN_CONNS}")
 
 
 def _postgres_options(sslmode: str) -> dict[str, Any]:
@@ -81,21 +81,21 @@ def _postgres_options(sslmode: str) -> dict[str, Any]:
         "sslmode": sslmode,
         "connect_timeout": 3,
         "application_name": "lead_gateway",
-        "tcp_user_timeout": 10_000,  # ms; a peer that vanished is noticed by the kernel, not after hours
+        "tcp_user_timeout": 10_000,  # ms; without it, a lost connection is noticed after hours
         "pool": {
             "connection_class": BoundedConnection,
             "min_size": DB_MAX_IDLE_CONNS,
             "max_size": DB_MAX_OPEN_CONNS,
             "timeout": 5.0,
-            # Give up a reconnect early: the pool's own schedule doubles its pauses up to minutes,
-            # whereas the next request starts a fresh one.
+            # Give up reconnecting early: the pool would double its pauses up to minutes, whereas the next request
+            # starts a new attempt.
             "reconnect_timeout": 2.0,
         },
     }
 
 
-#: WAL lets readers and the writer pass each other; IMMEDIATE takes the write lock at the start, where the
-#: time-out applies; FULL syncs each commit, since an answered lead must survive the power going.
+#: With WAL, readers and the writer do not block each other. IMMEDIATE takes the write lock at the start of a
+#: transaction, where the timeout applies. FULL syncs each commit, so that accepted leads survive a power failure.
 _SQLITE_OPTIONS = {
     "transaction_mode": "IMMEDIATE",
     "timeout": 20,
@@ -111,7 +111,7 @@ def _from_url(url: str) -> dict[str, Any]:
     """Read DATABASE_URL; its query string may carry sslmode."""
     try:
         parsed: dict[str, Any] = dict(environ.Env.db_url_config(url))
-    except Exception:  # noqa: BLE001 (whatever the library stumbles over, the URL is wrong)
+    except Exception:  # noqa: BLE001 (any error of the library means that the URL is wrong)
         parsed = {}
     engine = parsed.get("ENGINE", "")
     if engine.endswith("sqlite3") and parsed.get("NAME"):
@@ -121,7 +121,7 @@ def _from_url(url: str) -> dict[str, Any]:
             "ENGINE": _POSTGRESQL,
             "OPTIONS": _postgres_options(parsed.get("OPTIONS", {}).get("sslmode", DB_SSLMODE)),
         }
-    env.problem("DATABASE_URL", "not understood; expected postgres://user:password@host:5432/name or sqlite:////path")
+    env.problem("DATABASE_URL", "not valid; expected postgres://user:password@host:5432/name or sqlite:////path")
     return _sqlite(":memory:")
 
 
@@ -147,9 +147,9 @@ DATABASES = {"default": {**_database(), "CONN_HEALTH_CHECKS": True}}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3") and not DATABASES["default"]["NAME"].startswith(":"):
     Path(DATABASES["default"]["NAME"]).parent.mkdir(parents=True, exist_ok=True)
 
-# --- the queue -----------------------------------------------------------------------------------------------------
+# --- Queue -----------------------------------------------------------------------------------------------------------
 
-#: With no database server there is no broker server either: a fresh checkout runs by itself.
+#: A fresh checkout runs without a database server and without Redis.
 QUEUE_TYPE = env.choice("QUEUE_TYPE", "redis" if DB_HOST or DATABASE_URL else "database", ("redis", "database"))
 REDIS_URL = env.text("REDIS_URL", "redis://localhost:6379/0")
 WORKER_POLL_INTERVAL = env.duration("WORKER_POLL_INTERVAL", "5s", low=timedelta(milliseconds=100))
@@ -157,9 +157,9 @@ REQUEUE_AFTER = env.duration("REQUEUE_AFTER", "30s", low=timedelta(seconds=1))
 WORKER_CONCURRENCY = env.integer("WORKER_CONCURRENCY", 5, low=1, high=500)
 
 if not REDIS_URL.startswith(("redis://", "rediss://", "unix://", "sentinel://")):
-    env.problem("REDIS_URL", "not understood; expected redis://[:password@]host:6379/0")
+    env.problem("REDIS_URL", "not valid; expected redis://[:password@]host:6379/0")
 
-# --- the customer --------------------------------------------------------------------------------------------------
+# --- Customer API ----------------------------------------------------------------------------------------------------
 
 CUSTOMER_API_URL = env.text("CUSTOMER_API_URL", "https://contactapi.static.fyi/lead/receive/fake/USER_ID/")
 CUSTOMER_API_TOKEN = env.text("CUSTOMER_API_TOKEN", "FakeCustomerToken")
@@ -168,7 +168,7 @@ CUSTOMER_PRODUCT_NAME = env.text("CUSTOMER_PRODUCT_NAME", "solar_panel_installat
 ATTRIBUTE_MAPPING_FILE = BASE_DIR / env.text("ATTRIBUTE_MAPPING_FILE", "./config/customer_attribute_mapping.json")
 MAX_RETRY_ATTEMPTS = env.integer("MAX_RETRY_ATTEMPTS", 5, low=1, high=100)
 RETRY_BACKOFF_BASE = env.duration("RETRY_BACKOFF_BASE", "30s", low=timedelta(milliseconds=1))
-#: The time between two requests, and how many at a time; None and 0: no limit.
+#: Time between two requests (None: no limit), and number of requests at the same time (0: no limit).
 CUSTOMER_API_RATE_LIMIT = env.rate("CUSTOMER_API_RATE_LIMIT")
 CUSTOMER_API_MAX_CONCURRENCY = env.integer("CUSTOMER_API_MAX_CONCURRENCY", 0, low=0, high=10_000)
 CIRCUIT_FAILURES = env.integer("CIRCUIT_FAILURES", 10, low=0, high=10_000)
@@ -179,49 +179,48 @@ CIRCUIT_BACKOFF_MAX = env.duration("CIRCUIT_BACKOFF_MAX", "5m", low=timedelta(mi
 if CIRCUIT_BACKOFF_MAX < CIRCUIT_BACKOFF_BASE:
     env.problem("CIRCUIT_BACKOFF_MAX", "shorter than CIRCUIT_BACKOFF_BASE")
 
-# --- who may come in, and with how much ----------------------------------------------------------------------------
+# --- Webhook: authentication and limits ------------------------------------------------------------------------------
 
 ENABLE_AUTH = env.boolean("ENABLE_AUTH", False)
 SHARED_SECRETS = env.words("SHARED_SECRET")
-#: Whose each of them is; two secrets of one source, as while one is changed, have the same name.
+#: The source name of each secret, in the same order. While a secret is rotated, two secrets have the same name.
 SHARED_SECRET_NAMES = env.words("SHARED_SECRET_NAMES") or [f"source-{n + 1}" for n in range(len(SHARED_SECRETS))]
 STATS_TOKEN = env.text("STATS_TOKEN")
 DEDUP_WINDOW = env.duration("DEDUP_WINDOW", "24h")
 MAX_PAYLOAD_BYTES = env.integer("MAX_PAYLOAD_BYTES", 262_144, low=1, high=64 * 1024 * 1024)
-#: How many posts of all senders, and of one, are taken; None: no limit.
+#: Number of requests in a time window, of all senders and of each source; None: no limit.
 WEBHOOK_RATE_LIMIT = env.limit("WEBHOOK_RATE_LIMIT")
 WEBHOOK_RATE_LIMIT_PER_SOURCE = env.limit("WEBHOOK_RATE_LIMIT_PER_SOURCE")
 
 if ENABLE_AUTH and not SHARED_SECRETS:
-    env.problem("SHARED_SECRET", "empty, but ENABLE_AUTH is true: nobody could post a lead")
+    env.problem("SHARED_SECRET", "empty, but ENABLE_AUTH is true: every sender would be rejected")
 if ENABLE_AUTH and DEBUG:
-    env.problem(
-        "DEBUG", "true, but ENABLE_AUTH is true as well: error pages would show strangers payloads and settings"
-    )
+    env.problem("DEBUG", "true, but ENABLE_AUTH is true: error pages would show payloads and settings to everyone")
 if len(SHARED_SECRET_NAMES) != len(SHARED_SECRETS):
     env.problem(
-        "SHARED_SECRET_NAMES", f"{len(SHARED_SECRET_NAMES)} names for {len(SHARED_SECRETS)} secrets: one each, in order"
+        "SHARED_SECRET_NAMES",
+        f"{len(SHARED_SECRET_NAMES)} names for {len(SHARED_SECRETS)} secrets; expected one name for each secret",
     )
 if any(len(name) > 100 for name in SHARED_SECRET_NAMES):
     env.problem("SHARED_SECRET_NAMES", "a name is longer than 100 characters")
 if STATS_TOKEN and STATS_TOKEN in SHARED_SECRETS:
-    env.problem("STATS_TOKEN", "also a SHARED_SECRET: every sender could read the statistics")
+    env.problem("STATS_TOKEN", "also in SHARED_SECRET: every sender could read the statistics")
 
-# --- who may look, and what they may order -------------------------------------------------------------------------
+# --- Admin -----------------------------------------------------------------------------------------------------------
 
 ADMIN_TIME_ZONE = env.text("ADMIN_TIME_ZONE", "Europe/Berlin")
 ADMIN_SESSION_AGE = env.duration("ADMIN_SESSION_AGE", "8h", low=timedelta(minutes=1))
 BULK_ACTION_RATE = env.integer("BULK_ACTION_RATE", 10, low=1, high=10_000)
 
 if ADMIN_TIME_ZONE not in available_timezones():
-    env.problem("ADMIN_TIME_ZONE", f"{ADMIN_TIME_ZONE!r} is not known; expected a name such as Europe/Berlin or UTC")
+    env.problem("ADMIN_TIME_ZONE", f"{ADMIN_TIME_ZONE!r} is not a time zone; expected one such as Europe/Berlin or UTC")
 
-# --- how long leads are kept ---------------------------------------------------------------------------------------
+# --- Retention -------------------------------------------------------------------------------------------------------
 
-#: By the status that a lead ended in; one that is not named is kept for ever.
+#: Time after which leads are deleted, by their final status. Leads with another status are kept.
 RETENTION_DAYS = env.days("RETENTION_DAYS", ("delivered", "rejected", "failed", "permanently_failed"))
 
-# --- who is told when something is wrong -----------------------------------------------------------------------------
+# --- Monitoring and alerts -------------------------------------------------------------------------------------------
 
 MONITORING_INTERVAL = env.duration("MONITORING_INTERVAL", "1m", low=timedelta(milliseconds=100))
 ALERT_EMAIL = env.words("ALERT_EMAIL")
@@ -231,13 +230,13 @@ EMAIL_URL = env.text("EMAIL_URL")
 
 
 def _mail_server() -> dict[str, Any]:
-    """Read EMAIL_URL into Django's own settings; what is not said has Django's default."""
+    """Return Django's e-mail settings from EMAIL_URL. What it does not contain keeps Django's default."""
     try:
         parsed: dict[str, Any] = dict(environ.Env.email_url_config(EMAIL_URL)) if EMAIL_URL else {}
-    except Exception:  # noqa: BLE001 (whatever the library stumbles over, the URL is wrong)
+    except Exception:  # noqa: BLE001 (any error of the library means that the URL is wrong)
         parsed = {}
     if EMAIL_URL and not (parsed.get("EMAIL_HOST") and EMAIL_URL.startswith("smtp")):
-        env.problem("EMAIL_URL", "not understood; expected smtp://user:password@host:587, smtp+tls:// or smtp+ssl://")
+        env.problem("EMAIL_URL", "not valid; expected smtp://user:password@host:587, smtp+tls:// or smtp+ssl://")
     return {name: value for name, value in parsed.items() if value is not None}
 
 
@@ -245,26 +244,26 @@ vars().update(_mail_server())
 EMAIL_TIMEOUT = 10
 
 if ALERT_EMAIL and not EMAIL_URL:
-    env.problem("ALERT_EMAIL", "set, but EMAIL_URL is not: nobody would get a mail")
+    env.problem("ALERT_EMAIL", "set, but EMAIL_URL is not: no alert could be sent")
 if any("@" not in address for address in [*ALERT_EMAIL, ALERT_EMAIL_FROM]):
-    env.problem("ALERT_EMAIL", "or ALERT_EMAIL_FROM is no e-mail address; several are separated by commas")
+    env.problem("ALERT_EMAIL", "or ALERT_EMAIL_FROM is not an e-mail address; separate several addresses with commas")
 if ALERT_WEBHOOK_URL and not ALERT_WEBHOOK_URL.startswith(("http://", "https://")):
-    env.problem("ALERT_WEBHOOK_URL", "not understood; expected https://...")
+    env.problem("ALERT_WEBHOOK_URL", "not valid; expected https://...")
 
-# --- logs ----------------------------------------------------------------------------------------------------------
+# --- Logs ------------------------------------------------------------------------------------------------------------
 
 LOG_LEVEL = env.choice("LOG_LEVEL", "info", ("debug", "info", "warn", "error"))
 LOG_FORMAT = env.choice("LOG_FORMAT", "json", ("json", "text"))
 LOGGING = logging_config(LOG_LEVEL, LOG_FORMAT)
 
-# --- traces --------------------------------------------------------------------------------------------------------
+# --- Traces ----------------------------------------------------------------------------------------------------------
 
-#: OpenTelemetry's own names. Its other OTEL_ variables are read by the library itself.
+#: OpenTelemetry's standard names. The library reads its other OTEL_ variables itself.
 OTEL_EXPORTER_OTLP_ENDPOINT = env.text("OTEL_EXPORTER_OTLP_ENDPOINT")
 OTEL_SERVICE_NAME = env.text("OTEL_SERVICE_NAME", "lead-gateway")
 
 if OTEL_EXPORTER_OTLP_ENDPOINT and not OTEL_EXPORTER_OTLP_ENDPOINT.startswith(("http://", "https://")):
-    env.problem("OTEL_EXPORTER_OTLP_ENDPOINT", "not understood; expected http://collector:4318 or https://...")
+    env.problem("OTEL_EXPORTER_OTLP_ENDPOINT", "not valid; expected http://collector:4318 or https://...")
 
 env.check()
 
@@ -288,11 +287,11 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "leadgateway.middleware.RequestContext",
-    "leadgateway.middleware.LoopbackCookies",
+    *(["leadgateway.middleware.WebhookTracing"] if OTEL_EXPORTER_OTLP_ENDPOINT else []),
     "leadgateway.middleware.AdminLocale",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
-    "leadgateway.middleware.AnswerHeaders",
+    "leadgateway.middleware.ResponseHeaders",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -309,7 +308,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("de", "Deutsch")]
 FORMAT_MODULE_PATH = ["leadgateway.formats"]
-# Ours, and what Unfold and Django leave in English in its pages.
+# The project's translations, and those of texts that Unfold and Django leave in English.
 LOCALE_PATHS = [BASE_DIR / "config" / "locale", BASE_DIR / "config" / "locale_of_unfold"]
 TIME_ZONE = "UTC"
 USE_TZ = True
@@ -329,14 +328,14 @@ TEMPLATES = [
 ]
 
 STATIC_URL = "static/"
-WHITENOISE_USE_FINDERS = True  # served from where the packages keep them: no collectstatic, no copy
+WHITENOISE_USE_FINDERS = True  # serve files from the packages, without collectstatic
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
 
-# The admin's door. A wrong password is counted for the name from its address; cookies end a session after a shift.
+# django-axes counts failed logins for each pair of user name and address.
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)
@@ -352,7 +351,7 @@ SESSION_COOKIE_HTTPONLY = True
 UNFOLD = {
     "SITE_TITLE": "Lead Gateway",
     "SITE_HEADER": "Lead Gateway",
-    "SITE_URL": None,  # nothing for people at /
+    "SITE_URL": None,  # there is no page at /
     "SITE_SYMBOL": "conversion_path",
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
@@ -388,13 +387,13 @@ REST_FRAMEWORK = {
     "URL_FORMAT_OVERRIDE": None,
 }
 
-# What a browser may load and do in the admin; what programs are answered gets less (see AnswerHeaders).
+# What a browser may load in the admin. ResponseHeaders sets a stricter policy for all other responses.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
-        # Unfold's Alpine makes functions of the expressions in its attributes; scripts come from our files only.
+        # Alpine, which Unfold uses, compiles the expressions in its attributes. Scripts are loaded from our files only.
         "script-src": [SELF, UNSAFE_EVAL],
-        # Unfold writes its colours into each page, and Alpine and our charts set style attributes.
+        # Unfold writes its colours into each page. Alpine and our charts set style attributes.
         "style-src": [SELF, UNSAFE_INLINE],
         "img-src": [SELF, "data:"],
         "font-src": [SELF],
@@ -408,17 +407,17 @@ X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 
-# Cookies travel over TLS only; the one exception is a plain request to the loopback address (see LoopbackCookies).
+# Cookies need TLS, except on the loopback address (see ResponseHeaders).
 SESSION_COOKIE_SECURE = True
 CSRF_COOKIE_SECURE = True
-SECURE_HSTS_SECONDS = 365 * 24 * 3600  # sent on TLS requests only
+SECURE_HSTS_SECONDS = 365 * 24 * 3600  # Django sends the header on TLS requests only
 SECURE_HSTS_INCLUDE_SUBDOMAINS = True
 SILENCED_SYSTEM_CHECKS = [
-    "security.W008",  # no redirect to TLS: a sender's POST must be answered, not sent elsewhere; the proxy decides
+    "security.W008",  # no redirect to TLS: a redirect would turn a sender's POST into a GET; the proxy decides
     "security.W021",  # HSTS preload is the domain owner's decision
 ]
 
-# --- Celery: the doorbell ------------------------------------------------------------------------------------------
+# --- Celery ----------------------------------------------------------------------------------------------------------
 
 PROCESS_QUEUE = "queue:process_lead"
 RETRY_QUEUE = "queue:process_lead_retry"
@@ -427,10 +426,10 @@ _QUEUES = (PROCESS_QUEUE, RETRY_QUEUE, MAINTENANCE_QUEUE)
 
 _MESSAGE_FOLDER = VAR_DIR / "queue"
 
-CELERY_BROKER_URL = REDIS_URL if QUEUE_TYPE == "redis" else "doorbells://localhost//"
+CELERY_BROKER_URL = REDIS_URL if QUEUE_TYPE == "redis" else "files://localhost//"
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
     {
-        "visibility_timeout": 900,  # longer than the longest countdown, 5 minutes
+        "visibility_timeout": 900,  # s; longer than the longest countdown, 5 minutes
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,
         "socket_timeout": 5,
@@ -452,14 +451,14 @@ if QUEUE_TYPE == "database":
 
 _EXCHANGE = Exchange("leads", type="direct")
 
-# Workers take from the queues in turn: new leads are not behind a flood of retries, and the sweep is behind neither.
+# Workers take messages from the queues in turn, so that many retries delay neither new leads nor the sweep.
 CELERY_TASK_QUEUES = [Queue(name, _EXCHANGE, routing_key=name) for name in _QUEUES]
 CELERY_TASK_DEFAULT_QUEUE = MAINTENANCE_QUEUE
 CELERY_TASK_DEFAULT_EXCHANGE = _EXCHANGE.name
 CELERY_TASK_DEFAULT_ROUTING_KEY = MAINTENANCE_QUEUE
 CELERY_TASK_ROUTES = {"process_lead": {"queue": PROCESS_QUEUE}}
 CELERY_TASK_IGNORE_RESULT = True
-CELERY_TASK_ACKS_LATE = False  # the lease brings a dead worker's lead back; a late ack would send it twice
+CELERY_TASK_ACKS_LATE = False  # when a worker dies, its lease expires; a late ack would process the lead twice
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_POOL = "threads"
 CELERY_WORKER_CONCURRENCY = WORKER_CONCURRENCY
@@ -468,14 +467,14 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = QUEUE_TYPE == "redis"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker for ever
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker without limit
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "sweep": {
         "task": "sweep",
         "schedule": WORKER_POLL_INTERVAL,
-        # With no worker about, ticks would pile up; one that nobody took in time has a successor.
+        # Without a worker, messages would pile up. The next one makes an old one superfluous.
         "options": {"expires": max(WORKER_POLL_INTERVAL.total_seconds(), 5)},
     },
     "update_counters": {"task": "update_counters", "schedule": timedelta(minutes=1), "options": {"expires": 60}},
@@ -484,13 +483,13 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": WORKER_POLL_INTERVAL,
         "options": {"expires": max(WORKER_POLL_INTERVAL.total_seconds(), 5)},
     },
-    # What nobody took in time has a successor; see stats/monitoring/monitor_thread.py for when no worker lives.
+    # While no worker is running, stats/monitoring/monitor_thread.py checks the pipeline.
     "check_pipeline": {
         "task": "check_pipeline",
         "schedule": MONITORING_INTERVAL,
         "options": {"expires": max(MONITORING_INTERVAL.total_seconds(), 1)},
     },
-    # More often than hours end, so that missed ones are soon there.
+    # More often than once an hour, so that missed hours are soon aggregated.
     "aggregate_hours": {"task": "aggregate_hours", "schedule": timedelta(minutes=10), "options": {"expires": 600}},
     "clear_sessions": {"task": "clear_sessions", "schedule": timedelta(days=1), "options": {"expires": 3600}},
     "apply_retention": {

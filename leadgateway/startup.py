@@ -1,16 +1,16 @@
-"""How every entry point begins: with a good configuration, or with a readable refusal."""
+"""Check the configuration at the start of every process, and exit with a readable message when it is wrong."""
 
 import sys
 from typing import NoReturn
 
 from django.core.exceptions import ImproperlyConfigured
 
-#: Marks the system checks that a server must pass before it starts.
+#: The tag of the system checks that must pass before a server starts.
 GATEWAY_TAG = "gateway"
 
 
 def load_settings() -> None:
-    """Load the settings; on a bad one print every problem, without a traceback, and exit with EX_CONFIG."""
+    """Load the settings. On an error, print every problem without a traceback and exit with EX_CONFIG."""
     from django.conf import settings
 
     try:
@@ -20,7 +20,7 @@ def load_settings() -> None:
 
 
 def check_configuration() -> None:
-    """Run the checks that are tagged for a start (the mapping file, the customer's address); exit on an error."""
+    """Run the checks tagged GATEWAY_TAG, such as that of the mapping file. On an error, exit with EX_CONFIG."""
     from django.core.checks import ERROR, run_checks
 
     if errors := [message for message in run_checks(tags=[GATEWAY_TAG]) if message.level >= ERROR]:

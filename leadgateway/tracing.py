@@ -1,18 +1,22 @@
-"""One trace from the sender's request to the customer's, for OpenTelemetry; off without OTEL_EXPORTER_OTLP_ENDPOINT.
+"""One OpenTelemetry trace per lead, from the sender's request to the customer's. Needs OTEL_EXPORTER_OTLP_ENDPOINT.
 
-The spans are made by hand and hold ids and codes: ready-made instrumentations record query strings, by which staff
-search for people. While it is off, the library is not even imported.
+Spans are created by hand and contain ids and codes only: ready-made instrumentation records query strings, which
+contain the phone numbers that staff search for. Without an endpoint, the library is not even imported.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from django.conf import settings
 
 from leadgateway import __version__
 
-# What spans are told, by the names of OpenTelemetry's conventions where there are any.
+if TYPE_CHECKING:
+    from opentelemetry.propagators.textmap import TextMapPropagator
+    from opentelemetry.trace import Tracer
+
+# Attributes of spans, named after OpenTelemetry's conventions where there are any.
 LEAD_ID = "lead_gateway.lead_id"
 CORRELATION_ID = "lead_gateway.correlation_id"
 ATTEMPT_NO = "lead_gateway.attempt_no"
@@ -21,14 +25,15 @@ ERROR = "error.type"
 
 Attributes = Mapping[str, str | int]
 
-_tracer: Any = None
+_tracer: "Tracer | None" = None
 
 
 def start() -> None:
-    """Begin to trace, if that is wanted; to be called in each process after it was forked."""
+    """Start tracing if it is configured. Call this in each process after the fork."""
     global _tracer
     if not settings.OTEL_EXPORTER_OTLP_ENDPOINT or _tracer is not None:
         return
+    from celery.signals import before_task_publish
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -39,6 +44,7 @@ def start() -> None:
     endpoint = f"{settings.OTEL_EXPORTER_OTLP_ENDPOINT.rstrip('/')}/v1/traces"
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
     _tracer = provider.get_tracer("lead_gateway", __version__)
+    before_task_publish.connect(_add_headers_to_message)
 
 
 @contextmanager
@@ -48,21 +54,23 @@ def span(
     attributes: Attributes,
     *,
     within: Mapping[str, str] | None = None,
-    after: Mapping[str, str] | None = None,
+    linked_to: Mapping[str, str] | None = None,
 ) -> Iterator[None]:
-    """Trace what the block does. Of an exception only the type is told: its text may quote a person.
+    """Record a span for the block. Of an exception only the type is recorded, because its text may be personal data.
 
-    :param within: the headers of a message of ours, whose trace goes on.
-    :param after: the headers of somebody else, whose trace is linked to one that begins here: whether and what we
-        trace is not for others to say.
+    The span continues the current trace unless one of these is given:
+
+    :param within: headers of one of our own messages, whose trace this span continues.
+    :param linked_to: headers of a request from outside. The span starts a new trace with a link to the sender's: a
+        sender must not decide whether and what we trace.
     """
     if _tracer is None:
         yield
         return
     from opentelemetry.trace import SpanKind
 
-    how = {"kind": SpanKind[kind], "attributes": attributes, **_place(within, after)}
-    with _tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False, **how):
+    options = {"kind": SpanKind[kind], "attributes": attributes, **_parent(within, linked_to)}
+    with _tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False, **options):
         try:
             yield
         except BaseException as error:
@@ -71,45 +79,50 @@ def span(
 
 
 def note(attributes: Attributes) -> None:
-    """Tell the current span what has turned out."""
+    """Add attributes to the current span."""
     if _tracer is not None:
         from opentelemetry.trace import get_current_span
 
         get_current_span().set_attributes(attributes)
 
 
-def failed(what: str) -> None:
-    """Mark the current span as failed; `what` must hold no personal data."""
+def failed(error: str) -> None:
+    """Mark the current span as failed. `error` must not contain personal data."""
     if _tracer is not None:
         from opentelemetry.trace import Status, StatusCode, get_current_span
 
-        get_current_span().set_status(Status(StatusCode.ERROR, what))
-        note({ERROR: what})
+        get_current_span().set_status(Status(StatusCode.ERROR, error))
+        note({ERROR: error})
 
 
 def headers() -> dict[str, str]:
-    """Return the headers by which whoever gets them continues the trace; none when there is no trace."""
+    """Return the headers with which the receiver continues the current trace; empty when there is none."""
     carrier: dict[str, str] = {}
     if _tracer is not None:
         _propagator().inject(carrier)
     return carrier
 
 
-def _place(within: Mapping[str, str] | None, after: Mapping[str, str] | None) -> dict[str, Any]:
-    """Return where in which trace a span stands; inside the current one when neither is given."""
+# Celery passes many keyword arguments, of which the headers are those of the message itself.
+def _add_headers_to_message(headers: dict[str, Any], **_: Any) -> None:
+    _propagator().inject(headers)
+
+
+def _parent(within: Mapping[str, str] | None, linked_to: Mapping[str, str] | None) -> dict[str, Any]:
+    """Return the options that place a span in a trace; none to place it in the current span."""
     from opentelemetry.context import Context
     from opentelemetry.trace import Link, get_current_span
 
     if within is not None:
         return {"context": _propagator().extract(within, context=Context())}
-    if after is None:
+    if linked_to is None:
         return {}
-    theirs = get_current_span(_propagator().extract(after, context=Context())).get_span_context()
-    return {"context": Context(), "links": [Link(theirs)] if theirs.is_valid else []}
+    sender = get_current_span(_propagator().extract(linked_to, context=Context())).get_span_context()
+    return {"context": Context(), "links": [Link(sender)] if sender.is_valid else []}
 
 
-def _propagator() -> Any:
-    """Return the reader and writer of `traceparent`. Not of `baggage`: what a sender puts into it is no customer's."""
+def _propagator() -> "TextMapPropagator":
+    """Return the reader and writer of `traceparent`. `baggage` is not passed on: a sender could fill it."""
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     return TraceContextTextMapPropagator()

@@ -1,4 +1,4 @@
-"""Which leads we take. The rules look at the payload as it was sent, not at the normalized one."""
+"""The rules that reject leads. They check the payload as it was sent, not the normalized one."""
 
 import re
 from collections.abc import Mapping
@@ -9,18 +9,18 @@ _SERVED_ZIPCODE = re.compile(r"66[0-9]{3}")
 
 
 class RejectionReason(StrEnum):
-    """Why a lead is not delivered; the values are stored and shown as they are."""
+    """Reasons for not delivering a lead. The values are part of the specification."""
 
     ZIP_NOT_66XXX = "ZIP_NOT_66XXX"
     NOT_HOMEOWNER = "NOT_HOMEOWNER"
-    #: Never from `rejection_reason`: the mapping finds it, on a lead that passed these rules.
+    #: Not returned by `rejection_reason`: the mapping sets it for a lead that has passed these rules.
     MISSING_REQUIRED_FIELD = "MISSING_REQUIRED_FIELD"
 
 
 def rejection_reason(payload: Mapping[str, Any]) -> RejectionReason | None:
-    """Return the first rule the raw payload breaks, or None for a lead we take. Never raises.
+    """Return the reason to reject a raw payload, or None to accept it. Never raises.
 
-    The zip code is looked at before the owner, so a lead that breaks both is ZIP_NOT_66XXX.
+    The zip code is checked before the owner: a lead that breaks both rules is ZIP_NOT_66XXX.
     """
     if not _is_served_zipcode(payload.get("zipcode")):
         return RejectionReason.ZIP_NOT_66XXX
@@ -34,5 +34,5 @@ def _is_served_zipcode(zipcode: Any) -> bool:
 
 
 def _is_homeowner(house: Any) -> bool:
-    # Identity, because 1 == True in Python but not in JSON.
+    # `is`, because 1 == True in Python but not in JSON.
     return isinstance(house, Mapping) and house.get("is_owner") is True

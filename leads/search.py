@@ -1,4 +1,4 @@
-"""Finds leads by what support staff have at hand, by index alone."""
+"""Find leads by id, e-mail, phone, zip code or name. Every search uses an index."""
 
 import re
 from collections.abc import Iterator
@@ -11,27 +11,27 @@ from django.db.models import BooleanField, Func, Q, Value
 
 from leads.models import InboundLead, Words
 from leads.normalization import NAME_LENGTH, search_keys
-from leads.webhook.strict_json import clean_text
+from leads.storable_text import clean_text
 
 _LEAD_ID = re.compile(r"#?(?P<id>[0-9]{1,10})", re.ASCII)
-#: A correlation id, or its beginning as the list of leads shows it.
+#: A correlation id, or its beginning as the list of leads shows it, without hyphens.
 _CORRELATION_ID = re.compile(r"[0-9a-f]{8,32}")
-#: What stands between the words of a name; the same signs as in `leads.models.Words`.
-_SIGNS_BETWEEN_WORDS = " -./@_'"
-_BETWEEN_WORDS = re.compile(rf"[\s{re.escape(_SIGNS_BETWEEN_WORDS)}]+")
+#: Separators between the words of a name, the same as in `leads.models.Words`.
+_SEPARATORS = " -./@_'"
+_BETWEEN_WORDS = re.compile(rf"[\s{re.escape(_SEPARATORS)}]+")
 
 
 def lead_id(text: str) -> int | None:
-    """Return the lead's number that somebody typed, with or without a #; None when it is none."""
+    """Return the lead id that a text consists of, with or without a #, or None when it is not one."""
     match = _LEAD_ID.fullmatch(text.strip())
     return int(match["id"]) if match else None
 
 
 def matching(text: str) -> Q:
-    """Return the condition for the leads that `text` names; no lead meets it when the text is blank.
+    """Return the condition for the leads that `text` matches. A blank text matches none. Never raises.
 
-    The text may be a lead id, a correlation id (its first eight digits will do), an e-mail address, a phone number
-    as people write it, a zip code, or words of a name in any order, each whole or its beginning. Never raises.
+    The text may be a lead id, a correlation id or its first eight digits, an e-mail address, a phone number in any
+    notation, a zip code, or words of a name in any order, whole or abbreviated.
     """
     conditions = [*_by_ids(text), *_by_search_columns(clean_text(text))]
     return reduce(or_, conditions, Q(pk__in=()))
@@ -50,7 +50,7 @@ def _by_search_columns(text: str) -> Iterator[Q]:
     has_letters = any(sign.isalpha() for sign in text)
     if keys.email and "@" in text:
         yield Q(search_email=keys.email)
-    if keys.phone and not has_letters:  # the digits in a name or an e-mail address are no phone number
+    if keys.phone and not has_letters:  # digits in a name or an e-mail address are not a phone number
         yield Q(search_phone=keys.phone)
     if keys.zipcode and any(sign.isdecimal() for sign in text):
         yield Q(search_zipcode=keys.zipcode)
@@ -59,7 +59,7 @@ def _by_search_columns(text: str) -> Iterator[Q]:
 
 
 def _words(text: str) -> list[str]:
-    """Return the words of a name; an initial would only be found in too many."""
+    """Return the words of a name without initials, which match too many names."""
     words = _BETWEEN_WORDS.split(text[:NAME_LENGTH].lower())
     return [word for word in words if len(word) > 1 and any(sign.isalnum() for sign in word)]
 
@@ -67,29 +67,29 @@ def _words(text: str) -> list[str]:
 def _by_name(words: list[str]) -> Q:
     if connection.vendor == "postgresql":
         return Q(_HasWords(Words("search_name"), Value(" & ".join(map(_lexeme, words)))))
-    # By the ids, so that SQLite reads the names' index from end to end and not the leads with their payloads.
+    # Select ids, so that SQLite scans the index of names and not the rows with their payloads.
     names = InboundLead.objects.filter(*(Q(search_name__regex=_pattern(word)) for word in words))
     return Q(pk__in=names.values("pk"))
 
 
 class _HasWords(Func):
-    """Whether a text in PostgreSQL's form for finding words meets a query."""
+    """Whether a PostgreSQL text search vector matches a query."""
 
     template = "%(expressions)s)"
     arg_joiner = " @@ to_tsquery('simple'::regconfig, "
     output_field = BooleanField()
 
 
-def _is_beginning(word: str) -> bool:
-    """Tell whether longer words are meant too: too many begin with the same two letters."""
+def _matches_as_prefix(word: str) -> bool:
+    """Return whether a word also matches longer words. Two letters would match too many."""
     return len(word) > 2
 
 
 def _lexeme(word: str) -> str:
     quoted = "'" + word.replace("\\", "\\\\") + "'"
-    return f"{quoted}:*" if _is_beginning(word) else quoted
+    return f"{quoted}:*" if _matches_as_prefix(word) else quoted
 
 
 def _pattern(word: str) -> str:
-    between = f"[{re.escape(_SIGNS_BETWEEN_WORDS)}]"
-    return f"(^|{between}){re.escape(word)}" + ("" if _is_beginning(word) else f"($|{between})")
+    between = f"[{re.escape(_SEPARATORS)}]"
+    return f"(^|{between}){re.escape(word)}" + ("" if _matches_as_prefix(word) else f"($|{between})")

@@ -1,5 +1,9 @@
+from typing import Any
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
+
+from leadgateway.server.signals import web_worker_started
 
 
 class StatsConfig(AppConfig):
@@ -7,8 +11,13 @@ class StatsConfig(AppConfig):
     verbose_name = _("Statistics")
 
     def ready(self) -> None:
-        """Have workers and beat say that they live, and watch; the signals come in their processes only."""
+        """Start heartbeats and monitor threads when a web worker, a worker or beat starts."""
         from stats.monitoring import (
-            heartbeat,  # noqa: F401 (connects)
-            monitor_thread,  # noqa: F401 (connects)
+            heartbeat,  # noqa: F401 (connects to Celery's signals)
+            monitor_thread,
         )
+
+        def start_monitor_thread(**_: Any) -> None:
+            monitor_thread.start()
+
+        web_worker_started.connect(start_monitor_thread, weak=False)

@@ -1,6 +1,6 @@
-"""E-mail addresses and phone numbers, made unreadable but still to be told apart, wherever they may be.
+"""Mask e-mail addresses and phone numbers in text and JSON, so that they cannot be read but still be distinguished.
 
-Who masks too much hides a number that is none; who masks too little shows a person: in doubt, it is masked.
+Masking too much hides a number that is no phone number; masking too little shows a person. In doubt, mask.
 """
 
 import re
@@ -12,11 +12,11 @@ from typing import Any
 HIDDEN = "•••"
 _HIDDEN_DIGITS = "•••••"
 
-#: What has fewer is a number to call only where its name says so.
-_FEWEST_DIGITS = 7
+#: A number with fewer digits is a phone number only if its field name says so.
+_MIN_DIGITS = 7
 
-#: Names of fields whose value is one, however it is written. "mobil" is not in "Immobilie", nor "tel" in "Hotel".
-_TELLING_NAME = re.compile(
+#: Field names whose value is an address or a number in any form. Must not match "Immobilie" (mobil) or "Hotel" (tel).
+_PERSONAL_NAME = re.compile(
     r"(?P<email>mail)"
     r"|(?P<phone>phone|fon(?![a-z])|(?<![a-z])tel(?![a-z]*emet)|(?<!im)(?<!auto)mobil|handy|fax|rufnummer|whatsapp"
     r"|vorwahl|callback)",
@@ -28,12 +28,12 @@ _LOCAL = r"[^\s@＠\"<>(),;:\[\]{}|%\\/&=?]"
 _DOMAIN = r"[^\s@＠\"'<>(),;:\[\]{}|%\\/&=?]"
 _SEPARATOR = r"[ \t\u00a0\u2007\u2009\u202f/().\-\u2010-\u2015·_|*]"
 
-#: Of several that are joined, "a@b@c", the last part is taken for the host.
+#: In joined addresses, "a@b@c", the last part is the host.
 _EMAIL = rf"(?:(?<!{_LOCAL}){_LOCAL}++|\"[^\"\n]{{1,64}}\")(?P<at>{_AT})(?:{_LOCAL}++{_AT})*(?P<domain>{_DOMAIN}++)"
 _ADDRESS = re.compile(_EMAIL, re.IGNORECASE)
 
-#: Everything of interest in a text; of what looks alike, that which comes first here. Nothing in it goes back far:
-#: a payload may be a single word of 200 KB.
+#: Every token in a text that matters; the first alternative that fits wins. The pattern backtracks little, because a
+#: payload may be a single word of 200 KB.
 _TOKEN = re.compile(
     rf"(?P<email>{_EMAIL})"
     r"|(?P<kept>"
@@ -44,11 +44,11 @@ _TOKEN = re.compile(
     r"|(?<![\d.])(?:[1-9]?[0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])"  # an IP address
     r"(?:\.(?:[1-9]?[0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])){3}(?![\d.])"
     r")"
-    rf"|(?P<phone>(?:[+＋]{_SEPARATOR}{{0,2}}|%2B)?\d(?:{_SEPARATOR}{{0,3}}\d){{{_FEWEST_DIGITS - 1},}})",
+    rf"|(?P<phone>(?:[+＋]{_SEPARATOR}{{0,2}}|%2B)?\d(?:{_SEPARATOR}{{0,3}}\d){{{_MIN_DIGITS - 1},}})",
     re.IGNORECASE,
 )
 
-#: What a text without either has no address and no number: most texts, told in a tenth of the time.
+#: A text without an at sign and without digits needs no masking. This check takes a tenth of the time.
 _AT_SIGN = re.compile(_AT, re.IGNORECASE)
 _DIGIT = re.compile(r"\d")
 
@@ -61,13 +61,13 @@ class _Kind(Enum):
 
 
 def mask_email(text: str) -> str:
-    """Return an address with its first letter and its host only: `j•••@example.com`."""
+    """Return an address reduced to its first letter and its host: `j•••@example.com`."""
     return mask_text(text) if "@" in text and _TOKEN.search(text) else HIDDEN if text else ""
 
 
 def mask_phone(text: str) -> str:
-    """Return a number with its country, the beginning of its network and its end only: `+4915•••••78`."""
-    prefix, number = _PLUS.match(text).groups()  # type: ignore[union-attr]  # it matches any text
+    """Return a number reduced to its first four and last two digits: `+4915•••••78`."""
+    prefix, number = _PLUS.match(text).groups()  # type: ignore[union-attr]  # the pattern matches any text
     digits = "".join(filter(str.isdecimal, number))
     if len(digits) < 6:
         return _HIDDEN_DIGITS if text.strip() else text
@@ -76,19 +76,19 @@ def mask_phone(text: str) -> str:
 
 
 def mask_text(text: str) -> str:
-    """Return a text of any length in which every address and number is masked; ids, times and hashes stay."""
+    """Return a text of any length with every address and number masked; ids, times and hashes stay readable."""
     has_address = _AT_SIGN.search(text)
-    if len(_DIGIT.findall(text)) < _FEWEST_DIGITS and not has_address:
+    if len(_DIGIT.findall(text)) < _MIN_DIGITS and not has_address:
         return text
     masked = _TOKEN.sub(_masked_token, text)
-    # Once more, for the addresses that begin in the middle of a number or time: "0151 1234567anna@example.com".
+    # A second pass finds addresses that begin inside a number or time: "0151 1234567anna@example.com".
     return _ADDRESS.sub(_masked_address, masked) if has_address else masked
 
 
 def mask_json(value: Any, *, under: Iterable[str] = ()) -> Any:
-    """Return a copy of JSON in which addresses and numbers are masked: by their names, by their form, and in names.
+    """Return a copy of JSON with addresses and numbers masked, both in values and in names.
 
-    :param under: the names of the objects' members that lead to the value.
+    :param under: the field names on the path to the value; a name such as `phone` masks everything below it.
     """
     return _masked(value, next(filter(None, map(_kind_of, under)), None))
 
@@ -102,7 +102,7 @@ def _masked_token(match: re.Match[str]) -> str:
 
 
 def _masked_address(match: re.Match[str]) -> str:
-    host = _TOKEN.sub(_masked_token, match["domain"])  # a host is shown, but a number that stands in its place is not
+    host = _TOKEN.sub(_masked_token, match["domain"])  # show a host, but no number in its place
     return f"{match[0].lstrip(chr(34))[:1]}{HIDDEN}{match['at']}{host}"
 
 
@@ -117,7 +117,7 @@ def _masked(value: Any, kind: _Kind | None) -> Any:
 
 
 def _masked_members(members: dict[str, Any], kind: _Kind | None) -> Iterator[tuple[str, Any]]:
-    """Yield the members in order. Names that become equal are kept apart, so that none is lost."""
+    """Yield the members in order. Names that become equal get a suffix, so that no member is lost."""
     taken = set()
     for name, value in members.items():
         shown = mask_text(name)
@@ -136,32 +136,32 @@ def _masked_text(text: str, kind: _Kind | None) -> str:
 
 
 def _masked_number(number: float, kind: _Kind | None) -> Any:
-    """Mask a number that may be one to call; one with a fraction is a quantity, unless its name says otherwise."""
-    if kind is None and (abs(number) < 10 ** (_FEWEST_DIGITS - 1) or number != number // 1):
+    """Mask a number that may be a phone number. A fraction makes it a quantity, unless its name says otherwise."""
+    if kind is None and (abs(number) < 10 ** (_MIN_DIGITS - 1) or number != number // 1):
         return number
     return mask_phone(str(int(number)) if number == number // 1 else str(number))
 
 
 def _kind_of(name: str) -> _Kind | None:
-    match = _TELLING_NAME.search(name)
+    match = _PERSONAL_NAME.search(name)
     if match is None:
         return None
     return _Kind.EMAIL if match["email"] else _Kind.PHONE
 
 
 @dataclass(frozen=True)
-class Cover:
-    """What somebody sees of texts and JSON of others: all, or with addresses and numbers masked."""
+class Masker:
+    """Masks text and JSON if it is on, and returns them unchanged if it is off."""
 
     is_on: bool
 
     def text(self, text: str) -> str:
-        """Return a text as it may be seen."""
+        """Return a text as the user may see it."""
         return mask_text(text) if self.is_on else text
 
     def json(self, value: Any, *, under: Iterable[str] = ()) -> Any:
-        """Return JSON as it may be seen; `under` as for `mask_json`."""
+        """Return JSON as the user may see it; `under` as for `mask_json`."""
         return mask_json(value, under=under) if self.is_on else value
 
 
-UNCOVERED = Cover(is_on=False)
+UNMASKED = Masker(is_on=False)

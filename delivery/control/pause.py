@@ -1,4 +1,4 @@
-"""Holding delivery by hand: nothing is sent, everything is accepted and checked, until somebody resumes."""
+"""Pause and resume delivery by hand. While delivery is paused, leads are accepted and checked but not sent."""
 
 from datetime import datetime
 
@@ -13,27 +13,27 @@ log = get_logger(__name__)
 
 
 def pause_delivery(*, actor: str, reason: str, now: datetime) -> bool:
-    """Send nothing from now on; requests that have left are finished. Tell whether that changed anything."""
+    """Pause delivery; requests in progress are completed. Return False when it is paused already."""
     with transaction.atomic():
-        gate = DeliveryControl.objects.locked()
-        if gate.paused_at is not None:
+        control = DeliveryControl.objects.locked()
+        if control.paused_at is not None:
             return False
-        gate.paused_at, gate.paused_by, gate.pause_reason = now, actor, reason
-        gate.save(update_fields=["paused_at", "paused_by", "pause_reason"])
+        control.paused_at, control.paused_by, control.pause_reason = now, actor, reason
+        control.save(update_fields=["paused_at", "paused_by", "pause_reason"])
         record_system_event(EventKind.DELIVERY_PAUSED, actor=actor, now=now, detail={"reason": reason})
     log.warning("delivery_paused", actor=actor)
     return True
 
 
 def resume_delivery(*, actor: str, reason: str | None = None, now: datetime) -> bool:
-    """Send again; the sweep rings for what waited. Tell whether that changed anything."""
+    """Resume delivery; the sweep enqueues the leads that waited. Return False when it is not paused."""
     with transaction.atomic():
-        gate = DeliveryControl.objects.locked()
-        if gate.paused_at is None:
+        control = DeliveryControl.objects.locked()
+        if control.paused_at is None:
             return False
-        paused_s = round((now - gate.paused_at).total_seconds())
-        gate.paused_at = gate.paused_by = gate.pause_reason = None
-        gate.save(update_fields=["paused_at", "paused_by", "pause_reason"])
+        paused_s = round((now - control.paused_at).total_seconds())
+        control.paused_at = control.paused_by = control.pause_reason = None
+        control.save(update_fields=["paused_at", "paused_by", "pause_reason"])
         detail = {"paused_s": paused_s, **({"reason": reason} if reason else {})}
         record_system_event(EventKind.DELIVERY_RESUMED, actor=actor, now=now, detail=detail)
     log.warning("delivery_resumed", actor=actor, paused_s=paused_s)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from django.core.management.base import CommandParser
 
 from leadgateway.env import parse_duration
-from leads.webhook.strict_json import clean_text
+from leads.storable_text import clean_text
 
 
 def add_reason(parser: CommandParser, *, required: bool = True) -> None:

@@ -2,10 +2,10 @@ from django.db import migrations
 
 from leads.audit import append_only
 
-#: An attempt is completed once: while it has no outcome, its outcome may be written, and nothing else.
+#: The one allowed change of an attempt: storing the outcome of an attempt that has none.
 COMPLETION = """
     OLD.finished_at IS NULL AND OLD.response_status IS NULL AND OLD.response_body IS NULL
-    AND OLD.error_message IS NULL AND NOT OLD.success
+    AND OLD.error_message IS NULL AND OLD.error IS NULL AND NOT OLD.success
     AND NEW.id = OLD.id AND NEW.lead_id = OLD.lead_id AND NEW.attempt_no = OLD.attempt_no
     AND NEW.requested_at = OLD.requested_at AND NEW.created_at = OLD.created_at
 """

@@ -1,4 +1,4 @@
-"""The database back end that the settings name; Django looks for `DatabaseWrapper` in a module `base`."""
+"""The database backend that the settings name. Django looks for `DatabaseWrapper` in a module called `base`."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from leadgateway import db
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Django's own, which leaves the pool alone when there is no time left to wait for it."""
+    """Django's PostgreSQL backend, except that it does not wait for the pool after the thread's deadline."""
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        """Take a connection from the pool.
+        """Return a connection from the pool.
 
-        Django asks for one even to end a transaction whose connection was thrown away.
+        Django asks for one even to roll back a transaction whose connection was closed.
 
-        :raises django.db.OperationalError: at once, when the thread's deadline has passed.
+        :raises django.db.OperationalError: at once when the thread's deadline has passed.
         """
         if db.is_time_up():
-            raise OperationalError("the time for the database is up")
+            raise OperationalError("the database deadline has passed")
         return super().get_new_connection(conn_params)

@@ -1,12 +1,12 @@
-"""A database that cannot hold a request: connections whose waits end when the caller's time is up.
+"""Database connections whose waits end at a deadline, so that an unresponsive database cannot block a request.
 
-PostgreSQL's own time-outs are kept by the server, which is of no use when the server is frozen or the network
-swallows packets. `deadline` is kept on this side, for every wait of the thread inside it.
+PostgreSQL enforces its own timeouts on the server. They do not help when the server is frozen or the network drops
+packets, so `deadline` is enforced on the client, for every wait of the thread inside it.
 """
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from django.db.utils import InterfaceError, OperationalError, ProgrammingError
 
-#: The database is away, or not ready for us: the caller answers 503. A DataError or IntegrityError would be a bug: 500.
+#: The database is unavailable or not migrated: respond with 503. DataError and IntegrityError are bugs: 500.
 UNAVAILABLE = (OperationalError, InterfaceError, ProgrammingError)
 
 _thread = threading.local()
@@ -22,10 +22,10 @@ _thread = threading.local()
 
 @contextmanager
 def deadline(limit: timedelta) -> Iterator[None]:
-    """Let this thread wait for PostgreSQL no longer than `limit` in all; SQLite is not affected.
+    """Limit the total time that this thread waits for PostgreSQL inside the block. SQLite is not affected.
 
-    :raises django.db.OperationalError: from the statement that ran out of time. Its transaction is not committed,
-        unless the statement was the COMMIT itself: then it may be either.
+    :raises django.db.OperationalError: from the statement that exceeds the limit. Its transaction is rolled back,
+        unless the statement was COMMIT: then the outcome is unknown.
     """
     _thread.ends_at = time.monotonic() + limit.total_seconds()
     try:
@@ -35,15 +35,15 @@ def deadline(limit: timedelta) -> Iterator[None]:
 
 
 def is_time_up() -> bool:
-    """Tell whether this thread is past its deadline."""
+    """Return whether the thread's deadline has passed."""
     ends_at = getattr(_thread, "ends_at", None)
     return ends_at is not None and time.monotonic() >= ends_at
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """A connection that gives up, and is thrown away, when the thread's deadline passes while it waits."""
+    """A connection that is closed when the thread's deadline passes while the thread waits for it."""
 
-    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+    def wait(self, gen: Generator[Any, Any, Any], interval: float = 0.1, timeout: float | None = None) -> Any:
         ends_at = getattr(_thread, "ends_at", None)
         if ends_at is None:
             return super().wait(gen, interval, timeout)

@@ -1,8 +1,10 @@
-"""Doorbells as files, for QUEUE_TYPE=database: kombu's filesystem transport, made safe for several processes.
+"""A Celery broker in a directory, for QUEUE_TYPE=database: kombu's filesystem transport, safe for several processes.
 
-kombu's own writes a message in place, so that a reader may take it half written, on which Celery's worker ends; and it
-reads its table of bindings while another process writes it. Here a message appears and disappears as a whole, by a
-rename inside one file system, and the bindings are those of the settings.
+kombu's own transport writes a message in place, so that a reader can see half of it, on which Celery's worker exits. It
+also reads its table of bindings while another process writes it. Here, a message appears and disappears by a rename
+within one file system, and the bindings come from the settings.
+
+Every private name of kombu that the project overrides is in this module; a test pins them.
 """
 
 import os
@@ -16,18 +18,18 @@ from typing import Any
 from kombu.transport import filesystem
 from kombu.utils.json import dumps, loads
 
-#: The ending of a file that is not a message yet, or not any more.
-_PRIVATE = ".private"
+#: The suffix of a message that is being written or read.
+_IN_PROGRESS = ".tmp"
 
 
 class Channel(filesystem.Channel):
-    """One process's way to the folder that is transport option `data_folder_in`.
+    """A channel on the directory that is transport option `data_folder_in`.
 
-    Transport option `bindings` lists the queues; each is bound by its own name.
+    Transport option `bindings` lists the queues; the routing key of each is its name.
     """
 
     @property
-    def _folder(self) -> Path:
+    def _directory(self) -> Path:
         return Path(self.data_folder_in)
 
     def get_table(self, exchange: str) -> list[filesystem.exchange_queue_t]:  # type: ignore[override]
@@ -35,31 +37,34 @@ class Channel(filesystem.Channel):
         return [filesystem.exchange_queue_t(queue, "", queue) for queue in self.transport_options["bindings"]]
 
     def _queue_bind(self, *_: Any) -> None:
-        """Do nothing: the bindings are in the settings."""
+        """Do nothing, because the bindings are in the settings."""
 
     def _put(self, queue: str, message: Any, **_: Any) -> None:  # type: ignore[override]
-        # In order of arrival: the wall clock is the one that all processes, and the next boot, share.
+        # Messages are read in order of their names. Processes share the wall clock, also across reboots.
         name = f"{time.time_ns():020}_{uuid.uuid4().hex}"
-        unfinished = self._folder / f"{name}{_PRIVATE}"
+        unfinished = self._directory / f"{name}{_IN_PROGRESS}"
         unfinished.write_text(dumps(message))
-        unfinished.replace(self._folder / f"{name}.{queue}.msg")
+        unfinished.replace(self._directory / f"{name}.{queue}.msg")
 
     def _get(self, queue: str, timeout: float | None = None) -> Any:
-        for name in sorted(entry for entry in os.listdir(self._folder) if entry.endswith(f".{queue}.msg")):
-            with suppress(FileNotFoundError):  # another worker was faster
+        for name in sorted(entry for entry in os.listdir(self._directory) if entry.endswith(f".{queue}.msg")):
+            with suppress(FileNotFoundError):  # another worker took it
                 return loads(self._take(name))
         raise Empty
 
     def _take(self, name: str) -> str:
-        """Take a message out of everybody's sight, then read it. A worker that dies in between loses it: a doorbell."""
-        taken = self._folder / f"{name}{_PRIVATE}"
-        (self._folder / name).replace(taken)
+        """Rename a message so that no other worker reads it, then read and delete it.
+
+        A worker that dies in between loses the message. The sweep enqueues the lead again.
+        """
+        taken = self._directory / f"{name}{_IN_PROGRESS}"
+        (self._directory / name).replace(taken)
         text = taken.read_text()
         taken.unlink()
         return text
 
 
 class Transport(filesystem.Transport):
-    """What `doorbells://` in a broker URL stands for."""
+    """The transport of `files://` broker URLs."""
 
     Channel = Channel

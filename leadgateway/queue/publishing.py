@@ -1,4 +1,4 @@
-"""Rings the doorbell: puts "look at lead 123" into the queue, by the task's name; knows no task."""
+"""Enqueue leads for the workers, within a bounded time. The task is named, not imported: it is in a layer above."""
 
 from datetime import timedelta
 from functools import cache
@@ -7,7 +7,6 @@ from typing import Any
 from django.conf import settings
 from kombu import pools
 
-from leadgateway import tracing
 from leadgateway.breaker import Breaker
 from leadgateway.celery import app
 
@@ -17,16 +16,17 @@ _breaker = Breaker(pause=timedelta(seconds=1))
 
 
 class QueueUnavailable(Exception):
-    """The broker did not take the message, or could not say how many it holds."""
+    """The broker did not accept a message, or did not return the length of a queue."""
 
 
 def enqueue(lead_id: int, *, after: timedelta = timedelta(), again: bool = False) -> None:
-    """Ask a worker to look at a lead, now or `after` a while; takes QUEUE_TIMEOUT and a half at most.
+    """Ask the workers to process a lead, within 1.5 times QUEUE_TIMEOUT.
 
-    A doorbell may be lost or ring twice: the claim in the database and the sweep decide.
+    A message may be lost or delivered twice: the claim in the database and the sweep make both harmless.
 
-    :param again: the lead is not new. It goes into a queue of its own, which takes turns with that of the new ones.
-    :raises QueueUnavailable: the broker refused, did not answer in time, or failed repeatedly a moment ago.
+    :param after: delay before a worker processes the message.
+    :param again: use the retry queue, so that retries do not delay new leads.
+    :raises QueueUnavailable: the broker refused the message, timed out, or failed repeatedly a moment ago.
     """
     if _breaker.is_open:
         raise QueueUnavailable("failed repeatedly a moment ago")
@@ -37,7 +37,6 @@ def enqueue(lead_id: int, *, after: timedelta = timedelta(), again: bool = False
                 kwargs={"lead_id": lead_id},
                 queue=settings.RETRY_QUEUE if again else settings.PROCESS_QUEUE,
                 countdown=after.total_seconds() or None,
-                headers=tracing.headers() or None,
                 producer=producer,
                 retry=True,
                 retry_policy=_NO_RETRY,
@@ -49,17 +48,17 @@ def enqueue(lead_id: int, *, after: timedelta = timedelta(), again: bool = False
 
 
 def depth() -> int:
-    """Return how many doorbells wait for a worker; those with a countdown are in a worker's hands already.
+    """Return the number of messages in both queues, without those with a delay, which a worker already holds.
 
-    :raises QueueUnavailable: as `ring` does.
+    :raises QueueUnavailable: as `enqueue` does.
     """
     return sum(depths().values())
 
 
 def depths() -> dict[str, int]:
-    """Return the same for each queue by its name.
+    """Return the number of messages in each queue, by its name.
 
-    :raises QueueUnavailable: as `ring` does.
+    :raises QueueUnavailable: as `enqueue` does.
     """
     try:
         with _producers().acquire(block=True, timeout=settings.QUEUE_TIMEOUT.total_seconds()) as producer:
@@ -74,16 +73,16 @@ def _size(channel: Any, name: str) -> int:
 
 @cache
 def _producers() -> Any:
-    """Return this process's pool of bounded connections; made on first use, which is after gunicorn has forked."""
-    options = settings.CELERY_BROKER_TRANSPORT_OPTIONS | (_bounds() if settings.QUEUE_TYPE == "redis" else {})
+    """Return this process's pool of producers, created on first use, which is after gunicorn has forked."""
+    options = settings.CELERY_BROKER_TRANSPORT_OPTIONS | (_time_limits() if settings.QUEUE_TYPE == "redis" else {})
     connection = app.connection_for_write(transport_options=options)
     return pools.Producers(limit=max(settings.WEB_THREADS, settings.WORKER_CONCURRENCY) + 2)[connection]
 
 
-def _bounds() -> dict[str, Any]:
-    """Return the bounds on one publish. Redis on the same network answers in a millisecond.
+def _time_limits() -> dict[str, Any]:
+    """Return the options that limit the time of one publish.
 
-    `max_retries` has to be said twice: here for kombu's channel, and in the retry policy for its publish.
+    `max_retries` is needed twice: here for kombu's channel, and in the retry policy for kombu's publish.
     """
     timeout_s = settings.QUEUE_TIMEOUT.total_seconds()
     return {

@@ -1,1 +1,1 @@
-"""The web server: gunicorn's settings, its worker, and what each web process measures."""
+"""The web server: gunicorn's settings, its worker class, and the metrics of each web process."""

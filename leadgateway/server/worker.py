@@ -1,10 +1,14 @@
-"""gunicorn's worker, on time: whoever sends slowly, or reads slowly, costs a thread that sleeps and nobody a turn.
+"""A gunicorn thread worker that enforces request timeouts. Slow clients do not occupy a processing slot.
 
-gunicorn's own threads wait for a stalled sender without end, so as many of them as there are threads shut everybody
-out. Here WEB_THREADS are the requests that are worked on at a time; one that waits for its sender is none of them.
+gunicorn's own thread worker waits for a stalled client without limit, so that a few of them block every other client.
+Here, WEB_THREADS limits the number of requests that are processed at the same time. A request that waits for its
+client releases its slot.
+
+Every private name of gunicorn that the project overrides is in this module; a test pins them.
 """
 
 import errno
+import json
 import selectors
 import socket
 import time
@@ -27,20 +31,20 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class SenderSocket(socket.socket):
-    """A connection that is read by a deadline, and gives the turn away while it waits."""
+    """A connection whose requests must be read by a deadline. It releases its processing slot while it waits."""
 
-    #: When the request that is being read has to be there, by time.monotonic(); None: between requests.
+    #: When the current request must have been read, by time.monotonic(). None between requests.
     _deadline: float | None = None
-    _turns: Semaphore
+    _slots: Semaphore
 
-    #: The sender waits for a word of ours before it sends the body (RFC 9110, 10.1.1).
+    #: The client waits for «100 Continue» before it sends the body (RFC 9110, 10.1.1).
     continue_is_due = False
 
     @contextmanager
-    def request(self, turns: Semaphore) -> Iterator[None]:
-        """Have the turn, and read one request inside, in WEB_READ_TIMEOUT."""
-        self._turns = turns
-        with turns:
+    def request(self, slots: Semaphore) -> Iterator[None]:
+        """Take a processing slot, in which one request must be read within WEB_READ_TIMEOUT."""
+        self._slots = slots
+        with slots:
             self._deadline = time.monotonic() + settings.WEB_READ_TIMEOUT.total_seconds()
             try:
                 yield
@@ -48,39 +52,39 @@ class SenderSocket(socket.socket):
                 self._deadline = None
 
     def setblocking(self, flag: bool, /) -> None:
-        """Wait when `flag` is set, but never without end: this bounds a write, too."""
-        if self.fileno() >= 0:  # gunicorn asks again when it closes what `handle` has closed
+        """Block when `flag` is set, but with a timeout, which applies to writes, too."""
+        if self.fileno() >= 0:  # gunicorn calls this also for a connection that `handle` has closed
             self.settimeout(settings.WEB_READ_TIMEOUT.total_seconds() if flag else 0.0)
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
-        """Return some bytes, as the socket's own does.
+        """Receive as `socket.recv` does.
 
-        :raises TimeoutError: the request is not there by its deadline.
+        :raises TimeoutError: the request has not been received by its deadline.
         """
         if self._deadline is not None and not self._can_read(0):
             if self.continue_is_due:
                 self.sendall(_CONTINUE)
-            with self._without_a_turn():
+            with self._without_slot():
                 self._wait(self._deadline - time.monotonic())
         return super().recv(bufsize, flags)
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
-        """Send, as the socket's own does."""
+        """Send as `socket.sendall` does."""
         self.continue_is_due = False
-        with self._without_a_turn():
+        with self._without_slot():
             super().sendall(data, flags)
 
     def sendfile(self, *args: Any, **kwargs: Any) -> int:
-        """Send a file, as the socket's own does."""
-        with self._without_a_turn():
+        """Send a file as `socket.sendfile` does."""
+        with self._without_slot():
             return super().sendfile(*args, **kwargs)
 
     def _wait(self, seconds: float) -> None:
         timeout = self.gettimeout()
         if not self._can_read(max(0.0, seconds if timeout is None else min(seconds, timeout))):
             log.info("sender_too_slow")
-            # With this number gunicorn closes the connection without a word; any other is a bug to it.
-            raise TimeoutError(errno.ECONNRESET, "the request did not come in time")
+            # For this error number gunicorn closes the connection silently. Others it logs as bugs.
+            raise TimeoutError(errno.ECONNRESET, "the request was not received in time")
 
     def _can_read(self, seconds: float) -> bool:
         with selectors.PollSelector() as selector:
@@ -88,63 +92,74 @@ class SenderSocket(socket.socket):
             return bool(selector.select(seconds))
 
     @contextmanager
-    def _without_a_turn(self) -> Iterator[None]:
+    def _without_slot(self) -> Iterator[None]:
         if self._deadline is None:
             yield
             return
-        self._turns.release()
+        self._slots.release()
         try:
             yield
         finally:
-            self._turns.acquire()
+            self._slots.acquire()
 
 
 class DeadlineWorker(ThreadWorker):
-    """A gthread worker in which only a request that is being worked on takes one of the `threads`."""
+    """A gthread worker in which only a request that is being processed takes one of the `threads`."""
 
     def init_process(self) -> None:
-        """Make the turns, and start."""
-        self.turns = Semaphore(self.cfg.threads)
+        """Create the processing slots and start."""
+        self.slots = Semaphore(self.cfg.threads)
         super().init_process()
 
     def get_thread_pool(self) -> ThreadPoolExecutor:
-        """Return a pool in which every connection can wait; a thread is made when there is something to read."""
+        """Return a pool with a thread for every connection. Threads are created as connections send something."""
         return ThreadPoolExecutor(max_workers=self.cfg.worker_connections)
 
     def enqueue_req(self, conn: TConn) -> None:
-        """Give a connection a thread, a new one only when its first bytes are there."""
+        """Give a connection a thread, once its first bytes have been received."""
         if not isinstance(conn.sock, SenderSocket):
             conn.sock = SenderSocket(fileno=conn.sock.detach())
         if conn.initialized or conn.data_ready:
             super().enqueue_req(conn)
         else:
-            self._await_first_bytes(conn)
+            self._wait_for_first_bytes(conn)
 
-    def _await_first_bytes(self, conn: TConn) -> None:
+    def _wait_for_first_bytes(self, conn: TConn) -> None:
         conn.sock.setblocking(False)
         conn.timeout = time.monotonic() + settings.WEB_READ_TIMEOUT.total_seconds()
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
 
     def murder_pending(self) -> None:
-        """Close what has sent nothing for too long; at the end, as soon as what is kept alive."""
+        """Close connections that have sent nothing in time. On shutdown, close them as soon as idle keep-alive ones."""
         if not self.alive:
             for conn in self.pending_conns:
                 conn.timeout = min(conn.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
         super().murder_pending()
 
     def handle(self, conn: TConn) -> Any:
-        """Handle a request in its turn, and say good-bye here: gunicorn would in the thread that accepts."""
-        with conn.sock.request(self.turns):
-            stays = super().handle(conn)
-        if stays is False:
+        """Handle a request in its slot, and close the connection here and not in the thread that accepts others."""
+        with conn.sock.request(self.slots):
+            keep_alive = super().handle(conn)
+        if keep_alive is False:
             util.close_graceful(conn.sock)
-        return stays
+        return keep_alive
 
     def handle_request(self, req: Any, conn: TConn) -> Any:
-        """Say «100 Continue» only when somebody wants the body; gunicorn would before a 401 or 413."""
+        """Send «100 Continue» only when the view reads the body. gunicorn would send it before a 401 or 413."""
         if req._expected_100_continue:
             req._expected_100_continue = False
-            req.force_close()  # whether the body follows a refusal is the sender's choice: nobody could tell
+            # After a refusal, the client may or may not send the body, so the connection cannot be reused.
+            req.force_close()
             conn.sock.continue_is_due = True
         return super().handle_request(req, conn)
+
+
+def _write_error(sock: socket.socket, status: int, reason: str, _message: str) -> None:
+    """Send the JSON error body for a request that is not valid HTTP and does not reach Django. gunicorn sends HTML."""
+    body = json.dumps({"error": reason.lower(), "correlation_id": None})
+    head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    util.write_nonblock(sock, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("latin-1"))
+
+
+util.write_error = _write_error

@@ -1,6 +1,6 @@
-"""The triggers by which the database itself keeps the trail: rows are added, never changed or deleted.
+"""Triggers that make the audit log append-only: the database refuses to change or delete its rows.
 
-Retention and erasure, which the law demands, go through one door: `allow_audit_changes`.
+Retention and erasure, which the law requires, use `allow_audit_changes`.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,51 +10,52 @@ from typing import Any
 from django.db import connection, migrations, transaction
 
 _POSTGRES_FUNCTION = """
-CREATE OR REPLACE FUNCTION lead_gateway_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION refuse_audit_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF current_setting('lead_gateway.audit_changes_allowed', true) = 'open' THEN
+    IF current_setting('lead_gateway.audit_changes_allowed', true) = 'on' THEN
         IF TG_OP = 'DELETE' THEN RETURN OLD; END IF;
         IF TG_OP = 'UPDATE' THEN RETURN NEW; END IF;
         RETURN NULL;
     END IF;
-    RAISE EXCEPTION 'the trail is append-only: % on % is refused', TG_OP, TG_TABLE_NAME
+    RAISE EXCEPTION 'audit log is append-only: % on % is refused', TG_OP, TG_TABLE_NAME
         USING ERRCODE = 'integrity_constraint_violation';
 END $$
 """
 
-_SQLITE_DOOR = "CREATE TABLE audit_changes_allowed (is_open integer NOT NULL)"
+#: SQLite has no session variables: changes are allowed while this table has a row.
+_SQLITE_TABLE = "CREATE TABLE audit_changes_allowed (allowed integer NOT NULL)"
 
 
-def install_mechanism() -> migrations.RunPython:
-    """Return the migration step that makes what the triggers lean on: a function, or SQLite's door."""
+def create_guard() -> migrations.RunPython:
+    """Return the operation that creates what the triggers need: a function on PostgreSQL, a table on SQLite."""
     return _statements(
-        lambda vendor: [_SQLITE_DOOR if vendor == "sqlite" else _POSTGRES_FUNCTION],
+        lambda vendor: [_SQLITE_TABLE if vendor == "sqlite" else _POSTGRES_FUNCTION],
         lambda vendor: [
-            "DROP TABLE audit_changes_allowed" if vendor == "sqlite" else "DROP FUNCTION lead_gateway_refuse()"
+            "DROP TABLE audit_changes_allowed" if vendor == "sqlite" else "DROP FUNCTION refuse_audit_change()"
         ],
     )
 
 
 def refuse_changes(table: str, *, unless: str = "false") -> migrations.RunPython:
-    """Return the migration step that makes the database refuse to change or delete the rows of `table`.
+    """Return the operation that makes the database refuse to change or delete rows of `table`.
 
-    On SQLite a later migration that alters the table rebuilds it without its triggers: repeat the step there; it
-    may be repeated on PostgreSQL, which keeps them.
+    When a later migration alters the table, SQLite rebuilds it without its triggers: repeat the operation after it.
+    On PostgreSQL this is harmless.
 
-    :param unless: SQL on OLD and NEW for the one update that is allowed.
+    :param unless: SQL condition on OLD and NEW for updates that are allowed.
     """
 
     def install(vendor: str) -> list[str]:
         if vendor == "sqlite":
-            closed = "NOT EXISTS (SELECT 1 FROM audit_changes_allowed WHERE is_open = 1)"
-            message = f"SELECT RAISE(ABORT, 'the trail is append-only: a change of {table} is refused');"
+            not_allowed = "NOT EXISTS (SELECT 1 FROM audit_changes_allowed)"
+            message = f"SELECT RAISE(ABORT, 'audit log is append-only: a change of {table} is refused');"
             return [
                 *remove(vendor),
-                f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} WHEN {closed} BEGIN {message} END",
-                f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} WHEN {closed} AND NOT ({unless})"
+                f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} WHEN {not_allowed} BEGIN {message} END",
+                f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} WHEN {not_allowed} AND NOT ({unless})"
                 f" BEGIN {message} END",
             ]
-        call = "EXECUTE FUNCTION lead_gateway_refuse()"
+        call = "EXECUTE FUNCTION refuse_audit_change()"
         return [
             *remove(vendor),
             f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} FOR EACH ROW {call}",
@@ -71,47 +72,41 @@ def refuse_changes(table: str, *, unless: str = "false") -> migrations.RunPython
 
 
 def delete_with_lead(table: str, *, fk: str) -> migrations.RunPython:
-    """Return the migration step that makes the rows of `table` go with their lead, in the database itself.
+    """Return the operation that makes the database delete rows of `table` with their lead.
 
-    :param fk: the name for PostgreSQL's foreign key, which replaces Django's own; Django 5.2 knows no
-        ON DELETE CASCADE of the database.
+    Django 5.2 does not support ON DELETE CASCADE in the database.
+
+    :param fk: the name of the foreign key on PostgreSQL, which replaces Django's, or of the trigger on SQLite.
     """
 
     def install(vendor: str) -> list[str]:
         if vendor == "sqlite":
-            delete = f"DELETE FROM {table} WHERE lead_id = OLD.id"  # noqa: S608 (constant names of a migration)
+            delete = f"DELETE FROM {table} WHERE lead_id = OLD.id"  # noqa: S608 (constants of a migration)
             return [
                 f"DROP TRIGGER IF EXISTS {fk}",
                 f"CREATE TRIGGER {fk} BEFORE DELETE ON inbound_lead BEGIN {delete}; END",
             ]
-        return [_replace_foreign_keys(table, fk)]
+        return _replace_foreign_key(table, fk, "ON DELETE CASCADE")
 
     def remove(vendor: str) -> list[str]:
-        return [f"DROP TRIGGER {fk}"] if vendor == "sqlite" else []
+        return [f"DROP TRIGGER IF EXISTS {fk}"] if vendor == "sqlite" else _replace_foreign_key(table, fk, "")
 
     return _statements(install, remove)
 
 
-def _replace_foreign_keys(table: str, fk: str) -> str:
-    """Return the statement that puts `fk` in the place of the table's foreign keys to leads, unless it is there.
-
-    Django makes their names from a hash. Made again, the key would look at every row while nobody can write.
-    """
-    return f"""
-        DO $$ DECLARE key text; is_there boolean := false; BEGIN
-            FOR key IN SELECT conname FROM pg_constraint WHERE conrelid = '{table}'::regclass AND contype = 'f'
-                AND confrelid = 'inbound_lead'::regclass LOOP
-                IF key = '{fk}' THEN
-                    is_there := true;
-                ELSE
-                    EXECUTE format('ALTER TABLE {table} DROP CONSTRAINT %I', key);
-                END IF;
+def _replace_foreign_key(table: str, fk: str, on_delete: str) -> list[str]:
+    """Return the statements that replace the foreign keys from `table` to leads. Django's have generated names."""
+    drop = f"""
+        DO $$ DECLARE name text; BEGIN
+            FOR name IN SELECT conname FROM pg_constraint WHERE contype = 'f'
+                AND conrelid = '{table}'::regclass AND confrelid = 'inbound_lead'::regclass LOOP
+                EXECUTE format('ALTER TABLE {table} DROP CONSTRAINT %I', name);
             END LOOP;
-            IF NOT is_there THEN
-                ALTER TABLE {table} ADD CONSTRAINT {fk} FOREIGN KEY (lead_id)
-                    REFERENCES inbound_lead (id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED;
-            END IF;
-        END $$"""  # noqa: S608 (constant names of a migration)
+        END $$"""  # noqa: S608 (constants of a migration)
+    add = f"""
+        ALTER TABLE {table} ADD CONSTRAINT {fk} FOREIGN KEY (lead_id)
+            REFERENCES inbound_lead (id) {on_delete} DEFERRABLE INITIALLY DEFERRED"""
+    return [drop, add]
 
 
 def _statements(forward: Callable[[str], list[str]], backward: Callable[[str], list[str]]) -> migrations.RunPython:
@@ -127,15 +122,15 @@ def _statements(forward: Callable[[str], list[str]], backward: Callable[[str], l
 
 @contextmanager
 def allow_audit_changes() -> Iterator[None]:
-    """Allow changes of the trail until the end of the block, in this transaction alone.
+    """Allow changes of the audit log until the end of the block, in this transaction only.
 
-    For retention and erasure only. The door closes with the transaction even when the process dies.
+    For retention and erasure. The permission ends with the transaction, even when the process dies.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         if connection.vendor == "sqlite":
-            cursor.execute("INSERT INTO audit_changes_allowed (is_open) VALUES (1)")
+            cursor.execute("INSERT INTO audit_changes_allowed (allowed) VALUES (1)")
         else:
-            cursor.execute("SELECT set_config('lead_gateway.audit_changes_allowed', 'open', true)")
+            cursor.execute("SELECT set_config('lead_gateway.audit_changes_allowed', 'on', true)")
         yield
         if connection.vendor == "sqlite":
             cursor.execute("DELETE FROM audit_changes_allowed")

@@ -1,25 +1,24 @@
-"""The triggers by which the database links each new event to the chain that it belongs to, and the linking of old ones.
+"""Triggers that link each new event to its hash chain.
 
-`audit_chain_head` has the end of every chain. Who adds to a chain locks its row there until the commit, so no chain forks,
-and the row of the lead itself stays free for others.
+`audit_chain_head` contains the last event of every chain. An INSERT locks its chain's row there until the commit, so
+that a chain cannot fork. The row of the lead itself is not locked.
 """
 
 from typing import Any
 
 from django.db import migrations
 
-# The event gets its number after the lock, so that the numbers of a chain are in its order. An event that has its hash
-# comes from a backup.
+# An event gets its id after the lock, so that ids increase along a chain. An event with a hash comes from a backup.
 _POSTGRES_FUNCTION = """
-CREATE OR REPLACE FUNCTION lead_gateway_link() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION link_audit_event() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    its_chain integer := coalesce(NEW.lead_id, 0);
+    event_chain integer := coalesce(NEW.lead_id, 0);
     is_first boolean;
 BEGIN
     IF NEW.hash IS NOT NULL THEN RETURN NEW; END IF;
     NEW.detail_salt := replace(gen_random_uuid()::text, '-', '');
     LOOP
-        SELECT head.hash INTO NEW.previous FROM audit_chain_head head WHERE head.chain = its_chain FOR UPDATE;
+        SELECT head.hash INTO NEW.previous FROM audit_chain_head head WHERE head.chain = event_chain FOR UPDATE;
         is_first := NOT FOUND;
         IF is_first THEN
             NEW.previous := '';
@@ -27,31 +26,31 @@ BEGIN
             NEW.id := nextval(pg_get_serial_sequence('lead_event', 'id'));
         END IF;
         NEW.hash := encode(sha256(convert_to(concat_ws(E'\\n',
-            NEW.previous, its_chain, to_char(NEW.at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), NEW.kind,
+            NEW.previous, event_chain, to_char(NEW.at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), NEW.kind,
             coalesce(NEW.from_status, ''), coalesce(NEW.to_status, ''), NEW.actor,
             coalesce(replace(NEW.correlation_id::text, '-', ''), ''),
             encode(sha256(convert_to(NEW.detail_salt || E'\\n' || NEW.detail::text, 'UTF8')), 'hex')
         ), 'UTF8')), 'hex');
         IF is_first THEN
-            INSERT INTO audit_chain_head (chain, hash, events) VALUES (its_chain, NEW.hash, 1) ON CONFLICT DO NOTHING;
+            INSERT INTO audit_chain_head (chain, hash, events) VALUES (event_chain, NEW.hash, 1) ON CONFLICT DO NOTHING;
         ELSE
-            UPDATE audit_chain_head head SET hash = NEW.hash, events = events + 1 WHERE head.chain = its_chain;
+            UPDATE audit_chain_head head SET hash = NEW.hash, events = events + 1 WHERE head.chain = event_chain;
         END IF;
-        EXIT WHEN FOUND; -- else somebody else has begun the chain at the same moment
+        EXIT WHEN FOUND; -- else another transaction has started the chain at the same time
     END LOOP;
     RETURN NEW;
 END $$
 """
 
 _POSTGRES_TRIGGER = """
-CREATE TRIGGER lead_event_link BEFORE INSERT ON lead_event FOR EACH ROW EXECUTE FUNCTION lead_gateway_link()
+CREATE TRIGGER lead_event_link BEFORE INSERT ON lead_event FOR EACH ROW EXECUTE FUNCTION link_audit_event()
 """
 
-# One writer at a time needs no lock; SHA256 is a function of Django's. Only a row that is there can be given values,
-# which is a change of the trail and needs the door.
+# SQLite has one writer at a time and needs no lock. Django provides the function SHA256. A trigger can only set columns
+# of a row after the INSERT, which is a change that must be allowed.
 _SQLITE_TRIGGER = """
 CREATE TRIGGER lead_event_link AFTER INSERT ON lead_event WHEN NEW.hash IS NULL BEGIN
-    INSERT INTO audit_changes_allowed (is_open) VALUES (1);
+    INSERT INTO audit_changes_allowed (allowed) VALUES (1);
     INSERT OR IGNORE INTO audit_chain_head (chain, hash, events) VALUES (coalesce(NEW.lead_id, 0), '', 0);
     UPDATE lead_event SET
         detail_salt = lower(hex(randomblob(16))),
@@ -72,10 +71,9 @@ END
 
 
 def link_new_events() -> migrations.RunPython:
-    """Return the migration step that makes the database link every event that is inserted.
+    """Return the operation that makes the database link each inserted event to its hash chain.
 
-    On SQLite a later migration that alters the table rebuilds it without its triggers: repeat the step there; it may
-    be repeated on PostgreSQL.
+    When a later migration alters the table, repeat the operation, as for `append_only.refuse_changes`.
     """
     return migrations.RunPython(_install, _remove)
 
@@ -91,7 +89,7 @@ def _remove(_apps: Any, schema_editor: Any) -> None:
     is_postgres = schema_editor.connection.vendor == "postgresql"
     schema_editor.execute(_drop_trigger(is_postgres), params=None)
     if is_postgres:
-        schema_editor.execute("DROP FUNCTION IF EXISTS lead_gateway_link()", params=None)
+        schema_editor.execute("DROP FUNCTION IF EXISTS link_audit_event()", params=None)
 
 
 def _drop_trigger(is_postgres: bool) -> str:

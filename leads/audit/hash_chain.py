@@ -1,34 +1,35 @@
-"""The hash chain of the trail: each event holds the hash of the one before it, so that none can change unnoticed.
+"""The hash chain of the audit log: each event contains the hash of the previous one, so that changes can be detected.
 
-The database itself links what is inserted, whoever inserts it (`leads.audit.chain_triggers`); this module says how a hash is made,
-for those who check. The events of one lead are a chain, and so are the events of no lead.
+The events of each lead are a chain, and so are the events that belong to no lead. Triggers link inserted events
+(`leads.audit.chain_triggers`). This module computes the same hashes for verification.
 """
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet, TextField
 from django.db.models.functions import Cast
 
-#: The chain of the events that belong to no lead, in place of a lead's id.
+from leads.models import LeadEvent
+
+#: The chain of events that belong to no lead; other chains have their lead's id.
 OF_NO_LEAD = 0
 
-#: What stands before the first event of a chain.
+#: The `previous` of the first event of a chain.
 CHAIN_START = ""
 
-#: Microseconds always, as the triggers write it.
+#: Always with microseconds, as in the triggers.
 _TIME = "%Y-%m-%d %H:%M:%S.%f"
 
-_READ_AT_ONCE = 2000
+_BATCH_SIZE = 2000
 
 
 @dataclass(frozen=True)
 class Event:
-    """An event as its chain sees it. `detail` is the JSON as the database writes it."""
+    """An event with the columns that its hash covers. `detail` is JSON in the database's notation."""
 
     id: int
     lead_id: int | None
@@ -46,43 +47,43 @@ class Event:
 
     @property
     def chain(self) -> int:
-        """Return which chain it is in."""
+        """The chain that the event belongs to."""
         return self.lead_id or OF_NO_LEAD
 
 
 def sha256(text: str) -> str:
-    """Return the hash, in hex, of a text in UTF-8."""
+    """Return the SHA-256 of a text in UTF-8, in hex."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def seal(salt: str, detail: str) -> str:
-    """Return what stands for an event's detail in its hash.
+    """Return the hash that represents an event's detail in the hash of the event.
 
-    The salt is random and goes when the detail is erased: without it nobody can try out what the detail may have been.
+    The salt is random and is erased with the detail. Without it, the detail cannot be guessed from the hash.
     """
     return sha256(f"{salt}\n{detail}")
 
 
 def hash_of(event: Event, *, previous: str, sealed_detail: str) -> str:
-    """Return the hash of an event that follows the one whose hash is `previous`."""
-    return sha256("\n".join([previous, *_told(event), sealed_detail]))
+    """Return the hash of an event that follows the event with the hash `previous`."""
+    return sha256("\n".join([previous, *_hashed_fields(event), sealed_detail]))
 
 
 def is_unambiguous(event: Event) -> bool:
-    """Tell whether the hash can mean this event only: with a line break in it, one field could look like two."""
-    return not any("\n" in field for field in _told(event))
+    """Return whether the hash identifies only this event: with a line break, one field could look like two."""
+    return not any("\n" in field for field in _hashed_fields(event))
 
 
-def _told(event: Event) -> list[str]:
+def _hashed_fields(event: Event) -> list[str]:
     at = event.at.astimezone(UTC).strftime(_TIME)
     correlation_id = event.correlation_id.hex if event.correlation_id else ""
-    steps = [event.from_status or "", event.to_status or ""]
-    return [str(event.chain), at, event.kind, *steps, event.actor, correlation_id]
+    statuses = [event.from_status or "", event.to_status or ""]
+    return [str(event.chain), at, event.kind, *statuses, event.actor, correlation_id]
 
 
-def read(events: "QuerySet[Any]") -> Iterator[Event]:
-    """Yield events chain by chain, each in its order."""
+def read(events: "QuerySet[LeadEvent]") -> Iterator[Event]:
+    """Yield events by chain, in the order of each chain."""
     names = [field.name for field in fields(Event) if field.name != "detail"]
     rows = events.annotate(detail_text=Cast("detail", TextField())).order_by("lead_id", "id")
-    for row in rows.values(*names, "detail_text").iterator(_READ_AT_ONCE):
+    for row in rows.values(*names, "detail_text").iterator(_BATCH_SIZE):
         yield Event(detail=row.pop("detail_text"), **row)

@@ -42,9 +42,12 @@ def build_event(
 
 
 def record_all(events: Iterable[LeadEvent]) -> None:
-    """Save events with one INSERT. The events of one lead keep their order."""
-    # Every transaction locks chains in the same order, so that two of them cannot deadlock.
-    LeadEvent.objects.bulk_create(sorted(events, key=lambda event: event.lead_id or 0))
+    """Save events with one INSERT, in their order.
+
+    Give the events of several leads in the order of the leads' ids: transactions that lock the ends of several hash
+    chains in different orders can deadlock.
+    """
+    LeadEvent.objects.bulk_create(events)
 
 
 def record(

@@ -1,4 +1,4 @@
-"""Takes details out of the trail without breaking its chains: the one change of an event that the law demands."""
+"""Replace details of events without breaking the hash chains. Erasure of personal data needs this."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -9,11 +9,13 @@ from leads.models import LeadEvent
 
 
 def replace_details(event_ids: Iterable[int], replace: Callable[[Any], Any]) -> dict[str, str]:
-    """Put `replace(detail)` in place of the details of events, inside an open door.
+    """Replace the detail of each event by `replace(detail)`, inside `allow_audit_changes`.
 
-    The seal of the old detail is kept in place of its salt, so that the event's hash still holds and says nothing of
-    what is gone. Return by event the hash of what is there now: an event that says so has to be recorded in the same
-    chain, under "details", or the trail counts as changed.
+    The hash of the old detail and its salt replaces the salt, so that the event's hash remains valid and does not
+    reveal the old detail.
+
+    :return: the hash of each new detail by event id. The caller must record them in an event of the same chain, under
+        "details". Otherwise verification reports the events as changed.
     """
     events = list(read(LeadEvent.objects.filter(pk__in=list(event_ids))))
     for event in events:

@@ -1,4 +1,4 @@
-"""Checks the chains of the trail: names the first broken link of each, and what must have been done to it."""
+"""Verify the hash chains of the audit log: find the first invalid event of each chain, and what was changed."""
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -13,12 +13,12 @@ from leads.audit.hash_chain import CHAIN_START, OF_NO_LEAD, Event, hash_of, is_u
 from leads.audit.number_ranges import numbers_in
 from leads.models import AuditChainHead, EventKind, InboundLead, LeadEvent, LeadStatus
 
-_AT_ONCE = 500
+_BATCH_SIZE = 500
 
 
 @dataclass(frozen=True)
 class Head:
-    """Where a chain ends, or ended at some time: after so many events, with this hash."""
+    """The number of events in a chain and the hash of the last one, now or at an earlier time."""
 
     events: int
     hash: str
@@ -26,84 +26,84 @@ class Head:
 
 @dataclass(frozen=True)
 class Chain:
-    """A chain with what else the database says of it."""
+    """A chain, its head, and the status of its lead."""
 
     id: int
     events: list[Event]
     head: Head | None
-    #: The status in the lead's row; None: there is no row, or no lead that it could be of.
+    #: None when the lead has no row, or the events belong to no lead.
     status: str | None = None
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A chain that was looked at: where it ends, and what is wrong with it, if anything is."""
+class VerifiedChain:
+    """The result of verifying a chain."""
 
     chain: int
     head: Head | None
     problem: str | None
 
     def __str__(self) -> str:
-        name = "events of no lead" if self.chain == OF_NO_LEAD else f"lead {self.chain}"
-        return f"{name}: {self.problem or 'whole'}"
+        name = "events without a lead" if self.chain == OF_NO_LEAD else f"lead {self.chain}"
+        return f"{name}: {self.problem or 'valid'}"
 
 
 @dataclass(frozen=True)
 class Anchors:
-    """The heads of some earlier time, kept outside of the database, and the leads that were lawfully deleted since."""
+    """Heads that were saved outside of the database, and the leads that retention has deleted since."""
 
     heads: Mapping[int, Head] = field(default_factory=dict)
     deleted: Collection[int] = ()
 
 
-# --- which chains ----------------------------------------------------------------------------------------------------
+# --- selection of chains ---------------------------------------------------------------------------------------------
 
 
 def all_chains(anchors: Anchors) -> list[int]:
-    """Return every chain that is there or should be: with events, with a head, with an anchor, or of a lead at all."""
+    """Return every chain with events, a head or an anchor, and those of leads that should have events but have none."""
     heads = AuditChainHead.objects.filter(chain=OuterRef("lead_id"))
     headless = LeadEvent.objects.filter(~Exists(heads)).values_list("lead_id", flat=True).distinct()
-    silent = InboundLead.objects.exclude(status=LeadStatus.RECEIVED).filter(
+    without_events = InboundLead.objects.exclude(status=LeadStatus.RECEIVED).filter(
         ~Exists(AuditChainHead.objects.filter(chain=OuterRef("pk")))
     )
     found = {*AuditChainHead.objects.values_list("chain", flat=True), *(chain or OF_NO_LEAD for chain in headless)}
-    return sorted(found | set(silent.values_list("pk", flat=True)) | set(anchors.heads))
+    return sorted(found | set(without_events.values_list("pk", flat=True)) | set(anchors.heads))
 
 
 def chains_since(moment: datetime) -> list[int]:
-    """Return the chains to which something was added since a moment."""
+    """Return the chains with events since a time."""
     recent = LeadEvent.objects.filter(at__gte=moment).values_list("lead_id", flat=True).distinct()
     return sorted({chain or OF_NO_LEAD for chain in recent})
 
 
 def anchors_of(heads: Mapping[int, Head]) -> Anchors:
-    """Return anchors with the leads that retention says it has deleted."""
+    """Return anchors for heads, with the leads that retention has deleted according to the audit log."""
     applied = LeadEvent.objects.filter(lead=None, kind=EventKind.RETENTION_APPLIED)
     deleted = (numbers_in(str(detail.get("leads", ""))) for detail in applied.values_list("detail", flat=True))
     return Anchors(heads, frozenset().union(*deleted))
 
 
-# --- checking them ---------------------------------------------------------------------------------------------------
+# --- verification ----------------------------------------------------------------------------------------------------
 
 
 def check(
     chains: list[int], *, anchors: Anchors, progress: Callable[[int], object] = lambda _: None
-) -> Iterator[Checked]:
-    """Check chains, and yield each.
+) -> Iterator[VerifiedChain]:
+    """Verify chains, and yield the result of each.
 
-    Others may go on adding to them: what seems broken is looked at again while nobody can.
+    Events may be added meanwhile: a chain with a problem is verified again under a lock.
 
-    :param progress: is told how many chains have been checked since it was last called.
+    :param progress: called with the number of chains that were verified since its last call.
     """
-    for start in range(0, len(chains), _AT_ONCE):
-        batch = chains[start : start + _AT_ONCE]
+    for start in range(0, len(chains), _BATCH_SIZE):
+        batch = chains[start : start + _BATCH_SIZE]
         for chain in _read(batch):
             checked = _check(chain, anchors)
-            yield _check_alone(chain.id, anchors) if checked.problem else checked
+            yield _check_locked(chain.id, anchors) if checked.problem else checked
         progress(len(batch))
 
 
-def _check_alone(chain: int, anchors: Anchors) -> Checked:
+def _check_locked(chain: int, anchors: Anchors) -> VerifiedChain:
     with transaction.atomic():
         AuditChainHead.objects.select_for_update().filter(chain=chain).first()
         return _check(_read([chain])[0], anchors)
@@ -130,33 +130,33 @@ def _events(chains: list[int]) -> Iterator[Event]:
         yield from read(LeadEvent.objects.filter(lead_id=None))
 
 
-def _check(chain: Chain, anchors: Anchors) -> Checked:
-    problem = _first_broken_link(chain) or _end(chain) or _status(chain) or _anchor(chain, anchors)
-    return Checked(chain.id, chain.head, problem)
+def _check(chain: Chain, anchors: Anchors) -> VerifiedChain:
+    problem = _link_problem(chain) or _head_problem(chain) or _status_problem(chain) or _anchor_problem(chain, anchors)
+    return VerifiedChain(chain.id, chain.head, problem)
 
 
-def _first_broken_link(chain: Chain) -> str | None:
+def _link_problem(chain: Chain) -> str | None:
     erased = _erased_details(chain.events)
     previous = CHAIN_START
-    for place, event in enumerate(chain.events):
-        if not _is_as_written(event, erased):
-            is_passed_over = event.hash is None or _what_follows(place, chain) == previous
-            return f"event {event.id} was {'inserted' if is_passed_over else 'changed'}"
+    for index, event in enumerate(chain.events):
+        if not _is_unchanged(event, erased):
+            is_inserted = event.hash is None or _next_previous(index, chain) == previous
+            return f"event {event.id} was {'inserted' if is_inserted else 'changed'}"
         if event.previous != previous:
-            return _misplaced(place, chain.events)
+            return _order_problem(index, chain.events)
         previous = str(event.hash)
     return None
 
 
-def _what_follows(place: int, chain: Chain) -> str | None:
-    """Return which hash the event after this place, or the head, says to be the one before it."""
-    if place + 1 < len(chain.events):
-        return chain.events[place + 1].previous
+def _next_previous(index: int, chain: Chain) -> str | None:
+    """Return the hash to which the next event refers, or the hash of the head for the last event."""
+    if index + 1 < len(chain.events):
+        return chain.events[index + 1].previous
     return chain.head.hash if chain.head else None
 
 
-def _is_as_written(event: Event, erased: Mapping[int, str]) -> bool:
-    """Tell whether the event is what its hash says, or is without its detail by a recorded erasure."""
+def _is_unchanged(event: Event, erased: Mapping[int, str]) -> bool:
+    """Return whether the event matches its hash. Its detail may have been erased if the erasure was recorded."""
     if event.detail_salt is not None:
         sealed = seal(event.detail_salt, event.detail)
     elif event.detail_sha256 is not None and erased.get(event.id) == sha256(event.detail):
@@ -168,56 +168,56 @@ def _is_as_written(event: Event, erased: Mapping[int, str]) -> bool:
 
 
 def _erased_details(events: Iterable[Event]) -> dict[int, str]:
-    """Return, by event, the hash of what erasures have left of its detail."""
+    """Return the hash of the remaining detail for each event whose detail was erased."""
     erasures = [event for event in events if event.kind in (EventKind.ERASED, EventKind.PERSON_ERASED)]
-    told = [json.loads(event.detail).get("details") or {} for event in erasures]
-    return {int(event_id): left for details in told for event_id, left in details.items()}
+    recorded = [json.loads(event.detail).get("details") or {} for event in erasures]
+    return {int(event_id): left for details in recorded for event_id, left in details.items()}
 
 
-def _misplaced(place: int, events: list[Event]) -> str:
-    """Say what must have been done before an event that is whole but does not follow the one before it."""
-    event = events[place]
-    places = {CHAIN_START: -1} | {str(other.hash): number for number, other in enumerate(events)}
-    follows = places.get(str(event.previous))
-    if follows is None:
-        return f"what came before event {event.id} was removed"
-    if follows > place:
-        return f"event {event.id} was moved: it stands before the one that it follows"
-    return f"event {events[follows + 1].id} was inserted"
+def _order_problem(index: int, events: list[Event]) -> str:
+    """Describe the change before a valid event that does not refer to the event before it."""
+    event = events[index]
+    indexes = {CHAIN_START: -1} | {str(other.hash): number for number, other in enumerate(events)}
+    predecessor = indexes.get(str(event.previous))
+    if predecessor is None:
+        return f"the event before event {event.id} was removed"
+    if predecessor > index:
+        return f"event {event.id} was moved before its predecessor"
+    return f"event {events[predecessor + 1].id} was inserted"
 
 
-def _end(chain: Chain) -> str | None:
-    """Say what is wrong with the end of a chain whose links hold."""
+def _head_problem(chain: Chain) -> str | None:
+    """Compare the last event of a chain with its head."""
     found = Head(len(chain.events), chain.events[-1].hash or "") if chain.events else None
     if found == chain.head:
         return None
     if chain.head is None:
-        return "where its events end was removed"
+        return "the head of the chain was removed"
     if found is None:
-        gone = "" if chain.status or chain.id == OF_NO_LEAD else ", and so was the lead"
-        return f"all its events, {chain.head.events} of them, were removed{gone}"
+        lead = "" if chain.status or chain.id == OF_NO_LEAD else " and the lead"
+        return f"all {chain.head.events} events{lead} were removed"
     if chain.head.events > found.events:
-        return f"after event {chain.events[-1].id} the last {chain.head.events - found.events} events were removed"
+        return f"the last {chain.head.events - found.events} events after event {chain.events[-1].id} were removed"
     known = next((event.id for event in chain.events if event.hash == chain.head.hash), None)
-    return "where its events end was changed" if known is None else f"what follows event {known} was inserted"
+    return "the head of the chain was changed" if known is None else f"the events after event {known} were inserted"
 
 
-def _status(chain: Chain) -> str | None:
-    """Compare a lead's row with its trail."""
-    told = next((event.to_status for event in reversed(chain.events) if event.to_status), None)
-    if chain.status is None or chain.status == (told or LeadStatus.RECEIVED):
+def _status_problem(chain: Chain) -> str | None:
+    """Compare the status in a lead's row with its last status event."""
+    recorded = next((event.to_status for event in reversed(chain.events) if event.to_status), None)
+    if chain.status is None or chain.status == (recorded or LeadStatus.RECEIVED):
         return None
     if not chain.events:
-        return "it has no trail"
-    return f"its row says {chain.status}, its trail {told or 'nothing of it'}"
+        return "the lead has no events"
+    return f"the lead's status is {chain.status}, but the audit log has {recorded or 'no status'}"
 
 
-def _anchor(chain: Chain, anchors: Anchors) -> str | None:
-    """Compare a chain with what it was when it was anchored."""
+def _anchor_problem(chain: Chain, anchors: Anchors) -> str | None:
+    """Compare a chain with its anchor."""
     anchor = anchors.heads.get(chain.id)
     if anchor is None or (not chain.events and chain.id in anchors.deleted):
         return None
     if len(chain.events) < anchor.events:
-        return f"it had {anchor.events} events when it was anchored; now there are {len(chain.events)}"
+        return f"the anchor has {anchor.events} events, but the chain has {len(chain.events)}"
     event = chain.events[anchor.events - 1]
-    return None if event.hash == anchor.hash else f"up to event {event.id} it is not what was anchored"
+    return None if event.hash == anchor.hash else f"event {event.id} or an earlier one differs from the anchor"

@@ -7,7 +7,7 @@ class Migration(migrations.Migration):
     dependencies = [("leads", "0001_tables")]
 
     operations = [
-        append_only.install_mechanism(),
+        append_only.create_guard(),
         append_only.delete_with_lead("lead_event", fk="lead_event_lead_id_fkey"),
         append_only.refuse_changes("lead_event"),
         chain_triggers.link_new_events(),

@@ -1,105 +1,89 @@
-"""The bytes of a request, whole or not at all: what Django accepts cut short is refused, what it cannot see is read."""
+"""Read the whole body of a request or refuse it. Django accepts truncated bodies and does not read chunked ones."""
 
 import time
-from typing import Protocol
+from collections.abc import Callable
 
 from django.http import HttpRequest
 
 
 class BodyTooLarge(Exception):
-    """The body is larger than the limit, by its Content-Length or by what was read of it."""
+    """The body exceeds the limit, by its Content-Length or by the bytes that were read."""
 
 
 class BodyTruncated(Exception):
-    """The body is not all there: it ended before its length or in the middle of a chunk, or could not be read."""
+    """The body ended before its announced length or within a chunk, or could not be read."""
 
 
 class BodyTooFragmented(Exception):
-    """The body comes in so many small chunks that taking them apart costs more than the body is worth."""
+    """The body has so many small chunks that parsing them takes too much processor time."""
 
 
 class BodyTooSlow(Exception):
-    """The sender did not send the body in the time that the server gives it."""
+    """The body was not received before the server's deadline."""
 
 
-#: Processor time for the chunks of a body, of `limit` bytes at most; a chunk costs 8 us. One-byte chunks would take 2 s
-#: for 256 KiB. Bodies in chunks of 1 KiB and more stay below a tenth of it.
-_CHUNKS_S = 0.2
-_CHUNKS_S_FOR_A_BYTE = 2e-8
+#: Processor time for reading a chunked body, plus a share for each byte of the limit. A chunk takes 8 us, so that
+#: 256 KiB in one-byte chunks would take 2 s. Chunks of 1 KiB or more need less than a tenth of the allowed time.
+_CHUNKED_S = 0.2
+_CHUNKED_S_PER_BYTE = 2e-8
 
-#: Chunks are read until there is so much, before the time is looked at.
-_PIECE = 8192
-
-
-class _Stream(Protocol):
-    def read(self, size: int, /) -> bytes: ...
+#: Bytes of a chunked body to read before checking the time.
+_BLOCK_SIZE = 8192
 
 
 def read_body(request: HttpRequest, *, limit: int) -> bytes:
-    """Return the body of a request, `limit` bytes at most; empty when the request has none.
+    """Return the body of a request, empty when it has none.
 
-    A chunked body is read from the server's own stream, because Django 5.2 reads as many bytes as Content-Length says
-    and a chunked request has none.
-
-    :raises BodyTooLarge: without reading when Content-Length is above `limit`, else as soon as more was read.
-    :raises BodyTruncated: when less comes than Content-Length or the chunks announce, or reading fails.
-    :raises BodyTooFragmented: when the chunks cost too much time.
-    :raises BodyTooSlow: when the server's deadline for the request passes.
+    :param limit: maximum number of bytes.
+    :raises BodyTooLarge: Content-Length exceeds `limit` (then nothing is read), or more bytes were read.
+    :raises BodyTruncated: fewer bytes came than announced, or reading failed.
+    :raises BodyTooFragmented: the chunks take too much processor time.
+    :raises BodyTooSlow: the server's deadline for the request has passed.
     """
-    if request.META.get("HTTP_TRANSFER_ENCODING") and not request.META.get("CONTENT_LENGTH"):
+    announced = request.META.get("CONTENT_LENGTH")
+    if request.META.get("HTTP_TRANSFER_ENCODING") and not announced:
         return _read_chunked(request, limit)
-    return _read_sized(request, limit)
-
-
-def _read_sized(request: HttpRequest, limit: int) -> bytes:
-    length = _content_length(request)
-    if length > limit:
-        raise BodyTooLarge(f"{length} bytes announced, {limit} allowed")
-    body = _read(request, length)
-    if len(body) < length:
-        raise BodyTruncated(f"{len(body)} of {length} bytes came")
-    return body
-
-
-def _read_chunked(request: HttpRequest, limit: int) -> bytes:
-    # A server that does not end the stream where the body ends would let us wait for bytes that never come.
-    if not request.META.get("wsgi.input_terminated"):
-        raise BodyTruncated("a chunked body that the server does not delimit")
-    allowed_s = time.thread_time() + _CHUNKS_S + limit * _CHUNKS_S_FOR_A_BYTE
-    body = bytearray()
-    while piece := _read(request.META["wsgi.input"], min(_PIECE, limit + 1 - len(body))):
-        body += piece
-        if len(body) > limit:
-            raise BodyTooLarge(f"more than {limit} bytes in chunks")
-        if time.thread_time() > allowed_s:
-            raise BodyTooFragmented("too many small chunks")
-    return bytes(body)
-
-
-def _content_length(request: HttpRequest) -> int:
-    """Return the announced length in bytes, 0 when there is none."""
-    announced = request.META.get("CONTENT_LENGTH") or "0"
     try:
-        length = int(announced)
+        length = int(announced or 0)
     except ValueError:
         length = -1
     if length < 0:
         raise BodyTruncated("Content-Length is not a number of bytes")
-    return length
+    if length > limit:
+        raise BodyTooLarge(f"{length} bytes announced, {limit} allowed")
+    body = _read(request.read, length)
+    if len(body) < length:
+        raise BodyTruncated(f"{len(body)} of {length} bytes received")
+    return body
 
 
-def _read(stream: _Stream, size: int) -> bytes:
-    """Read until there are `size` bytes or the stream ends."""
+def _read_chunked(request: HttpRequest, limit: int) -> bytes:
+    # Django reads as many bytes as Content-Length says, so read from the server's own stream, if it ends with the body.
+    if not request.META.get("wsgi.input_terminated"):
+        raise BodyTruncated("the server does not delimit chunked bodies")
+    ends_at = time.thread_time() + _CHUNKED_S + limit * _CHUNKED_S_PER_BYTE
+    body = bytearray()
+    while block := _read(request.META["wsgi.input"].read, min(_BLOCK_SIZE, limit + 1 - len(body))):
+        body += block
+        if len(body) > limit:
+            raise BodyTooLarge(f"more than {limit} bytes in chunks")
+        if time.thread_time() > ends_at:
+            raise BodyTooFragmented("too many small chunks")
+    return bytes(body)
+
+
+def _read(read: Callable[[int], bytes], size: int) -> bytes:
+    """Return `size` bytes, or fewer when the stream ends."""
     body = bytearray()
     while len(body) < size:
         try:
-            piece = stream.read(size - len(body))
+            block = read(size - len(body))
         except Exception as error:  # noqa: BLE001
-            if isinstance(error.__cause__ or error, TimeoutError):  # Django wraps what it reads itself
-                raise BodyTooSlow("the body did not come in time") from None
-            # Connection errors, and the server's own for broken chunks: no common base, and their texts quote the body.
+            if isinstance(error.__cause__ or error, TimeoutError):  # Django wraps the errors of its own stream
+                raise BodyTooSlow("the body was not received in time") from None
+            # The connection's errors and the server's for broken chunks have no common base class, and quote the body.
             raise BodyTruncated(f"reading failed: {type(error).__name__}") from None
-        if not piece:
+        if not block:
             break
-        body += piece
+        body += block
     return bytes(body)

@@ -1,25 +1,26 @@
 """The webhook."""
 
 from datetime import timedelta
+from typing import cast
 
 import structlog
 from django.conf import settings
 from django.db import DatabaseError
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpResponse, JsonResponse
 from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from leadgateway import db, queue, tracing
+from leadgateway import db, queue
 from leadgateway.breaker import Breaker
 from leadgateway.errors import ServiceUnavailable, error_response
 from leadgateway.logging import get_logger
+from leadgateway.request import GatewayRequest
 from leads.models import InboundLead
-from leads.webhook.authentication import SharedSecretAuthentication, source_of
+from leads.webhook.access import RateLimitThrottle, SharedSecretAuthentication
 from leads.webhook.body import BodyTooFragmented, BodyTooLarge, BodyTooSlow, BodyTruncated, read_body
 from leads.webhook.headers import stored_headers
 from leads.webhook.intake import Receipt, receive
-from leads.webhook.rate_limits import PostThrottle
 from leads.webhook.strict_json import MalformedJSON, ParsedObject, parse_object
 
 log = get_logger(__name__)
@@ -28,59 +29,62 @@ _breaker = Breaker(pause=timedelta(milliseconds=500))
 
 
 class LeadWebhook(APIView):
-    """POST /webhooks/leads: store the lead, ring for a worker, answer."""
+    """POST /webhooks/leads: store the lead, enqueue it for the workers, respond."""
 
     authentication_classes = [SharedSecretAuthentication]
-    throttle_classes = [PostThrottle]
+    throttle_classes = [RateLimitThrottle]
     http_method_names = ["post"]
 
-    def post(self, request: Request) -> HttpResponse:
-        """Answer 200 once the lead is committed; see README, «The webhook», for every other answer."""
-        plain = request._request
+    def post(self, drf_request: Request) -> HttpResponse:
+        """Return 200 once the lead is committed. docs/senders.md lists every other response."""
+        request = cast(GatewayRequest, drf_request._request)
         try:
-            parsed = parse_object(read_body(plain, limit=settings.MAX_PAYLOAD_BYTES))
+            parsed = parse_object(read_body(request, limit=settings.MAX_PAYLOAD_BYTES))
         except BodyTooLarge:
-            return _refuse(plain, 413, "payload too large", f"more than {settings.MAX_PAYLOAD_BYTES} bytes")
+            return _refuse(request, 413, "payload too large", f"more than {settings.MAX_PAYLOAD_BYTES} bytes")
         except BodyTruncated:
-            return _refuse(plain, 400, "malformed JSON payload", "the body is shorter than announced")
+            return _refuse(request, 400, "malformed JSON payload", "the body is shorter than announced")
         except BodyTooFragmented:
-            return _refuse(plain, 400, "malformed JSON payload", "the body comes in too many small chunks")
+            return _refuse(request, 400, "malformed JSON payload", "the body comes in too many small chunks")
         except BodyTooSlow:
-            return _refuse(plain, 408, "request timeout", f"not here within {_seconds(settings.WEB_READ_TIMEOUT)} s")
+            limit_s = settings.WEB_READ_TIMEOUT.total_seconds()
+            return _refuse(request, 408, "request timeout", f"not received within {limit_s:g} s")
         except MalformedJSON as error:
-            return _refuse(plain, 400, "malformed JSON payload", str(error))
-        receipt = _store(plain, parsed)
+            return _refuse(request, 400, "malformed JSON payload", str(error))
+        receipt = _store(request, parsed)
+        request.lead_id = receipt.lead_id
         structlog.contextvars.bind_contextvars(lead_id=receipt.lead_id)
-        tracing.note({tracing.LEAD_ID: receipt.lead_id})
+        body = {"lead_id": receipt.lead_id, "status": receipt.status, "correlation_id": request.correlation_id}
         if receipt.duplicate:
             log.info("lead_received_again", status=receipt.status)
-        else:
-            _enqueue(receipt)
-            log.info("lead_received")
-        return _answer(plain, receipt)
+            return JsonResponse(body | {"duplicate": True})
+        _enqueue(receipt.lead_id)
+        log.info("lead_received")
+        return JsonResponse(body)
 
 
-def _seconds(time: timedelta) -> str:
-    return f"{time.total_seconds():g}"
-
-
-def _refuse(request: HttpRequest, status: int, error: str, detail: str) -> HttpResponse:
+def _refuse(request: GatewayRequest, status: int, error: str, detail: str) -> HttpResponse:
     log.info("lead_refused", status=status, reason=detail)
     response = error_response(request, status, error)
     response["X-Error-Detail"] = detail
     return response
 
 
-def _store(request: HttpRequest, parsed: ParsedObject) -> Receipt:
+def _store(request: GatewayRequest, parsed: ParsedObject) -> Receipt:
+    """Store the lead within DATABASE_TIMEOUT.
+
+    :raises ServiceUnavailable: the database is unavailable, or failed repeatedly a moment ago.
+    """
     if _breaker.is_open:
         raise ServiceUnavailable("database error")
+    headers = stored_headers(request.headers)
     try:
         with db.deadline(settings.DATABASE_TIMEOUT):
             receipt = receive(
                 parsed,
-                headers=stored_headers(request.headers),
-                source=source_of(request) if settings.ENABLE_AUTH else None,
-                correlation_id=request.correlation_id,  # type: ignore[attr-defined]
+                headers=headers,
+                source=request.source,
+                correlation_id=request.correlation_id,
                 now=timezone.now(),
                 dedup_window=settings.DEDUP_WINDOW,
             )
@@ -92,29 +96,24 @@ def _store(request: HttpRequest, parsed: ParsedObject) -> Receipt:
     return receipt
 
 
-def _enqueue(receipt: Receipt) -> None:
-    """Ring for a worker. The lead is safe already: when the queue is away, the sweep delivers it later."""
+def _enqueue(lead_id: int) -> None:
+    """Enqueue a stored lead. When the queue is unavailable, the sweep enqueues it later.
+
+    :raises ServiceUnavailable: Redis is unavailable. QUEUE_TYPE=database has no queue that the sender could wait for.
+    """
     try:
-        queue.enqueue(receipt.lead_id)
+        queue.enqueue(lead_id)
     except queue.QueueUnavailable as error:
         log.warning("enqueue_failed", reason=str(error))
-        _leave_to_the_sweep(receipt.lead_id)
+        _leave_to_sweep(lead_id)
         if settings.QUEUE_TYPE == "redis":
             raise ServiceUnavailable("queue unavailable") from error
 
 
-def _leave_to_the_sweep(lead_id: int) -> None:
+def _leave_to_sweep(lead_id: int) -> None:
+    """Clear `enqueued_at`, so that the next sweep enqueues the lead. Otherwise it waits for REQUEUE_AFTER."""
     try:
         with db.deadline(timedelta(milliseconds=100)):
             InboundLead.objects.filter(pk=lead_id, claim_token=None).update(enqueued_at=None)
     except DatabaseError:
-        log.warning("enqueued_at_not_cleared")  # the sweep rings again all the same, only later
-
-
-def _answer(request: HttpRequest, receipt: Receipt) -> HttpResponse:
-    body = {
-        "lead_id": receipt.lead_id,
-        "status": receipt.status,
-        "correlation_id": request.correlation_id,  # type: ignore[attr-defined]
-    }
-    return JsonResponse(body | ({"duplicate": True} if receipt.duplicate else {}))
+        log.warning("enqueued_at_not_cleared")

@@ -1,6 +1,6 @@
-"""The audit browser: staff read leads, find them and run actions on them; nothing else can be changed here."""
+"""The admin: staff find and read leads and run actions on them. Nothing else can be changed here."""
 
-from stats.admin import (  # noqa: F401 (registers them)
+from stats.admin import (  # noqa: F401 (importing a module registers its pages)
     attempts,
     bulk_actions,
     dashboard,

@@ -1,31 +1,39 @@
-"""What is wrong, or wants a look, in words that say what to do; made from how things stand."""
+"""The dashboard's banners: what is wrong or needs attention, and what to do about it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
 from django.urls import reverse
-from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from delivery.retry import MAX_RETRY_AFTER, RetryPolicy
 from leadgateway.time_format import span
 from stats.admin.dashboard_queries import State
-from stats.models import Heartbeat
-from stats.monitoring.rules import Kind
-from stats.text.incidents import tell
+from stats.admin.formatting import number
+from stats.models import ProcessKind
+from stats.monitoring.checks.pipeline import IncidentKind
+from stats.monitoring.checks.result import Verdict
+from stats.text.incidents import describe_incident, describe_problem
 
-#: Which incidents the figures of the dashboard do not show by themselves.
-_ONLY_CHECKED = {Kind.DELIVERIES_FAIL, Kind.QUEUE_DEEP, Kind.SOURCE_SILENT}
+#: Shown at once. The state of delivery has a banner of its own.
+_FROM_STATE = {
+    IncidentKind.QUEUE_UNAVAILABLE,
+    IncidentKind.NO_WORKER,
+    IncidentKind.NO_BEAT,
+    IncidentKind.LEADS_STUCK,
+}
+
+#: Shown only once they are incidents.
+_FROM_INCIDENTS = {IncidentKind.DELIVERIES_FAIL, IncidentKind.QUEUE_DEEP, IncidentKind.SOURCE_SILENT}
 
 
 @dataclass(frozen=True)
 class Banner:
-    """One thing that somebody should know. A problem keeps leads from being delivered; anything else wants a look."""
+    """A message above a page. A problem keeps leads from being delivered; any other banner is a warning."""
 
     what: str
     advice: str
@@ -35,114 +43,92 @@ class Banner:
 
 
 def banners(state: State) -> list[Banner]:
-    """Return what there is to say, the problems first; nothing when all is well."""
-    problems = (_queue, _workers, _beat, _late, _too_old)
-    others = (_silent_workers, _several_beats, _attention)
+    """Return the banners for a state, problems first; an empty list when everything works."""
+    warnings = (_silent_workers, _several_beats, _attention)
     return [
-        *(banner for look in problems if (banner := look(state))),
+        *_pipeline(state),
+        *filter(None, [_too_old(state)]),
         *_incidents(state),
-        *(banner for look in others if (banner := look(state))),
+        *(banner for check in warnings if (banner := check(state))),
     ]
 
 
 def list_url(**filters: str) -> str:
-    """Return the address of the list of leads, filtered."""
+    """Return the address of the list of leads with filters."""
     return f"{reverse('admin:leads_inboundlead_changelist')}?{urlencode(filters)}"
 
 
 # --- problems --------------------------------------------------------------------------------------------------------
 
 
-def _queue(state: State) -> Banner | None:
-    return _told(Kind.QUEUE_UNAVAILABLE, state) if state.queued is None else None
-
-
-def _workers(state: State) -> Banner | None:
-    return _nobody(Heartbeat.Kind.WORKER, Kind.NO_WORKER, state)
-
-
-def _beat(state: State) -> Banner | None:
-    return _nobody(Heartbeat.Kind.BEAT, Kind.NO_BEAT, state)
-
-
-def _nobody(process: Heartbeat.Kind, kind: Kind, state: State) -> Banner | None:
-    if state.of_kind(process, alive=True):
-        return None
-    silent = state.of_kind(process, alive=False)
-    since = {"since": max(each.seen_at for each in silent).isoformat()} if silent else {}
-    return _told(kind, state, **since)
-
-
-def _late(state: State) -> Banner | None:
-    late, since = state.in_progress.late, state.in_progress.late_since
-    return _told(Kind.LEADS_STUCK, state, leads=late, since=since.isoformat()) if late and since else None
-
-
-def _told(kind: Kind, state: State, **facts: Any) -> Banner:
-    told = tell(kind, facts, now=state.at)
-    return Banner(told.what, told.advice)
+def _pipeline(state: State) -> Iterator[Banner]:
+    for result in state.results:
+        if result.check in _FROM_STATE and result.verdict in (Verdict.WARNING, Verdict.FAILURE):
+            text = describe_problem(IncidentKind(result.check), result.facts, now=state.at)
+            yield Banner(text.problem, text.remedy)
 
 
 def _too_old(state: State) -> Banner | None:
     lead_id, received_at = state.in_progress.oldest_first_run_id, state.in_progress.oldest_first_run
-    if lead_id is None or received_at is None or state.at - received_at < _longest_way():
+    if lead_id is None or received_at is None or state.at - received_at < _longest_schedule():
         return None
     return Banner(
         _("A lead is still undelivered {span} after it was received").format(span=span(state.at - received_at)),
-        _("Its attempts should be over by now. See on its page what the customer answers, and look at the workers."),
+        _("All attempts should be over by now. Check the customer's responses on its page, and check the workers."),
         url=reverse("admin:leads_inboundlead_change", args=[lead_id]),
         link=_("Lead {id}").format(id=lead_id),
     )
 
 
-def _incidents(state: State) -> Iterator[Banner]:
-    """Return what only the check of the pipeline finds; everything else is told fresher above."""
-    for incident in state.incidents:
-        if (kind := Kind(incident.kind)) in _ONLY_CHECKED:
-            told = tell(kind, incident.detail, now=state.at, subject=incident.subject)
-            yield Banner(
-                told.what,
-                told.advice,
-                url=reverse("admin:stats_incident_change", args=[incident.pk]),
-                link=_("Incident {id}").format(id=incident.pk),
-            )
-
-
-def _longest_way() -> timedelta:
-    """Return how long the attempts of a lead may take: the schedule, and the longest wait a customer may ask for."""
+def _longest_schedule() -> timedelta:
+    """Return the maximum duration of all attempts of a lead, including the longest Retry-After."""
     policy = RetryPolicy(settings.MAX_RETRY_ATTEMPTS, settings.RETRY_BACKOFF_BASE)
     waits = (policy.delay_after(failures) for failures in range(1, policy.max_attempts))
     return sum(waits, MAX_RETRY_AFTER)
 
 
-# --- what wants a look -----------------------------------------------------------------------------------------------
+def _incidents(state: State) -> Iterator[Banner]:
+    for incident in state.incidents:
+        if incident.kind in _FROM_INCIDENTS:
+            text = describe_incident(incident, now=state.at)
+            yield Banner(
+                text.problem,
+                text.remedy,
+                url=reverse("admin:stats_incident_change", args=[incident.pk]),
+                link=_("Incident {id}").format(id=incident.pk),
+            )
+
+
+# --- warnings --------------------------------------------------------------------------------------------------------
 
 
 def _silent_workers(state: State) -> Banner | None:
-    silent = state.of_kind(Heartbeat.Kind.WORKER, alive=False)
-    if not silent or not state.of_kind(Heartbeat.Kind.WORKER, alive=True):
+    silent = state.processes_of(ProcessKind.WORKER, running=False)
+    if not silent or not state.processes_of(ProcessKind.WORKER, running=True):
         return None
-    what = ngettext("{number} worker ended without a word", "{number} workers ended without a word", len(silent))
-    advice = _("Others do its work. If nobody took it away, see why it died: {names}. It is forgotten after a day.")
+    what = ngettext("{number} worker stopped unexpectedly", "{number} workers stopped unexpectedly", len(silent))
+    advice = _(
+        "Other workers have taken over. If you did not remove it, check its logs: {names}. "
+        "This message disappears after a day."
+    )
     names = ", ".join(each.name for each in silent)
     return Banner(what.format(number=len(silent)), advice.format(names=names), is_problem=False)
 
 
 def _several_beats(state: State) -> Banner | None:
-    if len(state.of_kind(Heartbeat.Kind.BEAT, alive=True)) < 2:
+    if len(state.processes_of(ProcessKind.BEAT, running=True)) < 2:
         return None
-    advice = _("Nothing is delivered twice, but each asks the workers to look for work. Stop all but one.")
-    return Banner(_("More than one beat is running"), advice, is_problem=False)
+    advice = _("No lead is delivered twice, but periodic tasks run more often than needed. Stop all but one.")
+    return Banner(_("More than one beat process is running"), advice, is_problem=False)
 
 
 def _attention(state: State) -> Banner | None:
-    number = state.need_attention
-    if not number:
+    if not state.need_attention:
         return None
-    what = ngettext("{number} lead needs attention", "{number} leads need attention", number)
+    what = ngettext("{number} lead needs attention", "{number} leads need attention", state.need_attention)
     return Banner(
-        what.format(number=number_format(number, force_grouping=True)),
-        _("Nothing more happens to them by itself: redeliver or reprocess them, or mark them as settled."),
+        what.format(number=number(state.need_attention)),
+        _("No automatic retries left. Redeliver, reprocess or resolve them."),
         is_problem=False,
         url=list_url(situation="attention"),
         link=_("Show"),

@@ -1,9 +1,7 @@
-"""The page on which something is ordered for leads: it shows what would happen and asks why, before anything does."""
+"""The page that previews a bulk action, asks for the reason and creates it on confirmation."""
 
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from django import forms
@@ -17,9 +15,8 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.formats import number_format
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext, override
+from django.utils.translation import gettext_lazy, ngettext
 
 from delivery.bulk_actions import creation, processing
 from delivery.bulk_actions.creation import MAX_LEADS, BulkActionRequest
@@ -29,48 +26,46 @@ from delivery.bulk_actions.selection import eligibility
 from delivery.models import BulkAction, BulkActionItem, BulkActionKind
 from leads import search
 from leads.models import InboundLead, LeadStatus
-from stats.admin import formatting
-from stats.admin.filters import asked_for
+from stats.admin import filters, formatting
+from stats.admin.formatting import number
+from stats.text.filters import selection_of_ids, selection_text
 
-#: Parameters of a list that say how it is shown, not what is in it.
+#: Query parameters of a list that do not filter it.
 _PRESENTATION = ("p", "o", "all", "e")
-
-#: How many leads are named one by one.
-_NAMED = 5
 
 
 def may_act(request: HttpRequest) -> bool:
-    """Tell whether the user may order anything."""
+    """Return whether the user may run bulk actions."""
     return request.user.has_perm("leads.act_on_lead")
 
 
-# --- from the list ---------------------------------------------------------------------------------------------------
+# --- actions of the list ---------------------------------------------------------------------------------------------
 
 
 @admin.action(description=gettext_lazy("Redeliver…"), permissions=["act"])
 def redeliver(_admin: Any, request: HttpRequest, leads: QuerySet) -> HttpResponse:
-    """Lead to the page on which the ticked leads are redelivered."""
-    return _to_page(BulkActionKind.REDELIVER, request, leads)
+    """Open the preview for redelivering the selected leads."""
+    return _open_preview(BulkActionKind.REDELIVER, request, leads)
 
 
 @admin.action(description=gettext_lazy("Reprocess…"), permissions=["act"])
 def reprocess(_admin: Any, request: HttpRequest, leads: QuerySet) -> HttpResponse:
-    """Lead to the page on which the ticked leads are reprocessed."""
-    return _to_page(BulkActionKind.REPROCESS, request, leads)
+    """Open the preview for reprocessing the selected leads."""
+    return _open_preview(BulkActionKind.REPROCESS, request, leads)
 
 
-@admin.action(description=gettext_lazy("Mark as settled…"), permissions=["act"])
+@admin.action(description=gettext_lazy("Resolve…"), permissions=["act"])
 def resolve(_admin: Any, request: HttpRequest, leads: QuerySet) -> HttpResponse:
-    """Lead to the page on which the ticked leads are marked as settled."""
-    return _to_page(BulkActionKind.RESOLVE, request, leads)
+    """Open the preview for resolving the selected leads."""
+    return _open_preview(BulkActionKind.RESOLVE, request, leads)
 
 
-#: What the list of leads offers to do.
+#: The actions of the list of leads.
 ACTIONS = (redeliver, reprocess, resolve)
 
 
-def _to_page(kind: BulkActionKind, request: HttpRequest, leads: QuerySet) -> HttpResponse:
-    """Redirect to the page of an order: for the ticked leads, or for all that the list was asked for."""
+def _open_preview(kind: BulkActionKind, request: HttpRequest, leads: QuerySet) -> HttpResponse:
+    """Redirect to the preview for the selected leads, or for all leads of the list."""
     query = QueryDict(mutable=True)
     if request.POST.get("select_across") == "1":
         query = request.GET.copy()
@@ -78,30 +73,39 @@ def _to_page(kind: BulkActionKind, request: HttpRequest, leads: QuerySet) -> Htt
             query.pop(name, None)
     else:
         query["ids"] = ",".join(map(str, sorted(leads.values_list("pk", flat=True))))
-    return redirect(f"{reverse('admin:leads_order', args=[kind.value])}?{query.urlencode(safe=',')}")
+    return redirect(f"{preview_url(kind)}?{query.urlencode(safe=',')}")
 
 
-# --- which leads -----------------------------------------------------------------------------------------------------
+def preview_url(kind: str) -> str:
+    """Return the URL of the preview for a kind of bulk action, without a selection."""
+    return reverse("admin:leads_bulk_action", args=[kind])
+
+
+# --- the selected leads ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Leads that somebody has chosen; `url` shows them."""
+    """The selected leads.
+
+    :param stored: how they were selected, without personal data; see stats.text.filters.
+    :param url: the page that shows them.
+    """
 
     leads: QuerySet
-    describe: Callable[[], str]
+    stored: str
     url: str
 
     @property
-    def in_words(self) -> str:
-        """Return how they were chosen, in the reader's language and without personal data."""
-        return self.describe()
+    def text(self) -> str:
+        """Return how the leads were selected in the reader's language."""
+        return selection_text(self.stored)
 
 
 def selected(model_admin: Any, request: HttpRequest) -> Selection:
-    """Return the leads that the query string names: by `ids`, or by what the list of leads can be asked.
+    """Return the leads that the query string selects: by `ids`, or by the parameters of the list.
 
-    :raises IncorrectLookupParameters: the list cannot be asked that.
+    :raises IncorrectLookupParameters: the list does not accept the parameters.
     """
     if "ids" in request.GET:
         return _by_ids(request.GET["ids"])
@@ -109,326 +113,308 @@ def selected(model_admin: Any, request: HttpRequest) -> Selection:
     if changelist.problems:
         raise IncorrectLookupParameters
     url = f"{reverse('admin:leads_inboundlead_changelist')}?{request.GET.urlencode()}"
-    return Selection(changelist.queryset, partial(asked_for, changelist), url)
+    return Selection(changelist.queryset, filters.selection(changelist), url)
 
 
 def _by_ids(text: str) -> Selection:
-    ids = sorted({number for part in text.split(",") if (number := search.lead_id(part)) is not None})
+    ids = sorted({lead_id for part in text.split(",") if (lead_id := search.lead_id(part)) is not None})
     if len(ids) == 1:
         url = reverse("admin:leads_inboundlead_change", args=ids)
     else:
         url = reverse("admin:leads_inboundlead_changelist")
-    return Selection(InboundLead.objects.filter(pk__in=ids), partial(_ids_in_words, ids), url)
+    return Selection(InboundLead.objects.filter(pk__in=ids), selection_of_ids(ids), url)
 
 
-def _ids_in_words(ids: list[int]) -> str:
-    if len(ids) > _NAMED:
-        return _("{n} leads, chosen one by one").format(n=_number(len(ids)))
-    return ngettext("lead {ids}", "leads {ids}", len(ids)).format(ids=", ".join(map(str, ids)))
-
-
-# --- what would happen -----------------------------------------------------------------------------------------------
+# --- the preview -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Line:
-    """What would happen to the chosen leads of one status."""
+class PreviewRow:
+    """The number of selected leads of one status, and how many of them the bulk action changes."""
 
     status: str
-    chosen: int
-    touched: int
+    selected: int
+    affected: int
 
     @property
-    def left_alone(self) -> int:
-        """Return how many leads the order would not touch."""
-        return self.chosen - self.touched
+    def skipped(self) -> int:
+        """Return the number of leads that the bulk action skips."""
+        return self.selected - self.affected
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What an order would do: to so many leads, and to so many more if it is for delivered ones too."""
+class Preview:
+    """The effect of a bulk action.
 
-    lines: list[Line]
-    touched: int
+    :param affected: the number of leads that it changes.
+    :param delivered: the number of delivered leads that it changes in addition on request.
+    """
+
+    rows: list[PreviewRow]
+    affected: int
     delivered: int
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether there is nothing to be ordered."""
-        return not self.touched and not self.delivered
+        """Return whether no selected lead is eligible."""
+        return not self.affected and not self.delivered
 
     @property
     def is_too_large(self) -> bool:
-        """Tell whether one order may not be for so many."""
-        return self.touched > MAX_LEADS
+        """Return whether more leads are eligible than one bulk action may change."""
+        return self.affected > MAX_LEADS
 
 
-def plan(kind: BulkActionKind, leads: QuerySet) -> Plan:
-    """Count what an order would do to the leads, by one query."""
+def preview(kind: BulkActionKind, leads: QuerySet) -> Preview:
+    """Count the effect of a bulk action on the leads in one query."""
     counted = {
         row["status"]: row
         for row in leads.order_by()
         .values("status")
         .annotate(
-            chosen=Count("pk"),
-            touched=Count("pk", filter=eligibility(kind)),
+            selected=Count("pk"),
+            affected=Count("pk", filter=eligibility(kind)),
             with_delivered=Count("pk", filter=eligibility(kind, include_delivered=True)),
         )
     }
     rows = [counted[status] for status in LeadStatus.values if status in counted]
-    lines = [Line(row["status"], row["chosen"], row["touched"]) for row in rows]
-    touched = sum(row["touched"] for row in rows)
-    return Plan(lines, touched, sum(row["with_delivered"] for row in rows) - touched)
+    affected = sum(row["affected"] for row in rows)
+    return Preview(
+        [PreviewRow(row["status"], row["selected"], row["affected"]) for row in rows],
+        affected,
+        sum(row["with_delivered"] for row in rows) - affected,
+    )
 
 
-def _left_alone(kind: BulkActionKind, line: Line) -> str:
-    """Return how many leads of a status are left alone, and why."""
-    return _("{n} left alone: {why}").format(n=_number(line.left_alone), why=_why_not(kind, line.status))
-
-
-def _why_not(kind: BulkActionKind, status: str) -> str:
-    """Return why an order leaves leads of a status alone."""
-    if status in (LeadStatus.RECEIVED, LeadStatus.READY):
-        return _("under way already")
-    if kind == BulkActionKind.RESOLVE:
-        return _settled_why_not(status)
-    if status == LeadStatus.DELIVERED:
-        return _("the customer has them already")
-    if status == LeadStatus.REJECTED:
-        return _("they were never made ready for the customer: reprocess them")
-    return _("what the customer requires is missing: reprocess them")
-
-
-def _settled_why_not(status: str) -> str:
-    if status == LeadStatus.FAILED:
-        return _("tried again by themselves, or settled already")
-    return _("settled already") if status == LeadStatus.PERMANENTLY_FAILED else _("they need no attention")
-
-
-# --- in words --------------------------------------------------------------------------------------------------------
-
-
-def _number(number: int) -> str:
-    return number_format(number, force_grouping=True)
-
-
-def _row(kind: BulkActionKind, line: Line) -> dict[str, Any]:
-    """Return a line as it is shown."""
+def _row(kind: BulkActionKind, row: PreviewRow) -> dict[str, Any]:
+    skipped = _("{number} skipped: {reason}").format(number=number(row.skipped), reason=_skip_reason(kind, row.status))
     return {
-        "badge": formatting.status_badge(line.status),
-        "chosen": _number(line.chosen),
-        "touched": _number(line.touched),
-        "left_alone": _left_alone(kind, line) if line.left_alone else "",
+        "badge": formatting.status_badge(row.status),
+        "selected": number(row.selected),
+        "affected": number(row.affected),
+        "skipped": skipped if row.skipped else "",
     }
 
 
-def _effect(kind: BulkActionKind) -> str:
+def _skip_reason(kind: BulkActionKind, status: str) -> str:
+    """Return why a bulk action skips leads of a status."""
+    if status in (LeadStatus.RECEIVED, LeadStatus.READY):
+        return _("already in progress")
+    if kind == BulkActionKind.RESOLVE:
+        return _resolve_skip_reason(status)
+    if status == LeadStatus.DELIVERED:
+        return _("already delivered")
+    if status == LeadStatus.REJECTED:
+        return _("never mapped for the customer; reprocess them instead")
+    return _("a required field is missing; reprocess them instead")
+
+
+def _resolve_skip_reason(status: str) -> str:
+    if status == LeadStatus.FAILED:
+        return _("waiting for a retry, or already resolved")
+    return _("already resolved") if status == LeadStatus.PERMANENTLY_FAILED else _("no attention needed")
+
+
+# --- texts -----------------------------------------------------------------------------------------------------------
+
+
+def _description(kind: BulkActionKind) -> str:
     return {
         BulkActionKind.REDELIVER: _(
-            "Each lead is sent to the customer once more, as it was mapped, and tried again if that fails. "
-            "The customer recognises it by the same Idempotency-Key."
+            "Sends each lead to the customer again with the payload from the last mapping, and retries if that fails. "
+            "The Idempotency-Key stays the same, so the customer can recognise the lead."
         ),
         BulkActionKind.REPROCESS: _(
-            "Each lead starts over from what was received: rules, normalization, mapping, delivery. "
-            "For leads that a changed rule or mapping file treats differently."
+            "Starts each lead again from the received payload: validation, normalization, mapping, delivery. "
+            "Use this after a rule or the mapping file has changed."
         ),
-        BulkActionKind.RESOLVE: _(
-            "Each lead leaves the list of those that need attention. Nothing is sent to anybody."
-        ),
+        BulkActionKind.RESOLVE: _("Removes each lead from “Needs attention”. Nothing is sent."),
     }[kind]
 
 
-def button(kind: BulkActionKind, number: int) -> str:
-    """Return what is ordered, for how many leads."""
+def _preview_title(kind: BulkActionKind) -> str:
+    return {
+        BulkActionKind.REDELIVER: _("Redeliver leads: preview"),
+        BulkActionKind.REPROCESS: _("Reprocess leads: preview"),
+        BulkActionKind.RESOLVE: _("Resolve leads: preview"),
+    }[kind]
+
+
+def button(kind: BulkActionKind, count: int) -> str:
+    """Return the label of the button that confirms a bulk action for a number of leads."""
     texts = {
-        BulkActionKind.REDELIVER: ngettext("Redeliver {n} lead", "Redeliver {n} leads", number),
-        BulkActionKind.REPROCESS: ngettext("Reprocess {n} lead", "Reprocess {n} leads", number),
-        BulkActionKind.RESOLVE: ngettext("Mark {n} lead as settled", "Mark {n} leads as settled", number),
+        BulkActionKind.REDELIVER: ngettext("Redeliver {number} lead", "Redeliver {number} leads", count),
+        BulkActionKind.REPROCESS: ngettext("Reprocess {number} lead", "Reprocess {number} leads", count),
+        BulkActionKind.RESOLVE: ngettext("Resolve {number} lead", "Resolve {number} leads", count),
     }
-    return texts[kind].format(n=_number(number))
+    return texts[kind].format(number=number(count))
 
 
-def _even_delivered(number: int) -> str:
+def _include_delivered(count: int) -> str:
     text = ngettext(
-        "Yes, also {n} lead that was delivered: the customer gets this person a second time.",
-        "Yes, also {n} leads that were delivered: the customer gets these people a second time.",
-        number,
+        "Also resend {number} delivered lead. The customer will receive it twice.",
+        "Also resend {number} delivered leads. The customer will receive them twice.",
+        count,
     )
-    return text.format(n=_number(number))
+    return text.format(number=number(count))
 
 
-def _pace(number: int) -> str:
-    """Return what the operator will see happen."""
-    if number <= IMMEDIATE_MAX_LEADS:
-        return _("It is done at once. Every step is written to the trail, with your name and the reason.")
-    text = _("It is done in the background, {rate} leads per second, and can be cancelled on the way.")
-    return text.format(rate=_number(settings.BULK_ACTION_RATE))
+def _duration(count: int) -> str:
+    """Return how long the bulk action will take."""
+    if count <= IMMEDIATE_MAX_LEADS:
+        return _("Runs immediately. Your name and the reason are saved to the audit log.")
+    text = _("Runs in the background at {rate} leads per second. You can cancel it at any time.")
+    return text.format(rate=number(settings.BULK_ACTION_RATE))
 
 
-def _done(kind: str, lead_id: int) -> str:
+def _success(kind: str, lead_id: int) -> str:
     texts = {
-        BulkActionKind.REDELIVER: _("Lead {id} goes to the customer again."),
-        BulkActionKind.REPROCESS: _("Lead {id} starts over from what was received."),
-        BulkActionKind.RESOLVE: _("Lead {id} is settled."),
+        BulkActionKind.REDELIVER: _("Lead {id} will be sent to the customer again."),
+        BulkActionKind.REPROCESS: _("Lead {id} will be processed again from the received payload."),
+        BulkActionKind.RESOLVE: _("Lead {id} resolved."),
     }
     return texts[BulkActionKind(kind)].format(id=lead_id)
 
 
-# --- the page --------------------------------------------------------------------------------------------------------
+def _too_many() -> str:
+    return _("A bulk action can change at most {number} leads. Nothing changed.").format(number=number(MAX_LEADS))
+
+
+# --- the form --------------------------------------------------------------------------------------------------------
 
 
 class ReasonField(forms.CharField):
-    """Why somebody orders something; it is required, and kept."""
+    """The required reason for an action, which is saved to the audit log."""
 
-    def __init__(self, *, help_text: Any) -> None:
+    def __init__(self) -> None:
         super().__init__(
             label=gettext_lazy("Reason"),
             max_length=500,
             widget=forms.Textarea(attrs={"rows": 3, "class": "gateway-field", "aria-describedby": "reason-help"}),
-            help_text=help_text,
+            help_text=gettext_lazy("Saved to the audit log. Don't include personal data."),
         )
 
 
 class BulkActionForm(forms.Form):
-    """Why, and what was seen when it was sent."""
+    """The reason, and the numbers that the user saw when confirming."""
 
-    reason = ReasonField(
-        help_text=gettext_lazy("It stays in the trail of each lead. No names, addresses or phone numbers.")
-    )
+    reason = ReasonField()
     include_delivered = forms.BooleanField(required=False)
     expected = forms.IntegerField(min_value=0)
     expected_delivered = forms.IntegerField(min_value=0)
     form_token = forms.UUIDField()
 
     @property
-    def was_tampered_with(self) -> bool:
-        """Tell whether something is wrong that nobody has typed."""
+    def has_invalid_hidden_fields(self) -> bool:
+        """Return whether a hidden field is missing or invalid."""
         return any(name in self.errors for name in ("expected", "expected_delivered", "form_token"))
 
     @property
     def token(self) -> uuid.UUID:
-        """Return the token that the form was sent with; a new one for a new form."""
+        """Return the token of the submitted form, or a new one for a new form."""
         return getattr(self, "cleaned_data", {}).get("form_token") or uuid.uuid4()
+
+    @property
+    def max_leads(self) -> int:
+        """Return the number of leads that the user agreed to change."""
+        data = self.cleaned_data
+        return int(data["expected"] + (data["expected_delivered"] if data["include_delivered"] else 0))
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
 
 
 def bulk_action_urls(model_admin: Any) -> list[URLPattern]:
-    """Return the page's address, which goes before those of the leads."""
+    """Return the URL of the page. It must come before the URLs of leads, which match any path."""
 
     def view(request: HttpRequest, kind: str) -> HttpResponse:
         return _view(model_admin, request, kind)
 
-    return [path("order/<str:kind>/", model_admin.admin_site.admin_view(view), name="leads_order")]
+    return [path("bulk-action/<str:kind>/", model_admin.admin_site.admin_view(view), name="leads_bulk_action")]
 
 
 def _view(model_admin: Any, request: HttpRequest, name: str) -> HttpResponse:
+    """Show the page, or create the bulk action that was confirmed on it."""
     if not (may_act(request) and model_admin.has_view_permission(request)):
         raise PermissionDenied
     if name not in BulkActionKind:
         raise Http404
+    kind = BulkActionKind(name)
     try:
         selection = selected(model_admin, request)
     except IncorrectLookupParameters:
-        return _back_to_the_list(request)
-    return _answer(model_admin, request, BulkActionKind(name), selection)
-
-
-def _back_to_the_list(request: HttpRequest) -> HttpResponse:
-    messages.error(request, _("The list cannot be asked that, so nothing was ordered."))
-    return redirect("admin:leads_inboundlead_changelist")
-
-
-def _answer(model_admin: Any, request: HttpRequest, kind: BulkActionKind, selection: Selection) -> HttpResponse:
-    """Show the page; or carry out what was confirmed on it."""
+        messages.error(request, _("Invalid filter. Nothing changed."))
+        return redirect("admin:leads_inboundlead_changelist")
     if request.method != "POST":
         return _page(model_admin, request, kind, selection, BulkActionForm())
     form = BulkActionForm(request.POST)
-    if form.is_valid() and (order := _place(request, kind, selection, form)):
-        return _afterwards(request, order)
+    if form.is_valid() and (bulk_action := _create(request, kind, selection, form)):
+        return _redirect_to_result(request, bulk_action)
     return _page(model_admin, request, kind, selection, form)
 
 
-def _place(request: HttpRequest, kind: BulkActionKind, selection: Selection, form: BulkActionForm) -> BulkAction | None:
-    """Place the order, and carry a small one out; None with an error in the form when it was not placed."""
-    seen = form.cleaned_data
-    most = seen["expected"] + (seen["expected_delivered"] if seen["include_delivered"] else 0)
-    try:
-        order = creation.create(
-            _placement(request, kind, selection, form), selection.leads, now=timezone.now(), max_leads=most
-        )
-    except creation.AlreadyCreated as error:
-        messages.info(request, _("This form was sent before; nothing was ordered a second time."))
-        return error.bulk_action
-    except creation.NoLeads:
-        form.add_error(None, _("There is no lead that this could be done to. Nothing was ordered."))
-        return None
-    except creation.TooManyLeads:
-        form.add_error(None, _too_many(most))
-        return None
-    if order.total <= IMMEDIATE_MAX_LEADS:
-        processing.process_one(order.pk, now=timezone.now(), max_leads=IMMEDIATE_MAX_LEADS)
-    return order
-
-
-def _placement(
+def _create(
     request: HttpRequest, kind: BulkActionKind, selection: Selection, form: BulkActionForm
-) -> BulkActionRequest:
-    with override("en"):
-        in_words = selection.in_words  # for the trail, whoever reads it
-    return BulkActionRequest(
+) -> BulkAction | None:
+    """Create the bulk action and process it if it is small; None with an error in the form if that is impossible."""
+    wanted = BulkActionRequest(
         kind=kind,
         actor=request.user.get_username(),
         reason=form.cleaned_data["reason"],
-        selection=in_words,
+        selection=selection.stored,
         include_delivered=kind == BulkActionKind.REDELIVER and form.cleaned_data["include_delivered"],
         form_token=form.cleaned_data["form_token"],
     )
+    try:
+        bulk_action = creation.create(wanted, selection.leads, now=timezone.now(), max_leads=form.max_leads)
+    except creation.AlreadyCreated as error:
+        messages.info(request, _("You already submitted this form. Nothing changed."))
+        return error.bulk_action
+    except creation.NoLeads:
+        form.add_error(None, _("None of these leads can be changed this way. Nothing changed."))
+        return None
+    except creation.TooManyLeads:
+        is_over_limit = form.max_leads > MAX_LEADS
+        more = _("There are more leads now than the page showed. Check the numbers again. Nothing changed.")
+        form.add_error(None, _too_many() if is_over_limit else more)
+        return None
+    if bulk_action.total <= IMMEDIATE_MAX_LEADS:
+        processing.process_one(bulk_action.pk, now=timezone.now(), max_leads=IMMEDIATE_MAX_LEADS)
+    return bulk_action
 
 
-def _too_many(most: int) -> str:
-    if most > MAX_LEADS:
-        return _upper_bound()
-    return _("There are more leads now than you were shown. Look at the numbers again; nothing was ordered.")
-
-
-def _upper_bound() -> str:
-    return _("One order may be for {n} leads at most. Nothing was ordered.").format(n=_number(MAX_LEADS))
-
-
-def _afterwards(request: HttpRequest, order: BulkAction) -> HttpResponseRedirect:
-    """Go to where the outcome is to be seen: the lead, when it was one; otherwise the order."""
-    if order.total != 1:
-        return redirect("admin:delivery_bulkaction_change", order.pk)
-    item = order.items.get()
-    _tell_outcome(request, order, item)
-    return redirect("admin:leads_inboundlead_change", item.lead_id)
-
-
-def _tell_outcome(request: HttpRequest, order: BulkAction, item: BulkActionItem) -> None:
+def _redirect_to_result(request: HttpRequest, bulk_action: BulkAction) -> HttpResponseRedirect:
+    """Redirect to the lead if it is a single one, otherwise to the bulk action."""
+    if bulk_action.total != 1:
+        return redirect("admin:delivery_bulkaction_change", bulk_action.pk)
+    item = bulk_action.items.get()
     if item.outcome == BulkActionItem.Outcome.DONE:
-        messages.success(request, _done(order.kind, item.lead_id))
+        messages.success(request, _success(bulk_action.kind, item.lead_id))
     elif item.outcome == BulkActionItem.Outcome.SKIPPED:
         messages.error(request, f"{SkipReason(str(item.skip_reason)).describe(item.lead_id)}.")
     else:
-        messages.info(request, _("It is ordered and will be done in a moment."))
+        messages.info(request, _("The lead will be processed in a moment."))
+    return redirect("admin:leads_inboundlead_change", item.lead_id)
 
 
 def _page(
     model_admin: Any, request: HttpRequest, kind: BulkActionKind, selection: Selection, form: BulkActionForm
 ) -> TemplateResponse:
-    planned = plan(kind, selection.leads)
+    counts = preview(kind, selection.leads)
     context = {
         **model_admin.admin_site.each_context(request),
         "opts": model_admin.opts,
         "title": kind.label,
-        "effect": _effect(kind),
+        "preview_title": _preview_title(kind),
+        "description": _description(kind),
         "selection": selection,
-        "plan": planned,
-        "rows": [_row(kind, line) for line in planned.lines],
-        "button": button(kind, planned.touched),
-        "button_with_delivered": button(kind, planned.touched + planned.delivered),
-        "include_delivered": _even_delivered(planned.delivered),
-        "upper_bound": _upper_bound(),
-        "pace": _pace(planned.touched + planned.delivered),
+        "preview": counts,
+        "rows": [_row(kind, row) for row in counts.rows],
+        "button": button(kind, counts.affected),
+        "button_with_delivered": button(kind, counts.affected + counts.delivered),
+        "include_delivered": _include_delivered(counts.delivered),
+        "too_many": _too_many(),
+        "duration": _duration(counts.affected + counts.delivered),
         "form": form,
     }
     return TemplateResponse(request, "stats/admin/bulk_action_form.html", context)

@@ -1,4 +1,4 @@
-"""Orders: what operators had done to many leads, and how far it is."""
+"""The list of bulk actions, and the page that shows the progress and the result of one."""
 
 from datetime import timedelta
 from typing import Any
@@ -12,7 +12,6 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.formats import number_format
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -24,86 +23,84 @@ from delivery.models import BulkAction, BulkActionItem, BulkActionKind
 from leadgateway.time_format import span
 from leads import search
 from stats.admin import bulk_action_form, formatting
+from stats.admin.formatting import number
 from stats.admin.records import RecordAdmin, column, lead_link
-from stats.text.filters import told
+from stats.text.filters import selection_text
 
-#: How many refused leads the page of an order names.
-REFUSED_SHOWN = 100
+#: The maximum number of skipped leads that the page lists.
+MAX_SKIPPED_SHOWN = 100
 
-#: How often the page of an open order looks again.
+#: Seconds between two refreshes of the page of an open bulk action.
 REFRESH_S = 3
 
-#: How far the clocks of those who cancel and those who carry out may be apart.
-_CLOCKS = timedelta(minutes=1)
+#: The maximum difference between the clocks of two servers.
+_CLOCK_DIFFERENCE = timedelta(minutes=1)
 
 
-class BulkActionKindFilter(admin.SimpleListFilter):
-    """What was done by one order; there is no list to choose from, only links to it."""
+class BulkActionFilter(admin.SimpleListFilter):
+    """The events of one bulk action. There is no list to choose from, only links from the bulk action's page."""
 
-    title = gettext_lazy("order")
-    parameter_name = "order"
+    title = gettext_lazy("bulk action")
+    parameter_name = "bulk_action"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        number = self.used_parameters.get(self.parameter_name)
-        return [] if number is None else [(number, _("Order {id}").format(id=number))]
+        bulk_action_id = self.used_parameters.get(self.parameter_name)
+        if bulk_action_id is None:
+            return []
+        return [(bulk_action_id, _("Bulk action {id}").format(id=bulk_action_id))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        number = search.lead_id(self.value() or "")
-        order = None if number is None else BulkAction.objects.filter(pk=number).first()
-        return queryset.none() if order is None else queryset.filter(detail__bulk_action=order.pk, **_its_time(order))
+        bulk_action_id = search.lead_id(self.value() or "")
+        bulk_action = BulkAction.objects.filter(pk=bulk_action_id).first() if bulk_action_id is not None else None
+        if bulk_action is None:
+            return queryset.none()
+        return queryset.filter(detail__bulk_action=bulk_action.pk, **_time_range(bulk_action))
 
 
-def _its_time(order: BulkAction) -> dict[str, Any]:
-    """Return when all of the order's events happened: times have an index, and numbers of orders none."""
-    ended_at = order.finished_at or order.cancelled_at
-    return {"at__gte": order.created_at} | ({"at__lte": ended_at + _CLOCKS} if ended_at else {})
+def _time_range(bulk_action: BulkAction) -> dict[str, Any]:
+    """Return the lookups for the time of the bulk action. Times have an index; the id in the detail has none."""
+    ended_at = bulk_action.finished_at or bulk_action.cancelled_at
+    return {"at__gte": bulk_action.created_at} | ({"at__lte": ended_at + _CLOCK_DIFFERENCE} if ended_at else {})
 
 
-# --- how far it is ---------------------------------------------------------------------------------------------------
+# --- progress --------------------------------------------------------------------------------------------------------
 
 
-def state(order: BulkAction) -> tuple[str, str]:
-    """Return where the order stands, in a word and a tone."""
-    if order.cancelled_at is not None:
+def state(bulk_action: BulkAction) -> tuple[str, str]:
+    """Return the state of a bulk action and its tone."""
+    if bulk_action.cancelled_at is not None:
         return _("Cancelled"), "unknown"
-    if order.finished_at is not None:
-        return (_("Finished, some skipped"), "failed") if order.skipped else (_("Finished"), "delivered")
-    return (_("At work"), "ready") if order.waiting < order.total else (_("Waiting"), "received")
+    if bulk_action.finished_at is not None:
+        return (_("Finished, some skipped"), "failed") if bulk_action.skipped else (_("Finished"), "delivered")
+    return (_("Running"), "ready") if bulk_action.waiting < bulk_action.total else (_("Waiting"), "received")
 
 
-def progress(order: BulkAction) -> str:
-    """Return a bar, with the same in numbers beside it."""
-    over = order.total - order.waiting
+def progress(bulk_action: BulkAction) -> str:
+    """Return a progress bar with its numbers beside it."""
+    processed = bulk_action.total - bulk_action.waiting
     return format_html(
-        '<progress class="order-progress small" max="{}" value="{}" aria-hidden="true"></progress> <span>{}</span>',
-        str(order.total),
-        str(over),
-        _("{n} of {total}").format(n=_number(over), total=_number(order.total)),
+        '<progress class="bulk-action-progress small" max="{}" value="{}" aria-hidden="true"></progress>'
+        " <span>{}</span>",
+        str(bulk_action.total),
+        str(processed),
+        _("{number} of {total}").format(number=number(processed), total=number(bulk_action.total)),
     )
 
 
-def _number(number: int) -> str:
-    return number_format(number, force_grouping=True)
-
-
-def _time_left(order: BulkAction) -> str:
-    """Return how long the order takes at the pace that orders are kept to, those before it included."""
-    before = BulkAction.objects.filter(pk__lt=order.pk, finished_at=None, cancelled_at=None)
-    ahead = before.aggregate(leads=Sum(F("total") - F("done") - F("skipped")))["leads"] or 0
-    left = span(timedelta(seconds=(ahead + order.waiting) / settings.BULK_ACTION_RATE))
-    text = _("About {span} left, at {rate} leads per second.").format(
-        span=left, rate=_number(settings.BULK_ACTION_RATE)
+def _time_left(bulk_action: BulkAction) -> str:
+    """Return an estimate of the remaining time, including older bulk actions that are processed first."""
+    older = BulkAction.objects.filter(pk__lt=bulk_action.pk, finished_at=None, cancelled_at=None)
+    ahead = older.aggregate(leads=Sum(F("total") - F("done") - F("skipped")))["leads"] or 0
+    left = span(timedelta(seconds=(ahead + bulk_action.waiting) / settings.BULK_ACTION_RATE))
+    text = _("About {span} left at {rate} leads per second.").format(span=left, rate=number(settings.BULK_ACTION_RATE))
+    if not ahead:
+        return text
+    first = ngettext(
+        "{number} lead of older bulk actions is processed first.",
+        "{number} leads of older bulk actions are processed first.",
+        ahead,
     )
-    return f"{text} {_ahead(ahead)}" if ahead else text
-
-
-def _ahead(number: int) -> str:
-    text = ngettext(
-        "{n} lead of older orders goes first.",
-        "{n} leads of older orders go first.",
-        number,
-    )
-    return text.format(n=_number(number))
+    return f"{text} {first.format(number=number(ahead))}"
 
 
 # --- pages -----------------------------------------------------------------------------------------------------------
@@ -111,138 +108,132 @@ def _ahead(number: int) -> str:
 
 @admin.register(BulkAction)
 class BulkActionAdmin(RecordAdmin):
-    """Orders, the latest first."""
+    """Bulk actions, the latest first."""
 
-    list_display = ("number", "placed", "what", "progress", "state", "by_whom", "why")
+    list_display = ("number", "created", "action", "progress", "state", "by_whom", "reason_given")
     ordering = ("-pk",)
     sortable_by = ()
-    search_help_text = gettext_lazy("Lead id: the orders that were for this lead")
+    search_help_text = gettext_lazy("Lead ID: bulk actions that include this lead")
 
+    number = column("pk", gettext_lazy("no."))
+    created = column("created_at", gettext_lazy("created"), formatting.short_time)
     by_whom = column("actor", gettext_lazy("actor"))
 
     class Media:
         css = {"all": ["stats/bulk_actions.css"]}
 
-    @admin.display(description=gettext_lazy("no."))
-    def number(self, order: BulkAction) -> int:
-        return order.pk
-
-    @admin.display(description=gettext_lazy("placed"))
-    def placed(self, order: BulkAction) -> str:
-        return formatting.time_of(order.created_at)
-
-    @admin.display(description=gettext_lazy("what"))
-    def what(self, order: BulkAction) -> str:
-        return formatting.stacked(str(BulkActionKind(order.kind).label), formatting.visible(told(order.selection)))
+    @admin.display(description=gettext_lazy("action"))
+    def action(self, bulk_action: BulkAction) -> str:
+        selection = formatting.escape_invisible(selection_text(bulk_action.selection))
+        return formatting.stacked(str(BulkActionKind(bulk_action.kind).label), selection)
 
     @admin.display(description=gettext_lazy("progress"))
-    def progress(self, order: BulkAction) -> str:
-        return progress(order)
+    def progress(self, bulk_action: BulkAction) -> str:
+        return progress(bulk_action)
 
     @admin.display(description=gettext_lazy("state"))
-    def state(self, order: BulkAction) -> str:
-        return formatting.badge(*state(order))
+    def state(self, bulk_action: BulkAction) -> str:
+        return formatting.badge(*state(bulk_action))
 
     @admin.display(description=gettext_lazy("reason"))
-    def why(self, order: BulkAction) -> str:
-        return format_html('<span dir="auto" class="order-reason">{}</span>', formatting.visible(order.reason))
+    def reason_given(self, bulk_action: BulkAction) -> str:
+        reason = formatting.escape_invisible(bulk_action.reason)
+        return format_html('<span dir="auto" class="bulk-action-reason">{}</span>', reason)
 
     def find(self, queryset: QuerySet, text: str) -> QuerySet:
-        """Return the orders that were for the lead whose id was typed; none when it is no id."""
-        number = search.lead_id(text)
-        return queryset.none() if number is None else queryset.filter(items__lead=number)
+        """Return the bulk actions that include the lead with the typed id; none when the text is no id."""
+        lead_id = search.lead_id(text)
+        return queryset.none() if lead_id is None else queryset.filter(items__lead=lead_id)
 
     def get_urls(self) -> list[URLPattern]:
-        """Return the addresses of orders, with that of cancelling one."""
+        """Return the URLs of bulk actions, with the one that cancels one."""
         cancel = self.admin_site.admin_view(require_POST(self.cancel))
-        return [path("<int:order_id>/cancel/", cancel, name="delivery_bulkaction_cancel"), *super().get_urls()]
+        return [path("<int:bulk_action_id>/cancel/", cancel, name="delivery_bulkaction_cancel"), *super().get_urls()]
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show how far an order is."""
+        """Show the progress and the result of a bulk action."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        order = self.get_object(request, object_id)
-        if order is None:
+        bulk_action = self.get_object(request, object_id)
+        if bulk_action is None:
             raise Http404
-        context = {**self.admin_site.each_context(request), "opts": self.opts, **_page(request, order)}
+        context = {**self.admin_site.each_context(request), "opts": self.opts, **_page(request, bulk_action)}
         return TemplateResponse(request, "stats/admin/bulk_action.html", context)
 
-    def cancel(self, request: HttpRequest, order_id: int) -> HttpResponse:
-        """Leave the rest of an order's leads as they are."""
+    def cancel(self, request: HttpRequest, bulk_action_id: int) -> HttpResponse:
+        """Cancel the leads that are not processed yet."""
         if not bulk_action_form.may_act(request):
             raise PermissionDenied
-        if creation.cancel(order_id, actor=request.user.get_username(), now=timezone.now()):
-            messages.success(request, _("The order is cancelled. What was done before stays done."))
+        if creation.cancel(bulk_action_id, actor=request.user.get_username(), now=timezone.now()):
+            messages.success(request, _("Bulk action cancelled. Leads that were already processed stay changed."))
         else:
-            messages.warning(request, _("There was nothing left to cancel."))
-        return redirect("admin:delivery_bulkaction_change", order_id)
+            messages.warning(request, _("The bulk action was already finished or cancelled."))
+        return redirect("admin:delivery_bulkaction_change", bulk_action_id)
 
 
-def _page(request: HttpRequest, order: BulkAction) -> dict[str, Any]:
+def _page(request: HttpRequest, bulk_action: BulkAction) -> dict[str, Any]:
     return {
-        "title": _("Order {id}").format(id=order.pk),
-        "order": order,
-        "kind": BulkActionKind(order.kind).label,
-        "state": formatting.badge(*state(order)),
-        "facts": _facts(order),
-        "over": order.total - order.waiting,
-        "numbers": _numbers(order),
-        "time_left": _time_left(order) if order.is_open else "",
-        "refresh": REFRESH_S if order.is_open else "",
-        "skipped": _refused(order),
-        "refused_left_out": _left_out(order.skipped - REFUSED_SHOWN),
-        "cancel": _cancel(order) if order.is_open and bulk_action_form.may_act(request) else "",
-        "events_url": f"{reverse('admin:leads_leadevent_changelist')}?order={order.pk}",
+        "title": _("Bulk action {id}").format(id=bulk_action.pk),
+        "bulk_action": bulk_action,
+        "kind": BulkActionKind(bulk_action.kind).label,
+        "state": formatting.badge(*state(bulk_action)),
+        "facts": _facts(bulk_action),
+        "processed": bulk_action.total - bulk_action.waiting,
+        "numbers": _numbers(bulk_action),
+        "time_left": _time_left(bulk_action) if bulk_action.is_open else "",
+        "refresh": REFRESH_S if bulk_action.is_open else "",
+        "skipped": _skipped(bulk_action),
+        "more_skipped": _more(bulk_action.skipped - MAX_SKIPPED_SHOWN),
+        "cancel": _cancel(bulk_action) if bulk_action.is_open and bulk_action_form.may_act(request) else "",
+        "events_url": f"{reverse('admin:leads_leadevent_changelist')}?bulk_action={bulk_action.pk}",
     }
 
 
-def _facts(order: BulkAction) -> list[tuple[str, str]]:
+def _facts(bulk_action: BulkAction) -> list[tuple[str, str]]:
     facts = [
-        (_("Reason"), formatting.visible(order.reason)),
-        (_("Leads"), formatting.visible(told(order.selection))),
-        (_("Placed"), formatting.moment(order.created_at)),
-        (_("By"), order.actor),
+        (_("Reason"), formatting.escape_invisible(bulk_action.reason)),
+        (_("Leads"), formatting.escape_invisible(selection_text(bulk_action.selection))),
+        (_("Created"), formatting.full_time(bulk_action.created_at)),
+        (_("Created by"), bulk_action.actor),
     ]
-    if order.include_delivered:
-        facts.append((_("Delivered leads"), _("sent again as well")))
-    if order.finished_at:
-        facts.append((_("Finished"), formatting.moment(order.finished_at)))
-    if order.cancelled_at:
+    if bulk_action.include_delivered:
+        facts.append((_("Delivered leads"), _("sent again")))
+    if bulk_action.finished_at:
+        facts.append((_("Finished"), formatting.full_time(bulk_action.finished_at)))
+    if bulk_action.cancelled_at:
         facts += [
-            (_("Cancelled"), formatting.moment(order.cancelled_at)),
-            (_("Cancelled by"), order.cancelled_by or ""),
+            (_("Cancelled"), formatting.full_time(bulk_action.cancelled_at)),
+            (_("Cancelled by"), bulk_action.cancelled_by or ""),
         ]
     return facts
 
 
-def _numbers(order: BulkAction) -> list[tuple[str, str]]:
-    """Return what has become of the leads, in numbers."""
-    numbers = [(_("done"), order.done), (_("skipped"), order.skipped)]
-    if order.is_open:
-        numbers.append((_("waiting"), order.waiting))
-    elif order.cancelled_at:
-        numbers.append((_("left as they were"), order.waiting))
-    return [(label, _number(number)) for label, number in numbers]
+def _numbers(bulk_action: BulkAction) -> list[tuple[str, str]]:
+    """Return how many leads have each outcome."""
+    counts = [(_("done"), bulk_action.done), (_("skipped"), bulk_action.skipped)]
+    if bulk_action.is_open:
+        counts.append((_("waiting"), bulk_action.waiting))
+    elif bulk_action.cancelled_at:
+        counts.append((_("not processed"), bulk_action.waiting))
+    return [(label, number(count)) for label, count in counts]
 
 
-def _refused(order: BulkAction) -> list[tuple[str, str]]:
-    """Return the first leads that the order did not fit, each with the reason."""
-    if not order.skipped:
+def _skipped(bulk_action: BulkAction) -> list[tuple[str, str]]:
+    """Return the first skipped leads, each with the reason."""
+    if not bulk_action.skipped:
         return []
-    items = order.items.filter(outcome=BulkActionItem.Outcome.SKIPPED).order_by("pk")[:REFUSED_SHOWN]
+    items = bulk_action.items.filter(outcome=BulkActionItem.Outcome.SKIPPED).order_by("pk")[:MAX_SKIPPED_SHOWN]
     return [(lead_link(item.lead_id), SkipReason(str(item.skip_reason)).describe(item.lead_id)) for item in items]
 
 
-def _left_out(number: int) -> str:
-    if number <= 0:
-        return ""
-    return ngettext("… and {n} more", "… and {n} more", number).format(n=_number(number))
-
-
-def _cancel(order: BulkAction) -> str:
-    text = ngettext(
-        "Cancel: leave {n} waiting lead as it is", "Cancel: leave {n} waiting leads as they are", order.waiting
+def _more(count: int) -> str:
+    return (
+        ngettext("… and {number} more", "… and {number} more", count).format(number=number(count)) if count > 0 else ""
     )
-    return text.format(n=_number(order.waiting))
+
+
+def _cancel(bulk_action: BulkAction) -> str:
+    text = ngettext("Cancel {number} waiting lead", "Cancel {number} waiting leads", bulk_action.waiting)
+    return text.format(number=number(bulk_action.waiting))

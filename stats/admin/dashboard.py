@@ -1,4 +1,4 @@
-"""The first page: whether the gateway does well, what came in lately, and what became of it."""
+"""The dashboard: whether the gateway works, and the leads and deliveries of the last hours or days."""
 
 import math
 from dataclasses import dataclass
@@ -14,46 +14,49 @@ from django.utils.formats import date_format, number_format, time_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from delivery.models import BulkActionKind
 from leadgateway.time_format import span
 from leads.models import LeadStatus
 from stats.admin import dashboard_queries, delivery_control, formatting
 from stats.admin.banners import banners, list_url
+from stats.admin.bulk_action_form import may_act, preview_url
 from stats.admin.dashboard_queries import WINDOWS, Bar, Failures, State, Traffic, Window
-from stats.admin.filters import NEVER_ANSWERED
-from stats.models import Heartbeat
-from stats.monitoring.heartbeat import is_alive
-from stats.text.stored_texts import translate_stored_text
+from stats.models import Heartbeat, ProcessKind
+from stats.monitoring.heartbeat import is_running
+from stats.text.filters import NO_RESPONSE
+from stats.text.reasons import response_text
 
-#: Seconds from one look to the next.
-REFRESH = 15
+#: Seconds between two refreshes of the page.
+REFRESH_S = 15
 
-#: How many groups of failures have a line of their own.
-_GROUPS = 10
+#: The maximum number of groups of failures to list.
+_MAX_GROUPS = 10
 
-#: From the top of a bar to its foot.
+#: The order of the statuses in a bar, from top to bottom.
 _STACK = (
     *(LeadStatus.PERMANENTLY_FAILED, LeadStatus.FAILED, LeadStatus.RECEIVED, LeadStatus.READY),
     *(LeadStatus.REJECTED, LeadStatus.DELIVERED),
 )
 
 _TABS = {"24h": gettext_lazy("24 hours"), "7d": gettext_lazy("7 days"), "30d": gettext_lazy("30 days")}
-_IN_WORDS = {
+_WINDOW_TEXTS = {
     "24h": gettext_lazy("in the last 24 hours"),
     "7d": gettext_lazy("in the last 7 days"),
     "30d": gettext_lazy("in the last 30 days"),
 }
-_BAR_IN_WORDS = {
-    "24h": gettext_lazy("One bar is one hour."),
-    "7d": gettext_lazy("One bar is 6 hours."),
-    "30d": gettext_lazy("One bar is one day."),
+_BAR_TEXTS = {
+    "24h": gettext_lazy("Each bar is one hour."),
+    "7d": gettext_lazy("Each bar is 6 hours."),
+    "30d": gettext_lazy("Each bar is one day."),
 }
-_PROCESSES = {Heartbeat.Kind.WORKER: gettext_lazy("Worker"), Heartbeat.Kind.BEAT: gettext_lazy("Beat")}
+_PROCESS_NAMES = {ProcessKind.WORKER: gettext_lazy("Worker"), ProcessKind.BEAT: gettext_lazy("Beat")}
+_PROCESS_STATES = {True: (gettext_lazy("Running"), "delivered"), False: (gettext_lazy("Stopped"), "unknown")}
 
 admin.site.index_template = "stats/admin/dashboard.html"
 
 
 def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Return the context of the admin's first page: its dashboard_queries, for those who may see leads."""
+    """Return the template context of the dashboard. It contains numbers only for users who may view leads."""
     context |= {"title": _("Dashboard"), "may_view": request.user.has_perm("leads.view_inboundlead")}
     return context | _dashboard(request) if context["may_view"] else context
 
@@ -64,16 +67,16 @@ def _dashboard(request: HttpRequest) -> dict[str, Any]:
     state = dashboard_queries.state(now=now)
     traffic = dashboard_queries.traffic(window, now=now)
     return {
-        "refresh": REFRESH,
-        "as_of": formatting.moment(state.at),
-        "alarms": [*filter(None, [delivery_control.banner(request, now=now)]), *banners(state)],
+        "refresh": REFRESH_S,
+        "as_of": formatting.full_time(state.at),
+        "banners": [*filter(None, [delivery_control.banner(request, now=now)]), *banners(state)],
         "tiles": _now_tiles(state),
         "processes": [_process(each, now=state.at) for each in state.processes],
-        "failures": [_failures(group, request) for group in state.failures[:_GROUPS]],
-        "other_failures": len(state.failures[_GROUPS:]),
+        "failures": [_failures(group, request) for group in state.failures[:_MAX_GROUPS]],
+        "other_failures": len(state.failures[_MAX_GROUPS:]),
         "traffic": _traffic(traffic, window) if state.has_leads else None,
         "tabs": [(code, label, code == window.code) for code, label in _TABS.items()],
-        "window": _IN_WORDS[window.code],
+        "window": _WINDOW_TEXTS[window.code],
         "first_lead": None if state.has_leads else _first_lead(request),
     }
 
@@ -82,11 +85,11 @@ def _dashboard(request: HttpRequest) -> dict[str, Any]:
 
 
 def _number(number: float, decimals: int = 0) -> str:
-    return number_format(round(number, decimals), decimals, force_grouping=True)  # which would cut off, not round
+    return number_format(round(number, decimals), decimals, force_grouping=True)  # number_format truncates
 
 
 def _share(part: int, whole: int) -> str:
-    """Return a share such as `99.9 %`; rounded down, so that only all is 100 %."""
+    """Return a percentage such as `99.9 %`, rounded down so that only all of them are 100 %."""
     if not whole:
         return formatting.NOTHING
     return _("{number} %").format(number=_number(part * 1000 // whole / 10, 1))
@@ -100,7 +103,7 @@ def _duration(seconds: float | None) -> str:
 
 @dataclass(frozen=True)
 class Tile:
-    """A figure that is seen from afar, and what it says."""
+    """A large number with a label and a note."""
 
     label: str
     value: str
@@ -108,21 +111,21 @@ class Tile:
     url: str | None = None
 
 
-# --- now -------------------------------------------------------------------------------------------------------------
+# --- the current state -----------------------------------------------------------------------------------------------
 
 
 def _now_tiles(state: State) -> list[Tile]:
-    return [_under_way_tile(state), _oldest_tile(state), _queue_tile(state), _workers_tile(state), _beat_tile(state)]
+    return [_in_progress_tile(state), _oldest_tile(state), _queue_tile(state), _workers_tile(state), _beat_tile(state)]
 
 
-def _under_way_tile(state: State) -> Tile:
-    return Tile(_("Under way"), _number(state.in_progress.leads), _("leads that are still to be delivered"))
+def _in_progress_tile(state: State) -> Tile:
+    return Tile(_("In progress"), _number(state.in_progress.leads), _("leads not delivered yet"))
 
 
 def _oldest_tile(state: State) -> Tile:
     oldest_id, received_at = state.in_progress.oldest_id, state.in_progress.oldest_received_at
     if oldest_id is None or received_at is None:
-        return Tile(_("Oldest undelivered"), formatting.NOTHING, _("none is under way"))
+        return Tile(_("Oldest undelivered"), formatting.NOTHING, _("no lead in progress"))
     return Tile(
         _("Oldest undelivered"),
         span(state.at - received_at),
@@ -133,68 +136,63 @@ def _oldest_tile(state: State) -> Tile:
 
 def _queue_tile(state: State) -> Tile:
     if state.queued is None:
-        return Tile(_("Queue"), _("away"), _("it did not answer in time"))
-    return Tile(_("Queue"), _number(state.queued), _("leads that wait for a free worker"))
+        return Tile(_("Queue"), _("unavailable"), _("no response in time"))
+    return Tile(_("Queue"), _number(state.queued), _("leads waiting for a worker"))
 
 
 def _workers_tile(state: State) -> Tile:
-    alive = state.of_kind(Heartbeat.Kind.WORKER, alive=True)
-    return Tile(_("Workers"), _("{number} alive").format(number=len(alive)), _last_beat(state, alive))
+    running = state.processes_of(ProcessKind.WORKER, running=True)
+    return Tile(_("Workers"), _("{number} running").format(number=len(running)), _last_heartbeat(state, running))
 
 
 def _beat_tile(state: State) -> Tile:
-    alive = state.of_kind(Heartbeat.Kind.BEAT, alive=True)
-    return Tile(_("Beat"), _("alive") if alive else _("silent"), _last_beat(state, alive))
+    running = state.processes_of(ProcessKind.BEAT, running=True)
+    return Tile(_("Beat"), _("running") if running else _("not running"), _last_heartbeat(state, running))
 
 
-def _last_beat(state: State, processes: list[Heartbeat]) -> str:
+def _last_heartbeat(state: State, processes: list[Heartbeat]) -> str:
     if not processes:
         return _("no heartbeat")
     last = max(each.seen_at for each in processes)
-    return _("last heartbeat {relative}").format(relative=formatting.relative(last, now=state.at))
+    return _("last heartbeat {relative}").format(relative=formatting.relative_time(last, now=state.at))
 
 
 def _process(process: Heartbeat, *, now: datetime) -> dict[str, Any]:
-    kind = Heartbeat.Kind(process.kind)
-    alive = is_alive(process, now=now)
+    kind = ProcessKind(process.kind)
     return {
-        "kind": _PROCESSES[kind],
+        "kind": _PROCESS_NAMES[kind],
         "name": process.name,
-        "badge": formatting.badge(_("alive"), "delivered") if alive else formatting.badge(_("silent"), "unknown"),
-        "seen": formatting.moment(process.seen_at, now=now),
-        "started": formatting.moment(process.started_at, now=now),
+        "badge": formatting.badge(*_PROCESS_STATES[is_running(process, now=now)]),
+        "seen": formatting.full_time(process.seen_at, now=now),
+        "started": formatting.full_time(process.started_at, now=now),
     }
 
 
 def _failures(group: Failures, request: HttpRequest) -> dict[str, Any]:
-    """Return a line of the table; what was never answered may have to be mapped anew first."""
-    url = list_url(situation="attention", answer=group.answer or NEVER_ANSWERED)
-    kind, order = ("redeliver", _("Redeliver this group")) if group.answer else ("reprocess", _("Reprocess this group"))
-    may_act = request.user.has_perm("leads.act_on_lead")
+    """Return a row of the table. Leads without a response may have no customer payload, so they are reprocessed."""
+    url = list_url(situation="attention", answer=group.answer or NO_RESPONSE)
+    if group.answer:
+        kind, label = BulkActionKind.REDELIVER, _("Redeliver this group")
+    else:
+        kind, label = BulkActionKind.REPROCESS, _("Reprocess this group")
     return {
-        "answer": _answer(group.answer),
+        "response": formatting.escape_invisible(response_text(group.answer) or _("No response yet")),
         "leads": ngettext("{number} lead", "{number} leads", group.leads).format(number=_number(group.leads)),
-        "oldest": formatting.moment(group.oldest),
+        "oldest": formatting.full_time(group.oldest),
         "url": url,
-        "order": order,
-        "order_url": f"{reverse('admin:leads_order', args=[kind])}?{url.partition('?')[2]}" if may_act else None,
+        "action": label,
+        "action_url": f"{preview_url(kind)}?{url.partition('?')[2]}" if may_act(request) else None,
     }
 
 
-def _answer(answer: str | None) -> str:
-    if answer is None:
-        return _("never answered")
-    return f"HTTP {answer}" if answer.isdecimal() else formatting.visible(translate_stored_text(answer))
-
-
-# --- in the window ---------------------------------------------------------------------------------------------------
+# --- the time window -------------------------------------------------------------------------------------------------
 
 
 def _traffic(traffic: Traffic, window: Window) -> dict[str, Any]:
     leads = traffic.leads
     return {
-        "at": formatting.moment(traffic.at),
-        "kept_for": span(window.kept_for),
+        "at": formatting.full_time(traffic.at),
+        "cached_for": span(window.cached_for),
         "summary": _summary(traffic, window),
         "has_leads": bool(leads),
         "chart": _chart(traffic.bars, window),
@@ -210,15 +208,15 @@ def _traffic(traffic: Traffic, window: Window) -> dict[str, Any]:
 def _summary(traffic: Traffic, window: Window) -> str:
     number = traffic.leads.total()
     if not number:
-        return _("No lead was received {in_window}.").format(in_window=_IN_WORDS[window.code])
+        return _("No leads were received {window}.").format(window=_WINDOW_TEXTS[window.code])
     hours = (traffic.at - traffic.bars[0].start) / timedelta(hours=1)
     text = ngettext(
-        "{number} lead {in_window}, {average} an hour on average.",
-        "{number} leads {in_window}, {average} an hour on average.",
+        "{number} lead {window}, {average} per hour on average.",
+        "{number} leads {window}, {average} per hour on average.",
         number,
     )
     average = _number(number / hours, 1 if number < 10 * hours else 0)
-    return text.format(number=_number(number), in_window=_IN_WORDS[window.code], average=average)
+    return text.format(number=_number(number), window=_WINDOW_TEXTS[window.code], average=average)
 
 
 def _legend(status: LeadStatus, number: int, total: int) -> dict[str, Any]:
@@ -233,16 +231,20 @@ def _legend(status: LeadStatus, number: int, total: int) -> dict[str, Any]:
 
 def _window_tiles(traffic: Traffic) -> list[Tile]:
     leads = traffic.leads
-    delivered, lost = leads[LeadStatus.DELIVERED], leads[LeadStatus.PERMANENTLY_FAILED]
-    succeeded = _("{delivered} delivered, {failed} permanently failed").format(
-        delivered=_number(delivered), failed=_number(lost)
+    delivered, failed = leads[LeadStatus.DELIVERED], leads[LeadStatus.PERMANENTLY_FAILED]
+    success = _("{delivered} delivered, {failed} permanently failed").format(
+        delivered=_number(delivered), failed=_number(failed)
     )
-    at_once = _("of {number} first attempts").format(number=_number(traffic.first_attempts))
+    first_attempts = _("of {number} first attempts").format(number=_number(traffic.first_attempts))
     return [
-        Tile(_("Delivery success"), _share(delivered, delivered + lost), succeeded),
-        Tile(_("At the first attempt"), _share(traffic.succeeded_at_once, traffic.first_attempts), at_once),
-        Tile(_("Half are delivered within"), _duration(traffic.median), _("from accepted to delivered (p50)")),
-        Tile(_("95 % are delivered within"), _duration(traffic.p95), _("from accepted to delivered (p95)")),
+        Tile(_("Delivery success"), _share(delivered, delivered + failed), success),
+        Tile(
+            _("First-attempt success"),
+            _share(traffic.first_attempts_succeeded, traffic.first_attempts),
+            first_attempts,
+        ),
+        Tile(_("Median delivery time"), _duration(traffic.median), _("from received to delivered")),
+        Tile(_("p95 delivery time"), _duration(traffic.p95), _("from received to delivered")),
     ]
 
 
@@ -254,14 +256,14 @@ def _chart(bars: list[Bar], window: Window) -> dict[str, Any]:
     return {
         "top": top,
         "axis": [_number(top), _number(top // 2), _number(0)],
-        "note": _BAR_IN_WORDS[window.code],
+        "note": _BAR_TEXTS[window.code],
         "statuses": [status.label for status in reversed(_STACK)],
-        "bars": [_bar(bar, window, is_first=not place) for place, bar in enumerate(bars)],
+        "bars": [_bar(bar, window, is_first=not index) for index, bar in enumerate(bars)],
     }
 
 
 def _scale(highest: int) -> int:
-    """Return where the axis ends: a round number, no less than the highest bar, and even for the line in the middle."""
+    """Return the end of the axis: a round, even number that is at least the highest bar."""
     power = 10 ** int(math.log10(max(highest, 1)))
     ends = (step * power for step in range(1, 11))
     return next(end for end in ends if end >= highest and end % 2 == 0)
@@ -282,7 +284,7 @@ def _bar(bar: Bar, window: Window, *, is_first: bool) -> dict[str, Any]:
 
 
 def _bar_label(start: datetime, window: Window, *, is_first: bool) -> tuple[str, str]:
-    """Return what is below a bar, and in a second line, where it begins, what is above that: the day or the month."""
+    """Return the label of a bar, and the label below it where a new day or month begins."""
     if window.hours == 24:
         return date_format(start, "j"), date_format(start, "M") if is_first or start.day == 1 else ""
     hour = time_format(start, "H:i" if window.hours == 1 else "H")
@@ -295,7 +297,7 @@ def _bar_title(bar: Bar, window: Window) -> str:
     return day if window.hours == 24 else f"{day} {time_format(start, 'H:i')}–{time_format(end, 'H:i')}"
 
 
-# --- before the first lead -------------------------------------------------------------------------------------------
+# --- the first lead --------------------------------------------------------------------------------------------------
 
 
 def _first_lead(request: HttpRequest) -> str:

@@ -1,7 +1,7 @@
-"""The figures of the dashboard: what came in and what became of it in a window of time, and how things stand now.
+"""The numbers of the dashboard: the traffic of a time window, and the current state of the gateway.
 
-Both are kept for a while in the memory of each web process, so that dashboards left open cost next to nothing. They
-hold no personal data, and no words: those are in the language of who reads.
+Each web process caches both for a short time, so that open dashboards cost little. They contain no personal data and no
+text, because the text depends on the reader's language.
 """
 
 from bisect import bisect_right
@@ -14,67 +14,65 @@ from threading import Lock
 from typing import Any
 
 from django.core.cache import cache
-from django.db import connection
-from django.db.models import Aggregate, Count, FloatField, Func, IntegerField, Min, Q, QuerySet
+from django.db.models import Count, Func, IntegerField, Min, Q, QuerySet
 from django.utils import timezone
 
-from delivery.configuration import limits
-from delivery.models import OUTCOME_UNKNOWN, DeliveryAttempt, DeliveryControl
-from leadgateway import queue
+from delivery.models import DeliveryAttempt, DeliveryControl
 from leads.models import NEEDS_ATTENTION, OPEN_STATUSES, InboundLead, LeadStatus
-from stats.models import Heartbeat, Incident
-from stats.monitoring import heartbeat
+from stats.models import Heartbeat, Incident, ProcessKind
+from stats.monitoring import counting, heartbeat
+from stats.monitoring.checks.pipeline import evaluate
+from stats.monitoring.checks.result import CheckResult
+from stats.monitoring.pipeline_check import THRESHOLDS
+from stats.monitoring.snapshot import take_snapshot
 
-#: How many rejection reasons are told of: the lead's own column may hold anything that others write.
-TOP = 8
+#: The maximum number of rejection reasons to show. The column may hold reasons that other programs wrote.
+MAX_REASONS = 8
 
-#: A lead that is due for longer than this, with nobody at it, is late: the sweep takes a doorbell for lost after 30 s.
-LATE_AFTER = timedelta(minutes=1)
-
-#: How things stand is asked anew after this; less than a dashboard's refresh, so that each shows something new.
-STATE_KEPT_FOR = timedelta(seconds=5)
+#: How long the state is cached. It is shorter than a dashboard's refresh, so that each refresh shows new numbers.
+STATE_CACHED_FOR = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of time up to now, in bars of so many hours; its figures are counted anew after `kept_for`."""
+    """A time window that ends now, divided into bars of `hours` each."""
 
     code: str
     bars: int
     hours: int
-    kept_for: timedelta
+    cached_for: timedelta
 
     def edges(self, now: datetime) -> list[datetime]:
-        """Return where the bars begin and the last one ends, in UTC; they begin with hours and days of the local clock.
+        """Return the starts of the bars and the end of the last one, in UTC. Bars begin on full local hours or days.
 
-        The last bar is the running one, so the window is a little shorter than its name.
+        The last bar is the current hour or day, so the window is a little shorter than its name.
         """
         local = timezone.localtime(now).replace(minute=0, second=0, microsecond=0)
         last = local.replace(hour=local.hour - local.hour % self.hours)
         if self.hours == 1:
-            last = last.astimezone(UTC)  # the local clock shows one hour twice a year, and one never
+            last = last.astimezone(UTC)  # with daylight saving time, one local hour occurs twice and one never
         starts = [last + timedelta(hours=self.hours) * (n - self.bars + 1) for n in range(self.bars + 1)]
         return [start.astimezone(UTC) for start in starts]
 
 
-#: The longer the window, the more there is to count (of a million leads in 30 days: 0.05, 0.3 and 1 s on PostgreSQL),
-#: and the less a minute changes it.
+#: Counting a longer window takes longer (0.05, 0.3 and 1 s for a million leads in 30 days on PostgreSQL). Its numbers
+#: change less within a minute.
 WINDOWS = {
     window.code: window
     for window in (
-        Window("24h", bars=24, hours=1, kept_for=timedelta(seconds=10)),
-        Window("7d", bars=28, hours=6, kept_for=timedelta(minutes=1)),
-        Window("30d", bars=30, hours=24, kept_for=timedelta(minutes=5)),
+        Window("24h", bars=24, hours=1, cached_for=timedelta(seconds=10)),
+        Window("7d", bars=28, hours=6, cached_for=timedelta(minutes=1)),
+        Window("30d", bars=30, hours=24, cached_for=timedelta(minutes=5)),
     )
 }
 
 
-# --- what came in, and what became of it -----------------------------------------------------------------------------
+# --- traffic ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Bar:
-    """How many of the leads received from `start` to `end` are in each status now."""
+    """The leads received from `start` to `end`, counted by their current status."""
 
     start: datetime
     end: datetime
@@ -83,17 +81,17 @@ class Bar:
 
 @dataclass(frozen=True)
 class Traffic:
-    """The figures of a window; its leads are those that were received in it."""
+    """The numbers of a window, for the leads that were received in it."""
 
     at: datetime
     bars: list[Bar]
-    #: Of those with a first attempt in the window whose outcome is known: how many there are, and succeeded with it.
+    #: The number of first attempts in the window with a known outcome, and the number of successful ones.
     first_attempts: int
-    succeeded_at_once: int
-    #: Seconds from received to delivered, for half of the leads and for 95 % of them; None when none was delivered.
+    first_attempts_succeeded: int
+    #: Percentiles of the seconds from received to delivered; None when no lead was delivered.
     median: float | None
     p95: float | None
-    #: Reason -> number of the rejected leads, the most frequent first.
+    #: Reason -> number of rejected leads, the most frequent reason first.
     rejections: dict[str, int]
 
     @property
@@ -103,21 +101,21 @@ class Traffic:
 
 
 def traffic(window: Window, *, now: datetime) -> Traffic:
-    """Return the figures of a window, or those of a moment ago."""
-    kept: Traffic = _kept(f"figures:{window.code}", window.kept_for, lambda: _traffic(window, now))
-    return kept
+    """Return the numbers of a window from the cache, or count them."""
+    cached: Traffic = _cached(f"dashboard:{window.code}", window.cached_for, lambda: _traffic(window, now))
+    return cached
 
 
 def _traffic(window: Window, now: datetime) -> Traffic:
     edges = window.edges(now)
     leads = InboundLead.objects.filter(received_at__gte=edges[0], received_at__lt=edges[-1])
-    median, p95 = _delivery_times(leads)
-    first_attempts, succeeded_at_once = _first_attempts(since=edges[0])
+    median, p95 = counting.delivery_time_percentiles(leads)
+    first = counting.count_attempts(DeliveryAttempt.objects.filter(attempt_no=1, requested_at__gte=edges[0]))
     return Traffic(
         at=now,
         bars=_bars(leads, edges),
-        first_attempts=first_attempts,
-        succeeded_at_once=succeeded_at_once,
+        first_attempts=first.finished,
+        first_attempts_succeeded=first.finished - first.failed,
         median=median,
         p95=p95,
         rejections=_rejections(leads),
@@ -125,85 +123,39 @@ def _traffic(window: Window, now: datetime) -> Traffic:
 
 
 class Quarter(Func):
-    """The number of the quarter of an hour since 1970. Every time zone's hours begin with one."""
+    """The number of quarter-hours since 1970. In every time zone, an hour begins with a quarter-hour of UTC."""
 
     template = "floor(date_part('epoch', %(expressions)s) / 900)::int"
     output_field = IntegerField()
 
     def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        # Of the text without its fraction, which SQLite would round.
+        # SQLite would round the fraction of a second up.
         template = "CAST(strftime('%%%%s', substr(%(expressions)s, 1, 19)) AS INTEGER) / 900"
         return self.as_sql(compiler, connection, template=template, **context)
 
 
 def _bars(leads: QuerySet[InboundLead], edges: list[datetime]) -> list[Bar]:
     bars = [Bar(start, end) for start, end in pairwise(edges)]
-    # All statuses are named so that the index on status and time has the answer by itself.
+    # The condition on the status lets the database use the index on status and time alone.
     counted = leads.filter(status__in=LeadStatus.values).annotate(quarter=Quarter("received_at"))
     for quarter, status, number in counted.values_list("quarter", "status").annotate(number=Count("*")).order_by():
-        begins = datetime.fromtimestamp(quarter * 900, UTC)
-        bars[bisect_right(edges, begins) - 1].leads[status] += number
+        start = datetime.fromtimestamp(quarter * 900, UTC)
+        bars[bisect_right(edges, start) - 1].leads[status] += number
     return bars
-
-
-class Elapsed(Func):
-    """The seconds from the second moment to the first."""
-
-    template = "date_part('epoch', %(expressions)s)"
-    arg_joiner = " - "
-    arity = 2
-    output_field = FloatField()
-
-    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        template, joiner = "((julianday(%(expressions)s)) * 86400.0)", ") - julianday("
-        return self.as_sql(compiler, connection, template=template, arg_joiner=joiner, **context)
-
-
-class Percentile(Aggregate):
-    """The value below which a fraction of the values lies; PostgreSQL's own."""
-
-    template = "percentile_cont(%(fraction)s) WITHIN GROUP (ORDER BY %(expressions)s)"
-    output_field = FloatField()
-
-
-def _delivery_times(leads: QuerySet[InboundLead]) -> tuple[float | None, float | None]:
-    """Return the median and the 95th percentile of the seconds from received to delivered."""
-    delivered = leads.filter(status=LeadStatus.DELIVERED, delivered_at__isnull=False)
-    if connection.vendor == "sqlite":
-        return _percentiles_by_place(delivered)
-    elapsed = Elapsed("delivered_at", "received_at")
-    found = delivered.aggregate(median=Percentile(elapsed, fraction=0.5), p95=Percentile(elapsed, fraction=0.95))
-    return found["median"], found["p95"]
-
-
-def _percentiles_by_place(delivered: QuerySet[InboundLead]) -> tuple[float | None, float | None]:
-    number = delivered.count()
-    if not number:
-        return None, None
-    timed = delivered.annotate(elapsed=Elapsed("delivered_at", "received_at")).order_by("elapsed")
-    seconds = timed.values_list("elapsed", flat=True)
-    return seconds[(number - 1) // 2], seconds[(number - 1) * 95 // 100]
-
-
-def _first_attempts(*, since: datetime) -> tuple[int, int]:
-    """Return how many leads' first attempts have a known outcome, and how many of them succeeded."""
-    first = DeliveryAttempt.objects.filter(attempt_no=1, requested_at__gte=since)
-    found = first.aggregate(known=Count("pk", filter=~OUTCOME_UNKNOWN), good=Count("pk", filter=Q(success=True)))
-    return found["known"], found["good"]
 
 
 def _rejections(leads: QuerySet[InboundLead]) -> dict[str, int]:
     rejected = leads.filter(status=LeadStatus.REJECTED, rejection_reason__isnull=False)
     counted = rejected.values_list("rejection_reason").annotate(number=Count("*")).order_by("-number")
-    return dict(counted[:TOP])
+    return dict(counted[:MAX_REASONS])
 
 
-# --- how things stand now --------------------------------------------------------------------------------------------
+# --- state -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Failures:
-    """Leads that need attention and got the same last answer; None: none that is known."""
+    """Leads that need attention and have the same last response; None when the customer never responded."""
 
     answer: str | None
     leads: int
@@ -212,32 +164,31 @@ class Failures:
 
 @dataclass(frozen=True)
 class InProgress:
-    """The leads that are still to be delivered, or looked at for the first time."""
+    """The leads that are not yet validated or delivered."""
 
     leads: int
     oldest_id: int | None
     oldest_received_at: datetime | None
-    #: The same of those that nobody has ordered anew: an old lead that was redelivered is nothing to worry about.
+    #: The same for leads that no operator has redelivered. A redelivered lead may be old without a problem.
     oldest_first_run_id: int | None
     oldest_first_run: datetime | None
-    #: Those that are due, with nobody at it, for longer than LATE_AFTER; and since when the first of them is.
-    late: int
-    late_since: datetime | None
 
 
 @dataclass(frozen=True)
 class State:
-    """How things stand at a moment."""
+    """The state of the gateway at one time."""
 
     at: datetime
     in_progress: InProgress
-    #: The largest group first.
+    #: Leads that need attention, the largest group first.
     failures: list[Failures]
     processes: list[Heartbeat]
-    #: Doorbells in the queue; None: it is away.
+    #: The number of messages in the queue; None when the queue is unavailable.
     queued: int | None
     has_leads: bool
-    #: Those that are not over, the oldest first.
+    #: The results of the pipeline's checks.
+    results: list[CheckResult] = field(default_factory=list)
+    #: Open incidents, the oldest first.
     incidents: list[Incident] = field(default_factory=list)
 
     @property
@@ -245,61 +196,62 @@ class State:
         """The number of leads that need attention."""
         return sum(group.leads for group in self.failures)
 
-    def of_kind(self, kind: Heartbeat.Kind, *, alive: bool) -> list[Heartbeat]:
-        """Return the processes of a kind that live, or that were seen in the last day but do not."""
-        return [each for each in self.processes if each.kind == kind and heartbeat.is_alive(each, now=self.at) == alive]
+    def processes_of(self, kind: ProcessKind, *, running: bool) -> list[Heartbeat]:
+        """Return the processes of a kind that are running, or that have stopped within the last day."""
+        return [
+            each for each in self.processes if each.kind == kind and heartbeat.is_running(each, now=self.at) == running
+        ]
 
 
 def state(*, now: datetime) -> State:
-    """Return how things stand, or stood a moment ago; a queue that is away costs its bounded wait."""
-    kept: State = _kept("figures:state", STATE_KEPT_FOR, lambda: _state(now))
-    return kept
+    """Return the state from the cache, or query it. An unavailable queue takes up to its timeout."""
+    cached: State = _cached("dashboard:state", STATE_CACHED_FOR, lambda: _state(now))
+    return cached
 
 
 def _state(now: datetime) -> State:
+    snapshot = take_snapshot(now=now, thresholds=THRESHOLDS)
     return State(
         at=now,
-        in_progress=_under_way(now),
+        in_progress=_in_progress(now),
         failures=_failures(),
-        processes=heartbeat.known(now=now),
-        queued=_queued(),
+        processes=heartbeat.recent_processes(now=now),
+        queued=snapshot.queue_depth,
         has_leads=InboundLead.objects.exists(),
+        results=evaluate(snapshot, THRESHOLDS),
         incidents=list(Incident.objects.filter(closed_at=None).order_by("pk")),
     )
 
 
-def _under_way(now: datetime) -> InProgress:
-    """Count what is under way, which takes time for a backlog only; the id is looked up by the time, its index.
+def _in_progress(now: datetime) -> InProgress:
+    """Count the leads in progress. It is slow only with a large backlog; the ids are looked up by time, an index.
 
-    What waits because delivery is held or the customer is down is neither late nor too old; nor is it late when it
-    waits for its turn.
+    Leads that delivery control keeps back are not too old.
     """
     leads = InboundLead.objects.filter(status__in=OPEN_STATUSES, next_attempt_at__isnull=False)
     is_blocked = DeliveryControl.objects.current().is_blocked
-    is_unclaimed = Q(claimed_until=None) | Q(claimed_until__lt=now)
-    is_late = Q(next_attempt_at__lt=now - LATE_AFTER) & is_unclaimed & _before_the_gate(is_blocked or limits().exist)
-    first_run = Q(uncounted_attempts=0) & _before_the_gate(is_blocked)
+    first_run = Q(uncounted_attempts=0) & _only_unvalidated(is_blocked)
     found = leads.aggregate(
         leads=Count("*"),
         oldest=Min("received_at"),
         oldest_first_run=Min("received_at", filter=first_run),
-        late=Count("pk", filter=is_late),
-        late_since=Min("next_attempt_at", filter=is_late),
     )
     return InProgress(
-        oldest_id=_received_at(leads, found["oldest"]),
+        oldest_id=_id_by_time(leads, found["oldest"]),
         oldest_received_at=found.pop("oldest"),
-        oldest_first_run_id=_received_at(leads, found["oldest_first_run"]),
+        oldest_first_run_id=_id_by_time(leads, found["oldest_first_run"]),
         **found,
     )
 
 
-def _before_the_gate(only: bool) -> Q:
-    return Q(status=LeadStatus.RECEIVED) if only else Q()
+def _only_unvalidated(condition: bool) -> Q:
+    return Q(status=LeadStatus.RECEIVED) if condition else Q()
 
 
-def _received_at(leads: QuerySet[InboundLead], now: datetime | None) -> int | None:
-    return None if now is None else leads.filter(received_at=now).order_by("pk").values_list("pk", flat=True).first()
+def _id_by_time(leads: QuerySet[InboundLead], received_at: datetime | None) -> int | None:
+    if received_at is None:
+        return None
+    return leads.filter(received_at=received_at).order_by("pk").values_list("pk", flat=True).first()
 
 
 def _failures() -> list[Failures]:
@@ -308,19 +260,12 @@ def _failures() -> list[Failures]:
     return [Failures(*group) for group in groups]
 
 
-def _queued() -> int | None:
-    try:
-        return queue.depth()
-    except queue.QueueUnavailable:
-        return None
-
-
-# --- the memory of this process --------------------------------------------------------------------------------------
+# --- cache -----------------------------------------------------------------------------------------------------------
 
 _locks: defaultdict[str, Lock] = defaultdict(Lock)
 
 
-def _kept(key: str, length: timedelta, make: Callable[[], Any]) -> Any:
-    """Return what is kept by a name, made anew when it is too old: by one thread, while the others wait for it."""
+def _cached(key: str, cached_for: timedelta, query: Callable[[], Any]) -> Any:
+    """Return a cached value. When it has expired, one thread runs the query while the other threads wait."""
     with _locks[key]:
-        return cache.get_or_set(key, make, length.total_seconds())
+        return cache.get_or_set(key, query, cached_for.total_seconds())

@@ -1,4 +1,4 @@
-"""The page of the way out: whether leads may go to the customer, what keeps them, and the switch that holds them."""
+"""The delivery page: whether leads are sent to the customer, and the form that pauses or resumes delivery."""
 
 from datetime import datetime
 from typing import Any
@@ -11,52 +11,64 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.formats import number_format
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import ngettext
 
 from delivery.configuration import circuit_policy, limits
-from delivery.control import pause, permission
+from delivery.control import pause
 from delivery.models import DeliveryControl
 from leadgateway.time_format import span
-from leads.models import EventKind, LeadEvent
+from leads.models import EventKind, InboundLead, LeadEvent
 from stats.admin import formatting
 from stats.admin.banners import Banner
 from stats.admin.bulk_action_form import ReasonField, may_act
-from stats.masking import Cover
+from stats.masking import Masker
 from stats.permissions import sees_personal_data
 from stats.text import events
+from stats.text.delivery_control import obstacle
 
-#: What has happened to the way out, as far as the trail tells it.
-KINDS = (
+_EVENTS = (
     EventKind.CIRCUIT_OPENED,
     EventKind.CIRCUIT_CLOSED,
     EventKind.DELIVERY_PAUSED,
     EventKind.DELIVERY_RESUMED,
 )
 
-_LATEST = 20
+_EVENTS_SHOWN = 20
 
 
 class ReasonForm(forms.Form):
-    """Why delivery is held or resumed."""
+    """The reason for which delivery is paused or resumed."""
 
-    reason = ReasonField(help_text=gettext_lazy("It stays in the trail. No names, addresses or phone numbers."))
+    reason = ReasonField()
 
 
 def urls(model_admin: Any) -> list[URLPattern]:
-    """Return the page's address, which goes before those of the leads."""
+    """Return the URL of the page. It must come before the URLs of leads, which match any path."""
 
     def view(request: HttpRequest) -> HttpResponse:
         if not model_admin.has_view_permission(request):
             raise PermissionDenied
-        return _answer(model_admin, request)
+        return _view(model_admin, request)
 
-    return [path("way-out/", model_admin.admin_site.admin_view(view), name="leads_way_out")]
+    return [path("delivery/", model_admin.admin_site.admin_view(view), name="leads_delivery")]
 
 
-def _answer(model_admin: Any, request: HttpRequest) -> HttpResponse:
-    """Show the page; or hold or resume delivery, for a reason."""
+def banner(request: HttpRequest, *, now: datetime) -> Banner | None:
+    """Return the banner for other pages that says why no lead is sent; None when leads are sent."""
+    control = DeliveryControl.objects.current()
+    if not control.is_blocked:
+        return None
+    return Banner(
+        what=_("Delivery paused") if control.paused_at is not None else _("Customer marked as down"),
+        advice=_summary(control, request, now=now),
+        url=reverse("admin:leads_delivery"),
+        link=_("Delivery"),
+    )
+
+
+def _view(model_admin: Any, request: HttpRequest) -> HttpResponse:
+    """Show the page, or pause or resume delivery."""
     if request.method != "POST":
         return _page(model_admin, request, ReasonForm())
     if not may_act(request):
@@ -64,99 +76,86 @@ def _answer(model_admin: Any, request: HttpRequest) -> HttpResponse:
     form = ReasonForm(request.POST)
     if not form.is_valid():
         return _page(model_admin, request, form)
-    _switch(request, form.cleaned_data["reason"])
-    return redirect("admin:leads_way_out")
+    _pause_or_resume(request, form.cleaned_data["reason"])
+    return redirect("admin:leads_delivery")
 
 
-def _switch(request: HttpRequest, reason: str) -> None:
-    """Do what the button said, not the opposite of how things stand by now: somebody else may have been faster."""
-    how: dict[str, Any] = {"actor": request.user.get_username(), "reason": reason, "now": timezone.now()}
-    if request.POST.get("switch") == "resume":
-        if pause.resume_delivery(**how):
-            messages.success(request, _("Delivery goes on. What waited goes out by itself."))
+def _pause_or_resume(request: HttpRequest, reason: str) -> None:
+    """Do what the pressed button said. Another user may have changed the state since the page was shown."""
+    change: dict[str, Any] = {"actor": request.user.get_username(), "reason": reason, "now": timezone.now()}
+    if request.POST.get("action") == "resume":
+        if pause.resume_delivery(**change):
+            messages.success(request, _("Delivery resumed. Waiting leads are sent automatically."))
         else:
-            messages.info(request, _("Delivery was not held. Nothing was changed."))
-    elif pause.pause_delivery(**how):
-        messages.success(request, _("Delivery is held: nothing is sent until somebody resumes it."))
+            messages.info(request, _("Delivery was not paused. Nothing changed."))
+    elif pause.pause_delivery(**change):
+        messages.success(request, _("Delivery paused. Nothing is sent until it is resumed."))
     else:
-        messages.info(request, _("Delivery is held already. Nothing was changed."))
+        messages.info(request, _("Delivery was already paused. Nothing changed."))
 
 
 def _page(model_admin: Any, request: HttpRequest, form: ReasonForm) -> TemplateResponse:
-    now, way_out = timezone.now(), DeliveryControl.objects.current()
+    now, control = timezone.now(), DeliveryControl.objects.current()
     context = {
         **model_admin.admin_site.each_context(request),
-        "title": _("Way out"),
-        "badge": _badge(way_out),
-        "sentence": sentence(way_out, _cover(request), now=now),
-        "facts": _facts(way_out, now=now),
+        "title": _("Delivery"),
+        "badge": _badge(control),
+        "summary": _summary(control, request, now=now),
+        "facts": _facts(control, now=now),
         "events": [_event(event, request, now) for event in _events()],
-        "is_held": way_out.paused_at is not None,
+        "is_paused": control.paused_at is not None,
         "may_act": may_act(request),
         "form": form,
     }
     return TemplateResponse(request, "stats/admin/delivery_control.html", context)
 
 
-def _badge(way_out: DeliveryControl) -> str:
-    if way_out.paused_at is not None:
-        return formatting.badge(_("held"), "failed")
-    if way_out.circuit_opened_at is not None:
-        return formatting.badge(_("customer down"), "permanently_failed")
-    return formatting.badge(_("open"), "delivered")
+def _badge(control: DeliveryControl) -> str:
+    if control.paused_at is not None:
+        return formatting.badge(_("Paused"), "failed")
+    if control.circuit_opened_at is not None:
+        return formatting.badge(_("Customer down"), "permanently_failed")
+    return formatting.badge(_("Active"), "delivered")
 
 
-def banner(request: HttpRequest, *, now: datetime) -> Banner | None:
-    """Return for other pages what keeps all leads; None when they go out."""
-    way_out = DeliveryControl.objects.current()
-    if not way_out.is_blocked:
-        return None
-    return Banner(
-        what=_("Delivery is held") if way_out.paused_at is not None else _("The customer is down"),
-        advice=sentence(way_out, _cover(request), now=now),
-        url=reverse("admin:leads_way_out"),
-        link=_("Way out"),
-    )
+def _summary(control: DeliveryControl, request: HttpRequest, *, now: datetime) -> str:
+    """Return whether leads are sent, and if not, why and how many wait."""
+    reason = obstacle(control, now=now, show_time=formatting.exact_time)
+    if reason is None:
+        return _("Leads are sent to the customer.")
+    number = InboundLead.objects.due(now).count()
+    waiting = ngettext("{number} lead is waiting.", "{number} leads are waiting.", number)
+    shown = formatting.escape_invisible(_masker(request).text(reason))
+    return f"{shown} {waiting.format(number=formatting.number(number))}"
 
 
-def _cover(request: HttpRequest) -> Cover:
-    return Cover(is_on=not sees_personal_data(request.user))
+def _masker(request: HttpRequest) -> Masker:
+    return Masker(is_on=not sees_personal_data(request.user))
 
 
-def sentence(way_out: DeliveryControl, cover: Cover, *, now: datetime) -> str:
-    """Return whether leads go out, and otherwise why not, as far as it may be seen, and how many wait."""
-    why = permission.obstacle(way_out, now=now, show_time=formatting.exact)
-    if why is None:
-        return _("Leads go out to the customer.")
-    number = permission.waiting(now)
-    waiting = ngettext("{number} lead waits.", "{number} leads wait.", number)
-    told = formatting.visible(cover.text(why))
-    return f"{told} {waiting.format(number=number_format(number, force_grouping=True))}"
-
-
-def _facts(way_out: DeliveryControl, *, now: datetime) -> list[tuple[str, str]]:
-    """Return what was set and how things stand, each with its name."""
-    policy, most = circuit_policy(), limits()
-    taken_for_down = _("after {failures} failures in a row, of {leads} leads or more").format(
+def _facts(control: DeliveryControl, *, now: datetime) -> list[tuple[str, str]]:
+    """Return the settings and the state of delivery control as labels and values."""
+    policy, limit = circuit_policy(), limits()
+    threshold = _("after {failures} consecutive failures of at least {leads} leads").format(
         failures=policy.failures, leads=policy.leads
     )
     return [
-        (_("Failures since the customer's last success"), number_format(way_out.failures, force_grouping=True)),
-        (_("The customer is taken for down"), taken_for_down if policy.failures else _("never")),
-        (_("Next try whether it is back"), formatting.moment(way_out.next_probe_at, now=now)),
-        (_("Shortest time between two requests"), span(most.interval) if most.interval else _("no limit")),
-        (_("Requests at a time"), str(most.concurrency) if most.concurrency else _("no limit")),
+        (_("Failures since the last success"), formatting.number(control.failures)),
+        (_("Customer is marked as down"), threshold if policy.failures else _("never")),
+        (_("Next recovery check"), formatting.full_time(control.next_probe_at, now=now)),
+        (_("Minimum time between requests"), span(limit.interval) if limit.interval else _("no limit")),
+        (_("Maximum concurrent requests"), str(limit.concurrency) if limit.concurrency else _("no limit")),
     ]
 
 
 def _events() -> list[LeadEvent]:
-    return list(LeadEvent.objects.filter(lead=None, kind__in=KINDS).order_by("-pk")[:_LATEST])
+    return list(LeadEvent.objects.filter(lead=None, kind__in=_EVENTS).order_by("-pk")[:_EVENTS_SHOWN])
 
 
 def _event(event: LeadEvent, request: HttpRequest, now: datetime) -> dict[str, str]:
     return {
-        "at": formatting.moment(event.at, now=now),
-        "what": events.what_happened(event),
-        "who": event.actor,
-        "detail": formatting.visible(events.detail_in_words(event, _cover(request))),
+        "at": formatting.full_time(event.at, now=now),
+        "title": events.event_title(event),
+        "actor": event.actor,
+        "detail": formatting.escape_invisible(events.detail_text(event, _masker(request))),
     }

@@ -1,4 +1,4 @@
-"""The trail of all leads, as a list."""
+"""The list and the page of events in the audit log."""
 
 from typing import Any
 
@@ -7,45 +7,45 @@ from django.utils.translation import gettext_lazy as _
 
 from leads.models import LeadEvent
 from stats.admin import formatting
-from stats.admin.bulk_actions import BulkActionKindFilter
+from stats.admin.bulk_actions import BulkActionFilter
 from stats.admin.filters import ActorFilter, EventFilter
-from stats.admin.personal_data import MaskedRecords, cover_of
+from stats.admin.personal_data import MaskedRecords, masker_of
 from stats.admin.records import RecordAdmin, column, lead_link
 from stats.text import events
 
 
 @admin.register(LeadEvent)
 class EventAdmin(MaskedRecords, RecordAdmin):
-    """The events of all leads, the latest first."""
+    """Events, the latest first."""
 
-    list_display = ("happened_at", "lead_of", "what", "step", "in_words", "by_whom")
-    list_filter = (EventFilter, ActorFilter, BulkActionKindFilter)
+    list_display = ("happened_at", "lead_of", "event", "status_change", "detail_in_words", "by_whom")
+    list_filter = (EventFilter, ActorFilter, BulkActionFilter)
     fields = readonly_fields = (
-        *("happened_at", "lead_of", "what", "step", "in_words", "by_whom", "correlation"),
+        *("happened_at", "lead_of", "event", "status_change", "detail_in_words", "by_whom", "correlation"),
         "detail_as_stored",
     )
     ordering = ("-pk",)
     sortable_by = ()
-    happened_at = column("at", _("at"), formatting.time_of)
+    happened_at = column("at", _("time"), formatting.short_time)
     by_whom = column("actor", _("actor"))
-    correlation = column("correlation_id", _("correlation id"))
+    correlation = column("correlation_id", _("correlation ID"))
 
     @admin.display(description=_("lead"))
     def lead_of(self, event: LeadEvent) -> str:
         return lead_link(event.lead_id)
 
-    @admin.display(description=_("what happened"))
-    def what(self, event: Any) -> str:
-        return formatting.visible(cover_of(event).text(events.what_happened(event)))
+    @admin.display(description=_("event"))
+    def event(self, event: Any) -> str:
+        return formatting.escape_invisible(masker_of(event).text(events.event_title(event)))
 
     @admin.display(description=_("status"))
-    def step(self, event: LeadEvent) -> str:
-        return events.status_step(event) or formatting.NOTHING
+    def status_change(self, event: LeadEvent) -> str:
+        return events.status_change(event) or formatting.NOTHING
 
     @admin.display(description=_("detail"))
-    def in_words(self, event: Any) -> str:
-        return formatting.visible(events.detail_in_words(event, cover_of(event))) or formatting.NOTHING
+    def detail_in_words(self, event: Any) -> str:
+        return formatting.escape_invisible(events.detail_text(event, masker_of(event))) or formatting.NOTHING
 
-    @admin.display(description=_("detail as stored"))
+    @admin.display(description=_("detail (JSON)"))
     def detail_as_stored(self, event: Any) -> str:
-        return formatting.json_block(cover_of(event).json(event.detail))
+        return formatting.json_block(masker_of(event).json(event.detail))

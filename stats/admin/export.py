@@ -1,6 +1,6 @@
-"""The leads of a list as a file: streamed, whole, and written to the trail before the first of them leaves.
+"""Export the leads of a list as a file. It is streamed, and recorded in the audit log before it begins.
 
-Its last line says that it is the last one, so that a file that broke off is noticed.
+The last line marks the end of the file, so that an incomplete download is noticed.
 """
 
 import csv
@@ -27,16 +27,16 @@ from django.views.decorators.http import require_POST
 from delivery.models import DeliveryAttempt
 from leadgateway.time_format import timestamp
 from leads.models import EventKind, LeadEvent
-from stats.admin.filters import in_words
+from stats.admin.filters import selection
 from stats.masking import mask_email, mask_json, mask_phone, mask_text
 from stats.permissions import sees_personal_data
 
 Row = dict[str, Any]
 
-#: Leads that are in memory at a time: a payload may have 256 KB, in three forms.
+#: The number of leads in memory at a time. A lead may have three payloads of 256 KB.
 CHUNK = 500
 
-#: The columns of both formats, in order; the number of attempts comes last.
+#: The columns of both formats in order. The number of attempts follows as the last one.
 COLUMNS = (
     *("id", "received_at", "status", "rejection_reason", "last_answer", "next_attempt_at"),
     *("delivered_at", "resolved_at", "search_phone", "search_email", "search_name", "search_zipcode"),
@@ -54,44 +54,44 @@ _MASKS: dict[str, Callable[[Any], Any]] = {
     "source_headers": mask_json,
 }
 
-#: A cell that begins so is taken for a formula, or changed, by spreadsheet programs.
+#: Spreadsheet programs read a cell that begins with one of these characters as a formula, or change it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def export(model_admin: Any, request: HttpRequest) -> StreamingHttpResponse:
-    """Answer with the leads of the list that `query` asks for, as a file in the `format` asked for.
+    """Answer with the leads of the list that the parameter `query` selects, as a file in `format`.
 
-    :raises PermissionDenied: the user may not export.
-    :raises BadRequest: the list cannot be asked that, or there is no such format.
+    :raises PermissionDenied: the user may not export leads.
+    :raises BadRequest: the list does not accept the query, or the format does not exist.
     """
     if not (model_admin.has_view_permission(request) and request.user.has_perm("leads.export_lead")):
         raise PermissionDenied
     name = request.POST.get("format", "")
     if name not in FORMATS:
         raise BadRequest("unknown format")
-    changelist = _list_asked_for(model_admin, request)
+    changelist = _requested_list(model_admin, request)
     leads = changelist.queryset.order_by("pk")
-    _record(request, name, leads, in_words(changelist))
+    _record(request, name, leads, selection(changelist))
     rows = _rows(leads, *_columns(name), masked=not sees_personal_data(request.user))
     return _file(name, FORMATS[name](rows))
 
 
-def _list_asked_for(model_admin: Any, request: HttpRequest) -> Any:
-    """Return the list of leads for a query string that comes in the body: what is searched for is in no log then."""
+def _requested_list(model_admin: Any, request: HttpRequest) -> Any:
+    """Return the list of leads for the query string in the body. In the URL, logs would show the search text."""
     request.GET = QueryDict(request.POST.get("query", "").removeprefix("?"))
     if "\0" in request.GET.get(SEARCH_VAR, ""):
-        raise BadRequest("NUL is not searched for")  # the list would leave the search out, and hold everything
+        raise BadRequest("the search contains NUL")  # the list would ignore the search and contain all leads
     try:
         changelist = model_admin.get_changelist_instance(request)
     except IncorrectLookupParameters:
-        raise BadRequest("the list cannot be asked that") from None
+        raise BadRequest("invalid filter") from None
     if changelist.problems:
-        raise BadRequest("the list cannot be asked that")
+        raise BadRequest("invalid filter")
     return changelist
 
 
-def _record(request: HttpRequest, name: str, leads: QuerySet, selection: str) -> None:
-    detail = {"format": name, "leads": leads.values("pk").count(), "selection": selection}
+def _record(request: HttpRequest, name: str, leads: QuerySet, selected_by: str) -> None:
+    detail = {"format": name, "leads": leads.values("pk").count(), "selection": selected_by}
     LeadEvent.objects.create(
         kind=EventKind.EXPORTED, actor=request.user.get_username(), at=timezone.now(), detail=detail
     )
@@ -105,12 +105,12 @@ def _file(name: str, lines: Iterator[str]) -> StreamingHttpResponse:
 
 
 def _joined(lines: Iterator[str]) -> Iterator[str]:
-    """Yield many lines at a time: each part is sent by itself."""
+    """Yield many lines at a time, because each part is sent by itself."""
     while part := "".join(islice(lines, CHUNK)):
         yield part
 
 
-# --- what is in it ---------------------------------------------------------------------------------------------------
+# --- rows ------------------------------------------------------------------------------------------------------------
 
 
 def _columns(name: str) -> tuple[str, ...]:
@@ -118,8 +118,8 @@ def _columns(name: str) -> tuple[str, ...]:
 
 
 def _rows(leads: QuerySet, *columns: str, masked: bool) -> Iterator[Row]:
-    """Yield the leads column by column, as they were at one moment and never many at a time."""
-    with _one_moment():
+    """Yield the leads of one snapshot without loading all of them."""
+    with _snapshot():
         for row in leads.values(*columns, attempts_made=_ATTEMPTS_MADE).iterator(chunk_size=CHUNK):
             yield {name: _value(name, value, masked=masked) for name, value in row.items()}
 
@@ -129,10 +129,10 @@ _ATTEMPTS_MADE = Coalesce(
 )
 
 
-def _one_moment() -> AbstractContextManager[Any]:
-    """Return a transaction on PostgreSQL, which without one would copy the whole result aside before the first row.
+def _snapshot() -> AbstractContextManager[Any]:
+    """Return a transaction on PostgreSQL, which otherwise copies the whole result before it returns the first row.
 
-    On SQLite a transaction would keep the webhook from writing.
+    On SQLite a transaction would block the webhook.
     """
     return transaction.atomic() if connection.vendor == "postgresql" else nullcontext()
 
@@ -143,18 +143,18 @@ def _value(name: str, value: Any, *, masked: bool) -> Any:
     return _MASKS[name](value) if masked and value is not None and name in _MASKS else value
 
 
-# --- how it is written -----------------------------------------------------------------------------------------------
+# --- formats ---------------------------------------------------------------------------------------------------------
 
 
 class _Echo:
-    """A file that hands back what is written to it."""
+    """A file whose `write` returns the text."""
 
     def write(self, text: str) -> str:
         return text
 
 
 def _csv(rows: Iterable[Row]) -> Iterator[str]:
-    """Return the lines of a file that spreadsheet programs open as it is meant."""
+    """Return the lines of a CSV file that spreadsheet programs open correctly."""
     return _csv_lines(rows, csv.writer(_Echo(), delimiter=_delimiter()))
 
 
@@ -168,12 +168,12 @@ def _csv_lines(rows: Iterable[Row], writer: Any) -> Iterator[str]:
 
 
 def _delimiter() -> str:
-    """Return what Excel takes for one where the reader is: a comma is part of numbers in some places."""
+    """Return the delimiter that Excel expects in the reader's locale, where a comma may be part of a number."""
     return ";" if get_format("DECIMAL_SEPARATOR") == "," else ","
 
 
 def _cell(value: Any) -> Any:
-    """Return a value so that no spreadsheet program takes it for a formula."""
+    """Return a value that spreadsheet programs do not read as a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
@@ -190,6 +190,6 @@ _CONTENT_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjs
 
 
 def urls(model_admin: Any) -> list[URLPattern]:
-    """Return the address of `export`, for the URLs of the leads."""
+    """Return the URL of `export`, for the URLs of the leads."""
     view = model_admin.admin_site.admin_view(require_POST(partial(export, model_admin)))
     return [path("export/", view, name="leads_export")]

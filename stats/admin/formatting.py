@@ -1,4 +1,4 @@
-"""How leads and their trail are shown to people: times, JSON and text of others, safe to put on a page."""
+"""Format values for the pages of the admin: times, numbers, JSON and untrusted text."""
 
 import json
 import re
@@ -6,18 +6,19 @@ from datetime import datetime
 from typing import Any
 
 from django.utils import timezone
-from django.utils.formats import date_format, time_format
+from django.utils.formats import date_format, number_format, time_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from leadgateway.time_format import declined_span
 from leads.models import LeadStatus
-from stats.masking import UNCOVERED, Cover
+from stats.masking import UNMASKED, Masker
 
+#: Shown for a missing value.
 NOTHING = "–"
 
-#: Signs that are not seen: they turn the text around them, split or join words, or are meant for machines.
+#: Characters without a glyph: they change the direction of text, split or join words, or control a terminal.
 _INVISIBLE = re.compile(
     "[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
     "\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
@@ -29,44 +30,49 @@ def plain(value: object) -> str:
     return NOTHING if value is None else str(value)
 
 
-def exact(at: datetime | None) -> str:
-    """Return a time to the second with its zone, as the reader's language writes it."""
+def number(value: int) -> str:
+    """Return a number with the separators of the reader's language, such as `1,234`."""
+    return str(number_format(value, force_grouping=True))
+
+
+def exact_time(at: datetime | None) -> str:
+    """Return a time to the second with its zone, in the format of the reader's language."""
     if at is None:
         return NOTHING
     local = timezone.localtime(at)
     return f"{date_format(local, 'SHORT_DATE_FORMAT')} {time_format(local, 'H:i:s')} {local.tzname()}"
 
 
-def relative(at: datetime, *, now: datetime) -> str:
-    """Return how long ago a time was, or how far ahead it is, such as `3 min 20 s ago` or `in 42 s`."""
+def relative_time(at: datetime, *, now: datetime) -> str:
+    """Return a time relative to `now`, such as `3 min 20 s ago` or `in 42 s`."""
     if at > now:
         return _("in {span}").format(span=declined_span(at - now))
     return _("{span} ago").format(span=declined_span(now - at))
 
 
-def moment(at: datetime | None, *, now: datetime | None = None) -> str:
-    """Return a time for a page: the exact one, with the relative one beside it, which gateway.js keeps up to date."""
+def full_time(at: datetime | None, *, now: datetime | None = None) -> str:
+    """Return the exact and the relative time as HTML; gateway.js keeps the relative time up to date."""
     if at is None:
         return NOTHING
     return format_html(
         '<time datetime="{}">{}</time> <span class="gateway-relative" data-relative="{}">{}</span>',
         at.isoformat(),
-        exact(at),
+        exact_time(at),
         at.isoformat(),
-        relative(at, now=now or timezone.now()),
+        relative_time(at, now=now or timezone.now()),
     )
 
 
-def time_of(at: datetime | None) -> str:
-    """Return a time for a narrow place, such as a cell of a list: exact, the relative one by pointing at it."""
+def short_time(at: datetime | None) -> str:
+    """Return the exact time as HTML for a narrow cell, with the relative time as its tooltip."""
     if at is None:
         return NOTHING
-    label = relative(at, now=timezone.now())
-    return format_html('<time datetime="{}" title="{}">{}</time>', at.isoformat(), label, exact(at))
+    label = relative_time(at, now=timezone.now())
+    return format_html('<time datetime="{}" title="{}">{}</time>', at.isoformat(), label, exact_time(at))
 
 
-def visible(text: str) -> str:
-    """Return a text in which signs that nobody would see are seen as the escapes of JSON; line ends and tabs stay."""
+def escape_invisible(text: str) -> str:
+    """Return a text with invisible characters replaced by JSON escapes; line ends and tabs stay."""
     return _INVISIBLE.sub(_escaped, text)
 
 
@@ -76,45 +82,45 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def pretty_json(value: Any) -> str:
-    """Return indented JSON, in people's own letters as far as they can be seen."""
-    return visible(json.dumps(value, indent=2, ensure_ascii=False))
+    """Return indented JSON with non-ASCII letters kept and invisible characters escaped."""
+    return escape_invisible(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def formatted(text: str, cover: Cover = UNCOVERED) -> str:
-    """Return a text of others to be read, as far as it may be seen: JSON indented, anything else as it is."""
+def readable(text: str, masker: Masker = UNMASKED) -> str:
+    """Return untrusted text for display: JSON is indented, any other text keeps its form."""
     try:
         if text.lstrip().startswith(("{", "[")):
-            return pretty_json(cover.json(json.loads(text)))
+            return pretty_json(masker.json(json.loads(text)))
     except (ValueError, RecursionError):
         pass
-    return visible(cover.text(text))
+    return escape_invisible(masker.text(text))
 
 
 def block(text: str) -> SafeString:
-    """Return a text of any length as a block that keeps its lines, and its direction to itself."""
+    """Return a text of any length as a block that keeps its line breaks and isolates its direction."""
     return format_html('<pre class="gateway-block" dir="auto">{}</pre>', text)
 
 
 def json_block(value: Any) -> str:
-    """Return JSON as a block; the sign for nothing when there is none."""
+    """Return JSON as a block; NOTHING for None."""
     return NOTHING if value is None else block(pretty_json(value))
 
 
-def badge(text: str, tone: str) -> SafeString:
-    """Return a coloured label; the tones are in gateway.css."""
+def badge(text: object, tone: str) -> SafeString:
+    """Return a coloured label; gateway.css defines the tones."""
     return format_html('<span class="gateway-badge gateway-{}">{}</span>', tone, text)
 
 
 def status_badge(status: str) -> SafeString:
-    """Return a lead's status as a label in its colour."""
+    """Return a lead's status as a coloured label."""
     return badge(str(LeadStatus(status).label), status.lower())
 
 
 def stacked(text: str, note: str | None) -> str:
-    """Return a text with a note below it, if there is one."""
+    """Return a text with an optional note below it."""
     return format_html('{}<div class="gateway-note">{}</div>', text, note) if note else text
 
 
 def short_id(value: object) -> str:
-    """Return the first eight digits of an id, with the whole id to be seen by pointing at it."""
+    """Return the first eight digits of an id, with the whole id as its tooltip."""
     return NOTHING if value is None else format_html('<code title="{}">{:.8}</code>', value, str(value))

@@ -1,7 +1,7 @@
-"""Signing in to the admin: every login, failure and lock-out is logged, and a lock-out is explained.
+"""Sign-in to the admin: log every login, failure and lock-out, and explain a lock-out.
 
-django-axes counts the failures, in the database, so that all processes count together. What somebody typed as a name
-is not logged: it may be a password.
+django-axes counts the failures in the database, so that all processes count together. The log does not contain the
+user name that was typed, because it may be a password.
 """
 
 from datetime import timedelta
@@ -16,19 +16,29 @@ from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from leadgateway.logging import get_logger
-from leadgateway.time_format import span
 
 log = get_logger(__name__)
 
 
 def locked_out(request: HttpRequest, _response: HttpResponse | None, _credentials: Any) -> HttpResponse:
-    """Answer 429 with a page that says how long the door stays closed."""
-    pause: timedelta = settings.AXES_COOLOFF_TIME
-    context = {**admin.site.each_context(request), "title": _("Locked out"), "pause": span(pause)}
+    """Answer 429 with a page that says when the user can try again."""
+    wait: timedelta = settings.AXES_COOLOFF_TIME
+    minutes = round(wait / timedelta(minutes=1))
+    message = ngettext(
+        "Too many failed attempts. Try again in {minutes} minute.",
+        "Too many failed attempts. Try again in {minutes} minutes.",
+        minutes,
+    )
+    context = {
+        **admin.site.each_context(request),
+        "title": _("Account locked"),
+        "message": message.format(minutes=minutes),
+    }
     response = render(request, "stats/admin/locked_out.html", context, status=429)
-    response["Retry-After"] = str(int(pause.total_seconds()))
+    response["Retry-After"] = str(int(wait.total_seconds()))
     return response
 
 

@@ -1,6 +1,6 @@
-"""Who sees e-mail addresses and phone numbers: by permission always, or of one lead for a while after asking to.
+"""Who sees e-mail addresses and phone numbers: users with the permission, and others for one lead at a time on request.
 
-Asking is written to the lead's trail first. What was asked for is kept in the session, so that it ends with it.
+A request is recorded in the lead's audit log first. It is kept in the session and ends with it.
 """
 
 from datetime import datetime, timedelta
@@ -16,46 +16,46 @@ from django.utils import timezone
 
 from leads.audit.recording import record
 from leads.models import EventKind, InboundLead
-from stats.masking import Cover
+from stats.masking import Masker
 from stats.permissions import sees_personal_data
 
-#: How long a lead stays uncovered for whoever asked.
+#: How long the personal data of a lead stays visible after a request.
 REVEALED_FOR = timedelta(minutes=10)
 
-#: In the session: lead id -> until when, in seconds of the epoch. JSON has texts for keys only.
+#: Key in the session: lead id as text (JSON has no other keys) -> end of the visibility in seconds since 1970.
 _SESSION_KEY = "revealed_leads"
 
 
 class MaskedRecords:
-    """Gives each record of a page its `cover`: what whoever looks may see of it."""
+    """Annotates each record of a page with `is_masked`: whether the user may not see personal data."""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        """Return the records, each knowing whether it is masked."""
+        """Return the annotated records."""
         masked = Value(not sees_personal_data(request.user), output_field=BooleanField())
         return super().get_queryset(request).annotate(is_masked=masked)  # type: ignore[misc]
 
 
-def cover_of(record: Any) -> Cover:
-    """Return what may be seen of a record of MaskedRecords."""
-    return Cover(is_on=record.is_masked)
+def masker_of(record: Any) -> Masker:
+    """Return the masker for a record of MaskedRecords."""
+    return Masker(is_on=record.is_masked)
 
 
 def may_reveal(request: HttpRequest) -> bool:
-    """Tell whether the user may have a lead uncovered that is covered for them."""
+    """Return whether the user sees masked leads and may reveal one."""
     return request.user.has_perm("leads.reveal_personal_data") and not sees_personal_data(request.user)
 
 
 def revealed_until(request: HttpRequest, lead_id: int, *, now: datetime) -> datetime | None:
-    """Return until when the lead is uncovered in this session; None when it is not."""
+    """Return until when the lead's personal data is visible in this session; None when it is masked."""
     until = _revealed(request, now).get(str(lead_id))
     return None if until is None else datetime.fromtimestamp(until, tz=now.tzinfo)
 
 
 def reveal(model_admin: Any, request: HttpRequest, lead_id: int) -> HttpResponse:
-    """Write to the trail who wants to see the lead's personal data, and show it to them for a while.
+    """Record that the user wants to see the lead's personal data, and show it for a while.
 
-    :raises PermissionDenied: it is not theirs to ask for.
-    :raises Http404: there is no such lead.
+    :raises PermissionDenied: the user may not reveal personal data.
+    :raises Http404: the lead does not exist.
     """
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
@@ -72,12 +72,12 @@ def reveal(model_admin: Any, request: HttpRequest, lead_id: int) -> HttpResponse
 
 
 def _revealed(request: HttpRequest, now: datetime) -> dict[str, float]:
-    """Return what is uncovered in this session, without what is over."""
+    """Return the leads whose personal data is visible in this session, without those that have expired."""
     kept: dict[str, float] = request.session.get(_SESSION_KEY, {})
     return {lead_id: until for lead_id, until in kept.items() if until > now.timestamp()}
 
 
 def urls(model_admin: Any) -> list[URLPattern]:
-    """Return the address of `reveal`, for the URLs of the leads."""
+    """Return the URL of `reveal`, for the URLs of the leads."""
     view = partial(reveal, model_admin)
     return [path("<int:lead_id>/reveal/", model_admin.admin_site.admin_view(view), name="leads_reveal")]

@@ -1,4 +1,4 @@
-"""What all pages of the audit browser share: records that only the gateway itself writes."""
+"""The base of all lists and pages of records: read-only, with the filters in a bar and one search box."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ from stats.admin.pagination import CappedPaginator
 
 
 class ReadOnly:
-    """Allows nobody to add, change or delete, superusers included."""
+    """Denies adding, changing and deleting to all users, including superusers."""
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
@@ -35,63 +35,63 @@ class ReadOnly:
 
 
 class RecordChangeList(ChangeList):
-    """A list with its filters in a bar above it, and not in Unfold's panel."""
+    """A list with its filters in a bar above it instead of Unfold's panel."""
 
-    filter_specs: list[Any]  # of SimpleListFilter, all of them
+    filter_specs: list[Any]  # SimpleListFilter objects
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.has_filters = False  # for Unfold's templates
+        self.has_filters = False  # hides Unfold's panel
         self.title = str(capfirst(self.opts.verbose_name_plural))
 
     def get_results(self, request: HttpRequest) -> None:
-        """Read the page's records; Unfold's header need not tell their number, as the pages do, in honest words."""
+        """Read the records of the page. Its pagination shows the number of records, so Unfold's header does not."""
         super().get_results(request)
         self.full_result_count = self.result_count
         self.page_num = self.paginator.validate_number(self.page_num)
 
     @property
     def problems(self) -> list[str]:
-        """Return what is wrong with what the filters were asked for, in words."""
+        """Return the problems with the requested filters as sentences."""
         return [spec.problem for spec in self.filter_specs if getattr(spec, "problem", "")]
 
     @property
     def is_narrowed(self) -> bool:
-        """Tell whether a filter leaves some records out."""
+        """Return whether a filter is used."""
         return any(spec.value() for spec in self.filter_specs)
 
     @property
     def without_filters(self) -> str:
-        """Return the query string that searches for the same among all records."""
+        """Return the query string for the same search without filters."""
         return "?" + urlencode({SEARCH_VAR: self.query} if self.query else {})
 
 
 class RecordAdmin(ReadOnly, ModelAdmin):
-    """Pages of a table that only the gateway itself writes."""
+    """The list and the pages of a table that only the gateway writes."""
 
     empty_value_display = formatting.NOTHING
     list_per_page = 50
     list_fullwidth = True
     change_list_template = "stats/admin/list.html"
-    show_facets = ShowFacets.NEVER  # they would count a million rows, choice by choice
+    show_facets = ShowFacets.NEVER  # facets would count a million rows for each choice
     paginator = CappedPaginator
-    search_fields = ("pk",)  # says that there is a search box; `find` does the search
-    search_help_text = gettext_lazy("Lead id")
+    search_fields = ("pk",)  # shows the search box; `find` does the search
+    search_help_text = gettext_lazy("Lead ID")
     show_full_result_count = False
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Allow the filters' own parameters alone: Django would let a URL filter by any column, with any value."""
+        """Allow only the parameters of the filters. Django would allow a URL to filter by any column."""
         return any(lookup in _parameters(each) for each in self.get_list_filter(request))
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return RecordChangeList
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
-        """Return what was searched for; all there is for a blank."""
+        """Return the records that match the search; all records for a blank search."""
         return (self.find(queryset, search_term) if search_term.strip() else queryset), False
 
     def find(self, queryset: QuerySet, text: str) -> QuerySet:
-        """Return the records of the lead whose id was typed; none when it is no id."""
+        """Return the records of the lead with the typed id; none when the text is no id."""
         number = search.lead_id(text)
         return queryset.none() if number is None else queryset.filter(lead=number)
 
@@ -101,7 +101,7 @@ def _parameters(list_filter: Any) -> tuple[str, ...]:
 
 
 def column(field: str, label: Any, show: Callable[[Any], str] = formatting.plain) -> Callable[[Any, Any], str]:
-    """Return an admin column, or field of a page, that shows an attribute of the record under a label."""
+    """Return a list column or page field that shows an attribute of the record under a label."""
 
     @admin.display(description=label, ordering=field)
     def shown(_admin: Any, record: Any) -> str:
@@ -111,7 +111,7 @@ def column(field: str, label: Any, show: Callable[[Any], str] = formatting.plain
 
 
 def lead_link(lead_id: int | None) -> str:
-    """Return a link to a lead's page; the sign for nothing without a lead."""
+    """Return a link to a lead's page; NOTHING without a lead."""
     if lead_id is None:
         return formatting.NOTHING
     label = _("Lead {id}").format(id=lead_id)

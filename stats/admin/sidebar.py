@@ -1,4 +1,4 @@
-"""The sidebar: the pages there are, and the lists that staff open most, each with how many leads are in it."""
+"""The sidebar: links to all pages and to the most used lists, with the number of leads in each list."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -18,29 +18,29 @@ from delivery.models import OUTCOME_UNKNOWN, DeliveryAttempt
 from leads.models import NEEDS_ATTENTION, InboundLead, LeadStatus
 from stats.admin.filters import WAITING_FOR_RETRY, midnight
 
-#: No list is counted further: at some point there are just many.
-MOST = 999
+#: Counting stops here, because counting a long list is slow.
+MAX_COUNT = 999
 
-#: Parameters of a list that say how it is shown, not what is in it.
+#: Query parameters of a list that do not filter it.
 _PRESENTATION = ("q", "p", "o", "e", "all")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A link of the sidebar: what it is called, where it leads, and who may follow it."""
+class Link:
+    """A link of the sidebar, shown to users with `permission`."""
 
     title: Any
     icon: str
     page: str
     permission: str | None = None
     query: dict[str, str] = field(default_factory=dict)
-    #: The leads, attempts or events that are counted, in an order of which there is an index.
+    #: The rows to count, in the order of an index; None shows no count.
     rows: Callable[[], QuerySet] | None = None
-    is_alarming: bool = False
+    is_warning: bool = False
 
     @property
     def key(self) -> str:
-        """Return what the entry's count is called."""
+        """Return the name of the link's count."""
         return "-".join(self.query.values())
 
     @property
@@ -48,7 +48,7 @@ class Entry:
         return reverse(f"admin:{self.page}")
 
     @property
-    def link(self) -> str:
+    def url(self) -> str:
         query = QueryDict(mutable=True)
         query.update(self.query)
         return f"{self.path}?{query.urlencode()}" if self.query else self.path
@@ -58,8 +58,8 @@ _LEADS = "leads_inboundlead_changelist"
 _VIEW_LEADS = "leads.view_inboundlead"
 
 
-def _list(title: Any, icon: str, rows: Callable[[], QuerySet], *, is_alarming: bool = False, **query: str) -> Entry:
-    return Entry(title, icon, _LEADS, _VIEW_LEADS, query, rows, is_alarming)
+def _list(title: Any, icon: str, rows: Callable[[], QuerySet], *, is_warning: bool = False, **query: str) -> Link:
+    return Link(title, icon, _LEADS, _VIEW_LEADS, query, rows, is_warning)
 
 
 def _latest(*conditions: Q, **more: Any) -> QuerySet:
@@ -70,18 +70,18 @@ def _today(**condition: Any) -> QuerySet:
     return _latest(received_at__gte=midnight(0), **condition)
 
 
-#: Title of a group -> its entries.
-GROUPS: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
-    (None, (Entry(_("Dashboard"), "monitoring", "index"),)),
+#: Groups of links with their titles.
+GROUPS: tuple[tuple[Any, tuple[Link, ...]], ...] = (
+    (None, (Link(_("Dashboard"), "monitoring", "index"),)),
     (
         _("Leads"),
         (
-            Entry(_("All leads"), "group", _LEADS, _VIEW_LEADS),
+            Link(_("All leads"), "group", _LEADS, _VIEW_LEADS),
             _list(
                 _("Needs attention"),
                 "error",
                 partial(_latest, NEEDS_ATTENTION),
-                is_alarming=True,
+                is_warning=True,
                 situation="attention",
             ),
             _list(
@@ -107,7 +107,7 @@ GROUPS: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
     (
         _("Received today"),
         (
-            _list(_("All of today"), "today", _today, received="today"),
+            _list(_("All today"), "today", _today, received="today"),
             _list(
                 _("Delivered"),
                 "check_circle",
@@ -125,19 +125,19 @@ GROUPS: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
         ),
     ),
     (
-        _("Work and trail"),
+        _("Activity"),
         (
-            Entry(_("Orders"), "playlist_add_check", "delivery_bulkaction_changelist", "delivery.view_bulkaction"),
-            Entry(_("Way out"), "output", "leads_way_out", _VIEW_LEADS),
-            Entry(_("Attempts"), "send", "delivery_deliveryattempt_changelist", "delivery.view_deliveryattempt"),
-            Entry(_("Events"), "history", "leads_leadevent_changelist", "leads.view_leadevent"),
+            Link(_("Bulk actions"), "playlist_add_check", "delivery_bulkaction_changelist", "delivery.view_bulkaction"),
+            Link(_("Delivery"), "output", "leads_delivery", _VIEW_LEADS),
+            Link(_("Attempts"), "send", "delivery_deliveryattempt_changelist", "delivery.view_deliveryattempt"),
+            Link(_("Events"), "history", "leads_leadevent_changelist", "leads.view_leadevent"),
         ),
     ),
     (
         _("Monitoring"),
         (
-            Entry(_("Incidents"), "warning", "stats_incident_changelist", "stats.view_incident"),
-            Entry(
+            Link(_("Incidents"), "warning", "stats_incident_changelist", "stats.view_incident"),
+            Link(
                 _("Hourly statistics"),
                 "bar_chart",
                 "stats_hourlystatistics_changelist",
@@ -148,88 +148,87 @@ GROUPS: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
     (
         _("Staff"),
         (
-            Entry(_("Users"), "person", "auth_user_changelist", "auth.view_user"),
-            Entry(_("Groups"), "shield_person", "auth_group_changelist", "auth.view_group"),
+            Link(_("Users"), "person", "auth_user_changelist", "auth.view_user"),
+            Link(_("Groups"), "shield_person", "auth_group_changelist", "auth.view_group"),
         ),
     ),
 )
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
-    """Return the sidebar's groups of links, as far as the user may follow them."""
-    groups = [(title, [entry for entry in entries if _may_follow(request, entry)]) for title, entries in GROUPS]
-    entries = [entry for _title, entries in groups for entry in entries]
-    active, counts = _active(request, entries), {} if _is_refresh(request) else _counts(entries)
+    """Return the sidebar's groups with the links that the user may open."""
+    groups = [(title, [link for link in links if _may_open(request, link)]) for title, links in GROUPS]
+    links = [link for _title, links in groups for link in links]
+    active, counts = _active(request, links), {} if _is_refresh(request) else _counts(links)
     return [
-        {"title": title, "items": [_item(entry, entry is active, counts) for entry in entries]}
-        for title, entries in groups
+        {"title": title, "items": [_item(link, link is active, counts) for link in links]} for title, links in groups
     ]
 
 
-def _may_follow(request: HttpRequest, entry: Entry) -> bool:
-    return entry.permission is None or request.user.has_perm(entry.permission)
+def _may_open(request: HttpRequest, link: Link) -> bool:
+    return link.permission is None or request.user.has_perm(link.permission)
 
 
 def _is_refresh(request: HttpRequest) -> bool:
-    """Tell whether gateway.js fetches a part of the page anew, which the sidebar is not."""
+    """Return whether gateway.js refreshes a part of the page, which never is the sidebar."""
     return request.headers.get("X-Requested-With") == "refresh"
 
 
-def _item(entry: Entry, is_active: bool, counts: dict[str, str]) -> dict[str, Any]:
+def _item(link: Link, is_active: bool, counts: dict[str, str]) -> dict[str, Any]:
     title = format_html(
         '{} <span class="gateway-count{}" data-count="{}" data-counts="{}">{}</span>',
-        entry.title,
-        " gateway-failed" if entry.is_alarming else "",
-        entry.key,
+        link.title,
+        " gateway-failed" if link.is_warning else "",
+        link.key,
         reverse("admin:leads_counts"),
-        counts.get(entry.key, ""),
+        counts.get(link.key, ""),
     )
     return {
-        "title": title if entry.rows else entry.title,
-        "icon": entry.icon,
-        "link": entry.link,
+        "title": title if link.rows else link.title,
+        "icon": link.icon,
+        "link": link.url,
         "active": is_active,
     }
 
 
-# --- which one the page belongs to -----------------------------------------------------------------------------------
+# --- the link of the current page ------------------------------------------------------------------------------------
 
 
-def _active(request: HttpRequest, entries: Iterable[Entry]) -> Entry | None:
-    """Return the entry of the list that was asked for, or from which the page was opened; else of the page's kind."""
-    asked = _asked(request)
-    around = [entry for entry in entries if _is_below(request.path, entry)]
-    same_page = [entry for entry in around if entry.path == max((each.path for each in around), key=len)]
-    exactly = [entry for entry in same_page if entry.query == asked]
-    return next(iter([*exactly, *(entry for entry in same_page if not entry.query)]), None)
+def _active(request: HttpRequest, links: Iterable[Link]) -> Link | None:
+    """Return the link of the requested list, or of the list from which the page was opened, or of its kind of page."""
+    filters = _filters(request)
+    candidates = [link for link in links if _is_below(request.path, link)]
+    same_page = [link for link in candidates if link.path == max((each.path for each in candidates), key=len)]
+    exactly = [link for link in same_page if link.query == filters]
+    return next(iter([*exactly, *(link for link in same_page if not link.query)]), None)
 
 
-def _is_below(path: str, entry: Entry) -> bool:
-    return path == entry.path if entry.page == "index" else path.startswith(entry.path)
+def _is_below(path: str, link: Link) -> bool:
+    return path == link.path if link.page == "index" else path.startswith(link.path)
 
 
-def _asked(request: HttpRequest) -> dict[str, str]:
-    """Return the filters of the list; a lead's page carries those of the list it was opened from along."""
+def _filters(request: HttpRequest) -> dict[str, str]:
+    """Return the filters of the list. The URL of a lead's page contains those of the list it was opened from."""
     parameters = QueryDict(request.GET["_changelist_filters"]) if "_changelist_filters" in request.GET else request.GET
     return {name: str(value) for name, value in parameters.items() if value and name not in _PRESENTATION}
 
 
-# --- how many --------------------------------------------------------------------------------------------------------
+# --- counts ----------------------------------------------------------------------------------------------------------
 
 
-def _counts(entries: Iterable[Entry]) -> dict[str, str]:
-    """Return what is shown at each list: how many leads it has, or nothing when there is none."""
-    counted = {entry.key: entry.rows() for entry in entries if entry.rows}
+def _counts(links: Iterable[Link]) -> dict[str, str]:
+    """Return the count to show at each list; an empty text for an empty list."""
+    counted = {link.key: link.rows() for link in links if link.rows}
     numbers = _capped_counts(counted.values()) if counted else []
-    return {key: _in_words(number) for key, number in zip(counted, numbers, strict=True)}
+    return {key: _count_text(number) for key, number in zip(counted, numbers, strict=True)}
 
 
 def _capped_counts(querysets: Iterable[QuerySet]) -> list[int]:
-    """Count each one's rows, up to one more than MOST, in a single query."""
+    """Count the rows of each queryset, up to one more than MAX_COUNT, in a single query."""
     parts: list[str] = []
     parameters: list[Any] = []
     for queryset in querysets:
-        sql, more = queryset[: MOST + 1].query.sql_with_params()
+        sql, more = queryset[: MAX_COUNT + 1].query.sql_with_params()
         parts.append(f"(SELECT count(*) FROM ({sql}) AS capped)")  # noqa: S608 (Django's own SQL)
         parameters += more
     with connection.cursor() as cursor:
@@ -237,21 +236,21 @@ def _capped_counts(querysets: Iterable[QuerySet]) -> list[int]:
         return list(cursor.fetchone())
 
 
-def _in_words(count: int) -> str:
-    number = str(number_format(min(count, MOST), force_grouping=True))
-    return f"{number}+" if count > MOST else number if count else ""
+def _count_text(count: int) -> str:
+    number = str(number_format(min(count, MAX_COUNT), force_grouping=True))
+    return f"{number}+" if count > MAX_COUNT else number if count else ""
 
 
 def counts(request: HttpRequest) -> HttpResponse:
-    """Answer with the numbers at the lists, for a page that stays open.
+    """Answer with the counts as JSON, for a page that stays open.
 
-    :raises PermissionDenied: the user may not look at leads.
+    :raises PermissionDenied: the user may not view leads.
     """
     if not request.user.has_perm(_VIEW_LEADS):
         raise PermissionDenied
-    return JsonResponse(_counts(entry for _title, entries in GROUPS for entry in entries))
+    return JsonResponse(_counts(link for _title, links in GROUPS for link in links))
 
 
 def urls(model_admin: Any) -> list[URLPattern]:
-    """Return the address of `counts`, for the URLs of the leads."""
+    """Return the URL of `counts`, for the URLs of the leads."""
     return [path("counts/", model_admin.admin_site.admin_view(counts), name="leads_counts")]

@@ -1,4 +1,4 @@
-"""The people who may sign in, and the groups that say what they may do."""
+"""Users and groups of the admin, in the look of the other pages."""
 
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
@@ -12,7 +12,7 @@ admin.site.unregister(Group)
 
 @admin.register(User)
 class StaffAdmin(UserAdmin, ModelAdmin):
-    """Users, in the look of the other pages."""
+    """Users who may sign in."""
 
     form = UserChangeForm
     add_form = UserCreationForm
@@ -21,4 +21,4 @@ class StaffAdmin(UserAdmin, ModelAdmin):
 
 @admin.register(Group)
 class RoleAdmin(GroupAdmin, ModelAdmin):
-    """Groups, in the look of the other pages."""
+    """Groups of users and their permissions."""

@@ -1,1 +1,1 @@
-"""Sentences about leads, events and incidents, made from stored codes and parameters."""
+"""Every sentence about a lead, an event, an incident or delivery control, made from stored codes and parameters."""

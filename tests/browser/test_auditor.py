@@ -66,6 +66,6 @@ def test_an_auditor_may_not_act(sign_in: SignIn, lead_id: int) -> None:
     page.goto(LEADS)
 
     assert page.locator("select[name=action]").count() == 0
-    answer = page.goto(f"{LEADS}order/redeliver/?ids={lead_id}")
+    answer = page.goto(f"{LEADS}bulk-action/redeliver/?ids={lead_id}")
     assert answer is not None
     assert answer.status == 403

@@ -46,7 +46,7 @@ def test_one_lead_is_sent_again_for_a_reason(sign_in: SignIn, gateway: Gateway, 
 def test_an_order_needs_a_reason(sign_in: SignIn, gateway: Gateway, running_customer: DemoCustomer) -> None:
     [lead_id] = failed_leads(gateway, running_customer, 1, status=422)
     page = sign_in("otto")
-    page.goto(f"{LEADS}order/redeliver/?ids={lead_id}")
+    page.goto(f"{LEADS}bulk-action/redeliver/?ids={lead_id}")
 
     page.locator("form.order-form [type=submit]").click()
 
@@ -60,7 +60,7 @@ def test_a_delivered_lead_goes_out_again_only_when_that_is_confirmed(
     lead_id = gateway.accept(payload())
     gateway.wait_for("DELIVERED", lead_id)
     page = sign_in("otto")
-    page.goto(f"{LEADS}order/redeliver/?ids={lead_id}")
+    page.goto(f"{LEADS}bulk-action/redeliver/?ids={lead_id}")
     page.get_by_label(re.compile("Reason|Why", re.IGNORECASE)).fill("the customer lost it")
 
     page.locator("form.order-form [type=submit]").click()
@@ -111,7 +111,7 @@ def test_a_large_order_shows_its_progress_and_can_be_cancelled(
 ) -> None:
     leads = failed_leads(gateway, running_customer, 120, status=410)
     page = sign_in("otto")
-    page.goto(f"{LEADS}order/redeliver/?situation=attention&answer=410")
+    page.goto(f"{LEADS}bulk-action/redeliver/?situation=attention&answer=410")
 
     order(page, "by mistake")
     expect(page.locator("#numbers")).to_contain_text(re.compile(r"[1-9]\d* done"), timeout=15_000)

@@ -94,7 +94,7 @@ def test_support_may_not_act_and_not_export(sign_in: SignIn, lead_id: int) -> No
     page = open_lead(sign_in("sue"), lead_id)
     assert page.locator(".lead-actions").count() == 0
 
-    answer = page.goto(f"{LEADS}order/redeliver/?ids={lead_id}")
+    answer = page.goto(f"{LEADS}bulk-action/redeliver/?ids={lead_id}")
     assert answer is not None
     assert answer.status == 403
     page.goto(LEADS)

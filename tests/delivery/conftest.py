@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from delivery.configuration import Configuration
-    from tests.hostile_customer import HostileCustomer as DemoCustomer
+    from tests.hostile_customer import HostileCustomer
 
 
 @pytest.fixture
-def customer() -> Iterator[DemoCustomer]:
-    """Run a customer that takes everything, until told otherwise."""
-    from tests.hostile_customer import HostileCustomer as DemoCustomer
+def customer() -> Iterator[HostileCustomer]:
+    """Run a customer that accepts every lead, until `set_mode` changes that."""
+    from tests.hostile_customer import HostileCustomer
 
-    with DemoCustomer() as customer:
+    with HostileCustomer() as customer:
         yield customer
 
 
 @pytest.fixture
-def config(customer: DemoCustomer) -> Configuration:
-    """Return the shipped mapping and the seed's schedule, aimed at the customer."""
+def config(customer: HostileCustomer) -> Configuration:
+    """Return the default mapping and the specification's retry schedule, for the customer of the test."""
     from django.conf import settings
 
     from delivery.client import CustomerAPI
@@ -42,6 +42,22 @@ def config(customer: DemoCustomer) -> Configuration:
 
 
 @pytest.fixture
-def impatient(config: Configuration) -> Configuration:
-    """Return the same with a time-out that tests can wait for."""
+def short_timeout(config: Configuration) -> Configuration:
+    """Return the same with a timeout that a test can wait for."""
     return replace(config, customer=replace(config.customer, timeout=timedelta(milliseconds=300)))
+
+
+def during_request(
+    config: Configuration, *, before: Callable[[], object] = bool, after: Callable[[], object] = bool
+) -> Configuration:
+    """Return a configuration whose client calls `before` and `after` around each request."""
+    from delivery.client import CustomerAPI, CustomerResponse
+
+    class ObservedAPI(CustomerAPI):
+        def deliver(self, *args: Any, **kwargs: Any) -> CustomerResponse:
+            before()
+            response = super().deliver(*args, **kwargs)
+            after()
+            return response
+
+    return replace(config, customer=ObservedAPI(**vars(config.customer)))

@@ -1,7 +1,7 @@
-"""A lead's whole life, against a model of it: what senders, workers, the sweep and operators do, in any order.
+"""The life cycle of leads against a model: senders, workers, the sweep and operators act in any order.
 
-Workers are cut into what they do before a request and after it, so that anything may happen in between; a worker that
-never comes back has died. An hour passes by moving everything that is stored an hour into the past.
+A worker's job is split into the part before the request and the part after it, so that anything can happen in between;
+a worker that never continues has stopped. An hour passes by moving all stored times an hour into the past.
 """
 
 import uuid
@@ -27,9 +27,10 @@ from hypothesis.stateful import (
 
 from delivery import pipeline
 from delivery.bulk_actions.lead_actions import ActionNotAllowed, redeliver, reprocess, resolve
-from delivery.client import CustomerResponse
+from delivery.claims import Claim, claim_lead
+from delivery.client import CustomerResponse, DeliveryError
 from delivery.control.circuit import CircuitPolicy
-from delivery.control.pause import pause_delivery, resume
+from delivery.control.pause import pause_delivery, resume_delivery
 from delivery.models import DeliveryAttempt, DeliveryControl
 from delivery.retry import RetryPolicy
 from delivery.sweep import sweep
@@ -45,36 +46,36 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 HOUR = timedelta(hours=1)
 MAX_ATTEMPTS = 3
-#: What the customer answers, or None when nothing comes.
+#: The customer's response; None: there is none.
 STATUSES = st.sampled_from([200, 200, 503, None, 429, 404])
 ZIPCODES = st.sampled_from(["66123", "66123", "66123", "12345"])
 PHONES = st.sampled_from([make.PHONE, make.PHONE, make.PHONE, ""])
 
-AT_REST = (LeadStatus.REJECTED, LeadStatus.DELIVERED, LeadStatus.PERMANENTLY_FAILED)
+FINISHED = (LeadStatus.REJECTED, LeadStatus.DELIVERED, LeadStatus.PERMANENTLY_FAILED)
 
 
 @dataclass
 class Work:
-    """A request that is under way, and whether its worker's lease still runs."""
+    """A request in progress, and whether its worker's lease has not expired."""
 
-    claim: pipeline.Claim
+    claim: Claim
     attempt: DeliveryAttempt
     is_leased: bool = True
 
 
-class LeadHistory(RuleBasedStateMachine):
-    """What may be done, and what has to hold after each step."""
+class LifeCycle(RuleBasedStateMachine):
+    """The possible steps, and what must hold after each of them."""
 
     leads = Bundle("leads")
     works = Bundle("works")
 
     config: pipeline.Configuration
-    rung: list[int]
+    enqueued: list[int]
 
     def __init__(self) -> None:
         super().__init__()
         self.payloads: dict[int, ParsedObject] = {}
-        #: Who has which lead. One whose lease has run out has it until somebody else comes.
+        #: Lead -> the worker that has claimed it. After the lease the worker keeps it until another one claims it.
         self.owners: dict[int, Work] = {}
         self.delivered: set[int] = set()
         DeliveryControl.objects.all().delete()
@@ -85,7 +86,7 @@ class LeadHistory(RuleBasedStateMachine):
     def post_a_good_one(self) -> int:
         return self.post("66123", make.PHONE)
 
-    # So few that much happens to each.
+    # Few leads, so that many steps concern each of them.
     @precondition(lambda self: len(self.payloads) < 3)
     @rule(target=leads, zipcode=ZIPCODES, phone=PHONES)
     def post(self, zipcode: str, phone: str) -> int:
@@ -101,15 +102,15 @@ class LeadHistory(RuleBasedStateMachine):
         assert (receipt.lead_id, receipt.duplicate) == (lead_id, True)
 
     def receive(self, parsed: ParsedObject):
-        told = {"headers": {}, "correlation_id": str(uuid.uuid4()), "at": timezone.now()}
-        return receive(parsed, **told, dedup_window=timedelta(days=9999))
+        arguments = {"headers": {}, "correlation_id": str(uuid.uuid4()), "now": timezone.now()}
+        return receive(parsed, **arguments, dedup_window=timedelta(days=9999))
 
     # --- workers ---
 
     @rule(target=works, lead_id=leads)
     def begin(self, lead_id: int):
         work = self.begun(lead_id)
-        self.ring_for_what_is_due()  # beat ticks all the time
+        self.sweep()  # Beat starts it all the time.
         return multiple(*([work] if work else []))
 
     @rule(lead_id=leads, status=STATUSES)
@@ -124,15 +125,15 @@ class LeadHistory(RuleBasedStateMachine):
         return self.begin(lead_id)
 
     def begun(self, lead_id: int) -> Work | None:
-        """Take a lead if it is to be had, and write the attempt down; None when it does not go out."""
+        """Claim a lead and store the attempt. Return None when that is not possible."""
         was = self.row(lead_id)
-        claim = pipeline._claim(lead_id, lease=self.config.lease)
-        may = was.status not in AT_REST and was.next_attempt_at is not None and was.next_attempt_at <= timezone.now()
+        claim = claim_lead(lead_id, request_timeout=self.config.customer.timeout)
+        may = was.status not in FINISHED and was.next_attempt_at is not None and was.next_attempt_at <= timezone.now()
         assert (claim is not None) == (may and not self.is_leased(lead_id))
         if claim is None:
             return None
         self.owners.pop(lead_id, None)
-        attempt = pipeline._prepare(claim, config=self.config)
+        attempt = pipeline.prepare(claim, config=self.config)
         if attempt is None:
             return None
         assert DeliveryControl.objects.current().paused_at is None
@@ -143,10 +144,13 @@ class LeadHistory(RuleBasedStateMachine):
     @rule(work=consumes(works), status=STATUSES)
     def finish(self, work: Work, status: int | None) -> None:
         lead_id = work.claim.lead.pk
-        error = None if status == 200 else f"HTTP {status}"
-        answer = CustomerResponse(status, body="", error=error, retry_after=None, duration_ms=1)
+        if status is None:
+            error = DeliveryError("connection_reset")
+        else:
+            error = None if status == 200 else DeliveryError("http_status", {"status": status})
+        response = CustomerResponse(status, body="", error=error, retry_after=None, duration_ms=1)
         try:
-            pipeline._settle(work.claim, work.attempt, answer, config=self.config)
+            pipeline.settle(work.claim, work.attempt, response, config=self.config)
         except ClaimLost:
             assert self.owners.get(lead_id) is not work
             return
@@ -156,7 +160,7 @@ class LeadHistory(RuleBasedStateMachine):
 
     @rule(work=consumes(works))
     def die(self, work: Work) -> None:
-        """End without a word: nothing is to be done for that."""
+        """Stop without a trace: there is nothing to do."""
 
     @rule()
     def an_hour_passes(self) -> None:
@@ -167,21 +171,21 @@ class LeadHistory(RuleBasedStateMachine):
             work.is_leased = False
 
     @rule()
-    def ring_for_what_is_due(self) -> None:
-        self.rung.clear()
+    def sweep(self) -> None:
+        self.enqueued.clear()
         now = timezone.now()
         due = set(InboundLead.objects.due(now).values_list("pk", flat=True))
         sweep(now=now)
-        assert len(self.rung) == len(set(self.rung))
-        assert set(self.rung) <= due
-        assert not any(map(self.is_leased, self.rung))
+        assert len(self.enqueued) == len(set(self.enqueued))
+        assert set(self.enqueued) <= due
+        assert not any(map(self.is_leased, self.enqueued))
         if not DeliveryControl.objects.current().is_blocked:
             assert not InboundLead.objects.due(now).filter(enqueued_at=None).exists()
 
     # --- operators ---
 
     @rule(lead_id=leads, what=st.sampled_from([redeliver, reprocess, resolve]))
-    def order(self, lead_id: int, what) -> None:
+    def act(self, lead_id: int, what) -> None:
         was = self.row(lead_id)
         try:
             what(lead_id, actor="ann", reason="why not", now=timezone.now())
@@ -199,14 +203,14 @@ class LeadHistory(RuleBasedStateMachine):
             self.delivered.discard(lead_id)
 
     @rule()
-    def hold(self) -> None:
+    def pause(self) -> None:
         pause_delivery(actor="ann", reason="holiday", now=timezone.now())
 
     @rule()
     def resume(self) -> None:
-        resume(actor="ann", now=timezone.now())
+        resume_delivery(actor="ann", now=timezone.now())
 
-    # --- what always holds ---
+    # --- invariants ---
 
     def is_leased(self, lead_id: int) -> bool:
         return lead_id in self.owners and self.owners[lead_id].is_leased
@@ -215,16 +219,16 @@ class LeadHistory(RuleBasedStateMachine):
         return InboundLead.objects.get(pk=lead_id)
 
     @invariant()
-    def only_what_was_taken_counts_as_delivered(self) -> None:
+    def exactly_the_accepted_leads_are_delivered(self) -> None:
         rows = InboundLead.objects.filter(pk__in=self.payloads)
         assert {row.pk for row in rows if row.status == LeadStatus.DELIVERED} == self.delivered
         taken = DeliveryAttempt.objects.filter(success=True).values_list("lead_id", flat=True)
         assert self.delivered <= set(taken)
 
     @invariant()
-    def nothing_is_forgotten_and_nothing_at_rest_is_worked_on(self) -> None:
+    def open_leads_are_due_and_finished_leads_are_not_claimed(self) -> None:
         for row in InboundLead.objects.filter(pk__in=self.payloads):
-            is_over = row.status in AT_REST or row.rejection_reason == "MISSING_REQUIRED_FIELD"
+            is_over = row.status in FINISHED or row.rejection_reason == "MISSING_REQUIRED_FIELD"
             assert (row.next_attempt_at is None) == is_over
             owner = self.owners.get(row.pk)
             assert row.claim_token == (owner.claim.token if owner else None)
@@ -233,23 +237,23 @@ class LeadHistory(RuleBasedStateMachine):
         for lead_id in self.payloads:
             numbers = DeliveryAttempt.objects.filter(lead=lead_id).order_by("attempt_no")
             assert [attempt.attempt_no for attempt in numbers] == list(range(1, len(numbers) + 1))
-        # Every event is linked, and the last status in a trail is that of the row.
+        # Every event is in its hash chain, and the last status event has the row's status.
         assert not [checked for checked in check(list(self.payloads), anchors=Anchors()) if checked.problem]
-        # Out of the way of the next life.
+        # Later examples must not find these leads.
         InboundLead.objects.update(next_attempt_at=None)
 
 
-def test_whatever_happens_in_whatever_order_a_lead_is_where_its_trail_says(config, monkeypatch):
-    rung: list[int] = []
-    monkeypatch.setattr(queue, "enqueue", lambda lead_id, **_: rung.append(lead_id))
+def test_any_order_of_steps_keeps_the_leads_consistent(config, monkeypatch):
+    enqueued: list[int] = []
+    monkeypatch.setattr(queue, "enqueue", lambda lead_id, **_: enqueued.append(lead_id))
     monkeypatch.setattr(queue, "depth", lambda: 0)
-    LeadHistory.rung = rung
-    LeadHistory.config = replace(
+    LifeCycle.enqueued = enqueued
+    LifeCycle.config = replace(
         config,
         policy=RetryPolicy(max_attempts=MAX_ATTEMPTS, base=timedelta(seconds=30)),
         circuit=CircuitPolicy(failures=3, leads=2),
     )
 
     run_state_machine_as_test(
-        LeadHistory, settings=settings(max_examples=max(settings.default.max_examples // 8, 1), stateful_step_count=40)
+        LifeCycle, settings=settings(max_examples=max(settings.default.max_examples // 8, 1), stateful_step_count=40)
     )

@@ -1,19 +1,21 @@
-"""How a lead advances, against a real database and a customer on a real socket."""
+"""The pipeline, against a real database and a customer on a real socket."""
 
 import threading
 import uuid
 from datetime import timedelta
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import DatabaseError, OperationalError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from delivery import pipeline
+from delivery.claims import claim_lead
 from delivery.models import DeliveryAttempt
 from delivery.pipeline import advance
 from leads.models import InboundLead
-from leads.webhook import intake
 from tests import make
+from tests.delivery.conftest import during_request
 from tests.processes import wait_until
 
 # No transaction around a test: the pipeline commits between its steps, and gives its connection back in between.
@@ -24,7 +26,7 @@ def stored(lead):
     return InboundLead.objects.get(pk=lead.pk)
 
 
-def trail(lead):
+def kinds(lead):
     return [f"{e.kind} {e.to_status}" if e.to_status else e.kind for e in lead.events.order_by("id")]
 
 
@@ -33,12 +35,12 @@ def assert_released(lead):
     assert (lead.claim_token, lead.claimed_until) == (None, None)
 
 
-def assert_at_rest(lead):
+def assert_finished(lead):
     assert_released(lead)
     assert stored(lead).next_attempt_at is None
 
 
-def test_a_good_lead_goes_all_the_way(config, customer):
+def test_a_valid_lead_is_delivered(config, customer):
     lead = make.lead(
         raw_payload=make.payload(phone="0151/123 456-78", solar_offer_type="Kaufen", solar_owner="Perhaps")
     )
@@ -54,9 +56,9 @@ def test_a_good_lead_goes_all_the_way(config, customer):
     }
     assert done.normalized_payload["phone"] == "+4915112345678"
     assert done.mapping_sha256 == config.mapping.sha256
-    assert_at_rest(lead)
-    assert trail(lead) == ["status READY", "mapped", "attempt_started", "attempt_finished", "status DELIVERED"]
-    assert lead.events.get(kind="mapped").detail["omitted"] == {"solar_owner": "not one of the allowed values"}
+    assert_finished(lead)
+    assert kinds(lead) == ["status READY", "mapped", "attempt_started", "attempt_finished", "status DELIVERED"]
+    assert lead.events.get(kind="mapped").detail["omitted"] == {"solar_owner": {"code": "not_allowed"}}
     attempt = lead.attempts.get()
     assert (attempt.attempt_no, attempt.response_status, attempt.success, attempt.error_message) == (1, 200, True, None)
     assert '"accepted"' in attempt.response_body
@@ -74,14 +76,14 @@ def test_a_good_lead_goes_all_the_way(config, customer):
         ({"house": {"is_owner": "true"}}, "NOT_HOMEOWNER"),
     ],
 )
-def test_a_lead_that_breaks_a_rule_never_leaves_the_house(config, customer, changes, reason):
+def test_a_lead_that_breaks_a_rule_is_not_sent(config, customer, changes, reason):
     lead = make.lead(raw_payload=make.payload(changes))
 
     assert advance(lead.pk, config=config) is None
 
     assert (stored(lead).status, stored(lead).rejection_reason) == ("REJECTED", reason)
-    assert_at_rest(lead)
-    assert trail(lead) == ["status REJECTED"]
+    assert_finished(lead)
+    assert kinds(lead) == ["status REJECTED"]
     assert customer.requests == []
     assert not lead.attempts.exists()
 
@@ -93,14 +95,14 @@ def test_without_a_phone_a_lead_fails_with_no_attempt(config, customer, phone):
     assert advance(lead.pk, config=config) is None
 
     assert (stored(lead).status, stored(lead).rejection_reason) == ("FAILED", "MISSING_REQUIRED_FIELD")
-    assert_at_rest(lead)
-    assert trail(lead) == ["status READY", "mapped", "status FAILED"]
+    assert_finished(lead)
+    assert kinds(lead) == ["status READY", "mapped", "status FAILED"]
     assert customer.requests == []
     assert not lead.attempts.exists()
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 307, 400, 401, 403, 404, 408, 409, 410, 422])
-def test_a_refusal_is_final(config, customer, status):
+def test_a_permanent_response_is_final(config, customer, status):
     customer.set_mode(f"status={status}")
     lead = make.lead()
 
@@ -108,8 +110,8 @@ def test_a_refusal_is_final(config, customer, status):
     assert advance(lead.pk, config=config) is None
 
     assert stored(lead).status == "PERMANENTLY_FAILED"
-    assert_at_rest(lead)
-    assert trail(lead)[-2:] == ["attempt_finished", "status PERMANENTLY_FAILED"]
+    assert_finished(lead)
+    assert kinds(lead)[-2:] == ["attempt_finished", "status PERMANENTLY_FAILED"]
     assert len(customer.requests) == 1
     assert lead.attempts.get().response_status == status
     assert lead.attempts.get().error_message == f"HTTP {status}"
@@ -127,11 +129,11 @@ def test_a_refusal_is_final(config, customer, status):
         ("garbage=1", None),
     ],
 )
-def test_a_failure_that_may_pass_is_waited_out(impatient, customer, mode, status):
+def test_a_temporary_failure_is_retried_later(short_timeout, customer, mode, status):
     customer.set_mode(mode)
     lead = make.lead()
 
-    due = advance(lead.pk, config=impatient)
+    due = advance(lead.pk, config=short_timeout)
 
     waiting = stored(lead)
     attempt = lead.attempts.get()
@@ -141,14 +143,29 @@ def test_a_failure_that_may_pass_is_waited_out(impatient, customer, mode, status
     assert_released(lead)
     assert (attempt.response_status, attempt.success) == (status, False)
     assert attempt.error_message
-    assert trail(lead)[-2:] == ["attempt_finished", "status FAILED"]
+    assert kinds(lead)[-2:] == ["attempt_finished", "status FAILED"]
+
+
+def test_an_error_is_stored_as_a_code_and_cannot_be_changed(config, customer):
+    customer.set_mode("status=503")
+    lead = make.lead()
+
+    advance(lead.pk, config=config)
+
+    error = {"code": "http_status", "status": 503}
+    attempt = lead.attempts.get()
+    assert (attempt.error, attempt.error_message) == (error, "HTTP 503")
+    assert lead.events.get(kind="attempt_finished").detail["error"] == error
+    assert stored(lead).last_answer == "503"
+    with pytest.raises(DatabaseError), transaction.atomic():
+        lead.attempts.update(error=None)
 
 
 def make_due(lead):
     InboundLead.objects.filter(pk=lead.pk).update(next_attempt_at=timezone.now())
 
 
-def test_the_schedule_is_the_seeds_and_then_it_is_over(config, customer):
+def test_the_retry_schedule_ends_after_five_attempts(config, customer):
     customer.set_mode("status=503")
     lead = make.lead()
     waits = []
@@ -161,14 +178,14 @@ def test_the_schedule_is_the_seeds_and_then_it_is_over(config, customer):
 
     assert waits == [30, 60, 120, 240]
     assert stored(lead).status == "PERMANENTLY_FAILED"
-    assert_at_rest(lead)
+    assert_finished(lead)
     assert len(customer.requests) == 5
     assert {r["idempotency_key"] for r in customer.requests} == {str(lead.idempotency_key)}
     assert list(lead.attempts.order_by("attempt_no").values_list("attempt_no", flat=True)) == [1, 2, 3, 4, 5]
-    assert trail(lead)[-1] == "status PERMANENTLY_FAILED"
+    assert kinds(lead)[-1] == "status PERMANENTLY_FAILED"
 
 
-def test_a_failure_and_then_a_success(config, customer):
+def test_a_retry_can_succeed(config, customer):
     customer.set_mode("status=503")
     lead = make.lead()
     advance(lead.pk, config=config)
@@ -178,7 +195,7 @@ def test_a_failure_and_then_a_success(config, customer):
     assert advance(lead.pk, config=config) is None
 
     assert stored(lead).status == "DELIVERED"
-    assert trail(lead)[-5:] == [
+    assert kinds(lead)[-5:] == [
         "attempt_finished",
         "status FAILED",
         "attempt_started",
@@ -188,7 +205,7 @@ def test_a_failure_and_then_a_success(config, customer):
 
 
 @pytest.mark.parametrize(("asked", "wait"), [(7, 30), (45, 45), (999999, 3600)])
-def test_the_customers_retry_after_counts_when_it_is_later(config, customer, asked, wait):
+def test_a_later_retry_after_replaces_the_schedule(config, customer, asked, wait):
     customer.set_mode(f"status=429&retry_after={asked}")
     lead = make.lead()
 
@@ -199,7 +216,7 @@ def test_the_customers_retry_after_counts_when_it_is_later(config, customer, ask
 
 
 @pytest.mark.parametrize("status", ["REJECTED", "DELIVERED", "PERMANENTLY_FAILED"])
-def test_a_lead_that_is_done_is_left_alone(config, customer, status):
+def test_a_finished_lead_is_not_processed(config, customer, status):
     lead = make.lead(status=status, next_attempt_at=timezone.now())
 
     assert advance(lead.pk, config=config) is None
@@ -216,7 +233,7 @@ def test_a_lead_that_is_done_is_left_alone(config, customer, status):
         {"claim_token": uuid.uuid4(), "claimed_until": timezone.now() + timedelta(hours=1)},
     ],
 )
-def test_a_lead_that_is_not_due_or_in_other_hands_is_left_alone(config, customer, columns):
+def test_a_lead_that_is_not_due_or_claimed_is_not_processed(config, customer, columns):
     lead = make.lead(status="FAILED", **columns)
 
     assert advance(lead.pk, config=config) is None
@@ -225,20 +242,20 @@ def test_a_lead_that_is_not_due_or_in_other_hands_is_left_alone(config, customer
     assert stored(lead).claim_token == columns.get("claim_token")
 
 
-def test_an_unknown_lead_is_no_reason_to_fail(config):
+def test_an_unknown_lead_is_ignored(config):
     assert advance(2_000_000_000, config=config) is None
 
 
-def test_of_many_doorbells_one_is_answered(config, customer):
+def test_many_messages_for_a_lead_lead_to_one_request(config, customer):
     lead = make.lead()
 
-    def answer():
+    def process():
         try:
             advance(lead.pk, config=config)
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=answer) for _ in range(16)]
+    threads = [threading.Thread(target=process) for _ in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -249,40 +266,40 @@ def test_of_many_doorbells_one_is_answered(config, customer):
     assert stored(lead).status == "DELIVERED"
 
 
-# --- workers that die ------------------------------------------------------------------------------------------------
+# --- workers that stop -----------------------------------------------------------------------------------------------
 
 
 class Died(BaseException):
-    """Stands for SIGKILL: nothing of the worker's own code runs after it."""
+    """Stands for SIGKILL: none of the worker's own code runs after it."""
 
 
 def die(*_args, **_kwargs):
     raise Died
 
 
-def let_lease_run_out(lead):
+def let_lease_expire(lead):
     InboundLead.objects.filter(pk=lead.pk).update(claimed_until=timezone.now() - timedelta(seconds=1))
 
 
-@pytest.mark.parametrize("where", ["_prepare", "_qualify", "_begin_attempt"])
-def test_a_worker_that_dies_before_the_request_leaves_nothing_behind(config, customer, monkeypatch, where):
+@pytest.mark.parametrize("where", ["prepare", "map_lead", "change_status"])
+def test_a_worker_that_stops_before_the_request_leaves_no_attempt(config, customer, monkeypatch, where):
     lead = make.lead()
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, where, die)
         with pytest.raises(Died):
             advance(lead.pk, config=config)
 
-    assert advance(lead.pk, config=config) is None  # the lease still runs
+    assert advance(lead.pk, config=config) is None  # the lease has not expired
     assert customer.requests == []
-    let_lease_run_out(lead)
+    let_lease_expire(lead)
     advance(lead.pk, config=config)
 
     assert stored(lead).status == "DELIVERED"
     assert len(customer.requests) == lead.attempts.count() == 1
 
 
-@pytest.mark.parametrize(("where", "requests"), [("_exchange", 1), ("_settle", 2)])
-def test_a_worker_that_dies_with_the_request_leaves_an_attempt_of_unknown_outcome(
+@pytest.mark.parametrize(("where", "requests"), [("send", 1), ("settle", 2)])
+def test_a_worker_that_stops_after_the_attempt_began_leaves_its_outcome_unknown(
     config, customer, monkeypatch, where, requests
 ):
     lead = make.lead()
@@ -290,7 +307,7 @@ def test_a_worker_that_dies_with_the_request_leaves_an_attempt_of_unknown_outcom
         patch.setattr(pipeline, where, die)
         with pytest.raises(Died):
             advance(lead.pk, config=config)
-    let_lease_run_out(lead)
+    let_lease_expire(lead)
 
     advance(lead.pk, config=config)
 
@@ -303,7 +320,7 @@ def test_a_worker_that_dies_with_the_request_leaves_an_attempt_of_unknown_outcom
     assert [r["outcome"] for r in customer.requests][-1] == ("accepted" if requests == 1 else "duplicate")
 
 
-def test_a_worker_that_dies_in_the_last_attempt_does_not_get_a_sixth(config, customer):
+def test_a_lead_whose_worker_stopped_in_the_last_attempt_gets_no_further_one(config, customer):
     lead = make.lead(status="FAILED")
     for number in range(1, 6):
         make.attempt(lead=lead, attempt_no=number, finished_at=None if number == 5 else timezone.now())
@@ -311,43 +328,37 @@ def test_a_worker_that_dies_in_the_last_attempt_does_not_get_a_sixth(config, cus
     assert advance(lead.pk, config=config) is None
 
     assert stored(lead).status == "PERMANENTLY_FAILED"
-    assert "unknown" in lead.events.get(kind="status").detail["reason"]
+    assert lead.events.get(kind="status").detail["reason"] == {"code": "outcome_unknown"}
     assert customer.requests == []
 
 
-def test_who_was_frozen_beyond_the_lease_writes_nothing(config, customer, monkeypatch):
+def test_a_worker_that_was_frozen_beyond_its_lease_stores_nothing(config, customer):
     lead = make.lead()
-    deliver = pipeline._exchange
 
-    def freeze(lead_, attempt, **kwargs):
-        answer = deliver(lead_, attempt, **kwargs)
-        with monkeypatch.context() as patch:
-            patch.setattr(pipeline, "_exchange", deliver)
-            let_lease_run_out(lead)
-            customer.set_mode("status=422")
-            advance(lead.pk, config=config)
-        return answer
+    def freeze():
+        let_lease_expire(lead)
+        customer.set_mode("status=422")
+        advance(lead.pk, config=config)
 
-    monkeypatch.setattr(pipeline, "_exchange", freeze)
-
-    assert advance(lead.pk, config=config) is None
+    assert advance(lead.pk, config=during_request(config, after=freeze)) is None
 
     assert stored(lead).status == "PERMANENTLY_FAILED"
     first, second = lead.attempts.order_by("attempt_no")
     assert not first.has_outcome
     assert second.response_status == 422
-    assert trail(lead).count("attempt_finished") == 1
+    assert kinds(lead).count("attempt_finished") == 1
 
 
-def test_who_was_frozen_before_the_request_does_not_send_it(config, customer, monkeypatch):
-    lead = make.lead(status="READY")
-    begin = pipeline._begin_attempt
+@pytest.mark.parametrize("status", ["RECEIVED", "READY"])
+def test_a_worker_that_lost_its_claim_before_the_request_does_not_send_it(config, customer, monkeypatch, status):
+    lead = make.lead(status=status)
+    prepare = pipeline.prepare
 
     def freeze(claim, **kwargs):
         InboundLead.objects.filter(pk=lead.pk).update(claim_token=uuid.uuid4())
-        return begin(claim, **kwargs)
+        return prepare(claim, **kwargs)
 
-    monkeypatch.setattr(pipeline, "_begin_attempt", freeze)
+    monkeypatch.setattr(pipeline, "prepare", freeze)
 
     assert advance(lead.pk, config=config) is None
 
@@ -356,36 +367,35 @@ def test_who_was_frozen_before_the_request_does_not_send_it(config, customer, mo
 
 
 @pytest.mark.needs_postgres
-def test_a_post_that_comes_again_while_the_outcome_is_written_waits_for_it(config, customer, monkeypatch, caplog):
-    lead = make.lead(payload_hash="the-hash")
-    told, write = [], pipeline._record_outcome
+def test_a_duplicate_post_waits_while_the_result_is_stored(config, customer, caplog):
+    """The post and the pipeline lock the lead's row first and the end of its hash chain second."""
+    lead = make.lead()
 
     def post_again():
         try:
-            told.append(intake._receive_again("the-hash", **POSTED_NOW))
+            with transaction.atomic():
+                InboundLead.objects.filter(pk=lead.pk).update(received_again_at=timezone.now())
+                make.event(lead, "duplicate")
         finally:
             connection.close()
 
-    def write_slowly(*args, **kwargs):
-        write(*args, **kwargs)
-        sender.start()
-        wait_until(somebody_waits_for_a_lock, 10, "the sender to wait", pause=0.01)
+    def start_post_after_the_row_is_locked(execute, sql, *args):
+        result = execute(sql, *args)
+        if sql.startswith("UPDATE") and '"delivered_at"' in sql:
+            sender.start()
+            wait_until(is_lock_awaited, 10, "the post to wait", pause=0.01)
+        return result
 
     sender = threading.Thread(target=post_again)
-    monkeypatch.setattr(pipeline, "_record_outcome", write_slowly)
-
-    assert advance(lead.pk, config=config) is None
+    with connection.execute_wrapper(start_post_after_the_row_is_locked):
+        assert advance(lead.pk, config=config) is None
 
     sender.join()
-    assert [receipt.status for receipt in told] == ["READY"], "as it was when the sender asked"
-    assert trail(lead)[-2:] == ["status DELIVERED", "duplicate"]
-    assert "outcome_not_written_yet" not in caplog.text
+    assert kinds(lead)[-2:] == ["status DELIVERED", "duplicate"]
+    assert "result_not_stored_yet" not in caplog.text
 
 
-POSTED_NOW = {"correlation_id": str(uuid.uuid4()), "at": timezone.now(), "dedup_window": timedelta(days=1)}
-
-
-def somebody_waits_for_a_lock():
+def is_lock_awaited():
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -393,46 +403,38 @@ def somebody_waits_for_a_lock():
         return cursor.fetchone()[0]
 
 
-def test_an_outcome_is_written_as_soon_as_the_database_is_back(config, customer, monkeypatch):
+def test_a_result_is_stored_when_the_database_is_available_again(config, customer, monkeypatch):
     lead = make.lead()
-    settle, failures = pipeline._settle, iter([OperationalError("gone"), OperationalError("gone")])
+    failures = iter([OperationalError("gone"), OperationalError("gone")])
 
-    def flaky(*args, **kwargs):
-        if error := next(failures, None):
+    def fail_twice(execute, sql, *args):
+        if "UPDATE delivery_attempt" in sql and (error := next(failures, None)):
             raise error
-        return settle(*args, **kwargs)
+        return execute(sql, *args)
 
-    monkeypatch.setattr(pipeline, "_SETTLE_PAUSE_S", 0.01)
-    monkeypatch.setattr(pipeline, "_settle", flaky)
+    monkeypatch.setattr(pipeline, "SETTLE_RETRY_PAUSE", timedelta(milliseconds=10))
 
-    advance(lead.pk, config=config)
+    with connection.execute_wrapper(fail_twice):
+        advance(lead.pk, config=config)
 
     assert stored(lead).status == "DELIVERED"
     assert len(customer.requests) == lead.attempts.count() == 1
 
 
-def test_an_outcome_whose_commit_was_answered_too_late_is_not_written_twice(config, customer, monkeypatch):
+def test_a_result_whose_commit_was_not_confirmed_is_not_stored_twice(config, customer):
     lead = make.lead()
-    settle, calls = pipeline._settle, []
+    claim = claim_lead(lead.pk, request_timeout=timedelta(seconds=2))
+    attempt = pipeline.prepare(claim, config=config)
+    response = pipeline.send(claim.lead, attempt, config=config)
 
-    def commit_and_lose_the_answer(*args, **kwargs):
-        result = settle(*args, **kwargs)
-        calls.append(result)
-        if len(calls) == 1:
-            raise OperationalError("server closed the connection unexpectedly")
-        return result
-
-    monkeypatch.setattr(pipeline, "_SETTLE_PAUSE_S", 0.01)
-    monkeypatch.setattr(pipeline, "_settle", commit_and_lose_the_answer)
-
-    assert advance(lead.pk, config=config) is None
+    pipeline.settle(claim, attempt, response, config=config)
+    assert pipeline.settle(claim, attempt, response, config=config) is None
 
     assert stored(lead).status == "DELIVERED"
-    assert trail(lead).count("attempt_finished") == 1
-    assert len(calls) == 2
+    assert kinds(lead).count("attempt_finished") == 1
 
 
-def test_what_the_customer_answers_may_hold_anything(config, customer):
+def test_a_response_with_nul_characters_is_stored(config, customer):
     customer.set_mode("garbage=body")
     lead = make.lead()
 
@@ -442,7 +444,7 @@ def test_what_the_customer_answers_may_hold_anything(config, customer):
     assert "\x00" not in lead.attempts.get().response_body
 
 
-def test_the_same_number_of_attempts_is_left_after_a_redelivery(config, customer):
+def test_a_redelivered_lead_has_all_its_attempts_again(config, customer):
     customer.set_mode("status=503")
     lead = make.lead(status="READY", uncounted_attempts=5)
     for number in range(1, 6):
@@ -453,3 +455,29 @@ def test_the_same_number_of_attempts_is_left_after_a_redelivery(config, customer
     attempt = DeliveryAttempt.objects.filter(lead=lead).latest("attempt_no")
     assert attempt.attempt_no == 6
     assert due == attempt.finished_at + timedelta(seconds=30)
+
+
+# --- cost ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_delivered_lead_costs_eleven_statements(config, customer):
+    lead = make.lead()
+
+    with CaptureQueriesContext(connection) as queries:
+        advance(lead.pk, config=config)
+
+    assert stored(lead).status == "DELIVERED"
+    begin = "BEGIN" if connection.vendor == "postgresql" else "BEGIN IMMEDIATE"
+    assert [" ".join(query["sql"].split()[:3]).replace('"', "") for query in queries] == [
+        "UPDATE inbound_lead SET",
+        begin,
+        "UPDATE inbound_lead SET",
+        "INSERT INTO lead_event",
+        "INSERT INTO delivery_attempt",
+        "COMMIT",
+        begin,
+        "UPDATE delivery_attempt SET",
+        "UPDATE inbound_lead SET",
+        "INSERT INTO lead_event",
+        "COMMIT",
+    ]

@@ -23,7 +23,7 @@ def ago(**parts):
 
 
 @pytest.fixture(autouse=True)
-def rung(monkeypatch):
+def enqueued(monkeypatch):
     leads = []
     monkeypatch.setattr(queue, "enqueue", lambda lead_id, **_: leads.append(lead_id))
     monkeypatch.setattr(queue, "depth", lambda: 0)
@@ -31,13 +31,13 @@ def rung(monkeypatch):
 
 
 @pytest.mark.parametrize("status", ["RECEIVED", "READY", "FAILED"])
-def test_a_due_lead_that_nobody_was_rung_for_is_rung_for_once(rung, status):
+def test_a_due_lead_is_enqueued_once(enqueued, status):
     lead = make.lead(status=status, next_attempt_at=ago(seconds=1))
 
     assert sweep(now=NOW) == 1
     assert sweep(now=NOW + timedelta(seconds=5)) == 0
 
-    assert rung == [lead.pk]
+    assert enqueued == [lead.pk]
     assert InboundLead.objects.get().enqueued_at == NOW
 
 
@@ -53,29 +53,29 @@ def test_a_due_lead_that_nobody_was_rung_for_is_rung_for_once(rung, status):
         {"next_attempt_at": ago(seconds=29), "enqueued_at": ago(seconds=29)},
     ],
 )
-def test_any_other_lead_is_left_alone(rung, columns):
+def test_other_leads_are_not_enqueued(enqueued, columns):
     make.lead(**columns)
 
     assert sweep(now=NOW) == 0
-    assert rung == []
+    assert enqueued == []
 
 
 @pytest.mark.parametrize(
     "columns",
     [
-        {"enqueued_at": ago(seconds=31)},  # the doorbell was lost
-        {"claimed_until": ago(seconds=1)},  # the worker died
+        {"enqueued_at": ago(seconds=31)},  # the message was lost
+        {"claimed_until": ago(seconds=1)},  # the worker stopped
     ],
 )
-def test_what_nobody_answered_is_rung_for_again(rung, columns):
+def test_a_lead_whose_message_or_worker_was_lost_is_enqueued_again(enqueued, columns):
     lead = make.lead(next_attempt_at=ago(minutes=1), **columns)
 
     assert sweep(now=NOW) == 1
-    assert rung == [lead.pk]
+    assert enqueued == [lead.pk]
 
 
 @pytest.mark.parametrize("depth", [1001, None])
-def test_a_backlog_is_not_rung_again(rung, monkeypatch, depth):
+def test_a_backlog_is_not_enqueued_again(enqueued, monkeypatch, depth):
     def deep():
         if depth is None:
             raise queue.QueueUnavailable("TimeoutError")
@@ -85,87 +85,88 @@ def test_a_backlog_is_not_rung_again(rung, monkeypatch, depth):
     make.lead(next_attempt_at=ago(minutes=1), enqueued_at=ago(minutes=1))
 
     assert sweep(now=NOW) == 0
-    assert rung == []
+    assert enqueued == []
 
 
-def test_a_backlog_does_not_hide_a_lead_that_nobody_was_rung_for(rung, monkeypatch):
+def test_a_backlog_does_not_hide_a_lead_that_was_never_enqueued(enqueued, monkeypatch):
     monkeypatch.setattr(queue, "depth", lambda: 100_000)
     lead = make.lead(next_attempt_at=ago(minutes=1))
 
     assert sweep(now=NOW) == 1
-    assert rung == [lead.pk]
+    assert enqueued == [lead.pk]
 
 
-def test_a_backlog_of_others_does_not_hide_a_lead_whose_doorbell_was_lost(rung):
+def test_a_backlog_does_not_hide_a_lead_whose_message_was_lost(enqueued):
     lost = make.lead(status="FAILED", next_attempt_at=ago(minutes=1), enqueued_at=ago(minutes=1))
     for number in range(20):
         make.lead(status="READY", next_attempt_at=ago(minutes=60 - number))
 
     sweep(now=NOW, limits=Limits(interval=timedelta(seconds=1)))
 
-    assert len(rung) == 5
-    assert lost.pk in rung
+    assert len(enqueued) == 5
+    assert lost.pk in enqueued
 
 
-def test_the_oldest_come_first_in_batches(rung, monkeypatch):
+def test_the_oldest_come_first_in_batches(enqueued, monkeypatch):
     monkeypatch.setattr(sweeping, "BATCH", 3)
     leads = [make.lead(next_attempt_at=ago(minutes=age)).pk for age in (1, 5, 3, 2, 4)]
 
     assert [sweep(now=NOW), sweep(now=NOW), sweep(now=NOW)] == [3, 2, 0]
-    assert rung == [leads[1], leads[4], leads[2], leads[3], leads[0]]
+    assert enqueued == [leads[1], leads[4], leads[2], leads[3], leads[0]]
 
 
-def test_two_sweeps_side_by_side_ring_once(rung, monkeypatch):
+def test_two_simultaneous_sweeps_enqueue_a_lead_once(enqueued, monkeypatch):
     lead = make.lead(next_attempt_at=ago(seconds=1))
-    choose = sweeping._choose
+    lost = make.lead(status="FAILED", next_attempt_at=ago(minutes=1), enqueued_at=ago(minutes=1))
+    others = iter([sweep])
 
-    def choose_slowly(*args, **kwargs):
-        leads = choose(*args, **kwargs)
-        monkeypatch.setattr(sweeping, "_choose", choose)
-        assert sweep(now=NOW) == 1  # the other one
-        return leads
+    def run_other_sweep():
+        """Run between the choice of the leads and their marking."""
+        for other in others:
+            assert other(now=NOW) == 2
+        return 0
 
-    monkeypatch.setattr(sweeping, "_choose", choose_slowly)
+    monkeypatch.setattr(queue, "depth", run_other_sweep)
 
     assert sweep(now=NOW) == 0
-    assert rung == [lead.pk]
+    assert enqueued == [lead.pk, lost.pk]
 
 
 @pytest.mark.needs_postgres
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.timeout(10)
-def test_a_lead_that_somebody_is_frozen_with_holds_up_no_other(rung, postgres):
+def test_a_lead_that_a_frozen_process_has_locked_does_not_block_others(enqueued, postgres):
     stuck, other = (make.lead(next_attempt_at=ago(seconds=1)) for _ in range(2))
     with psycopg.connect(postgres.url_of(connection.settings_dict["NAME"])) as frozen:
         frozen.execute("SELECT 1 FROM inbound_lead WHERE id = %s FOR UPDATE", [stuck.pk])
 
         assert sweep(now=NOW) == 1
 
-    assert rung == [other.pk]
+    assert enqueued == [other.pk]
 
 
-def test_with_the_queue_away_in_the_middle_the_rest_is_rung_for_later(rung, monkeypatch):
+def test_leads_left_when_the_queue_becomes_unavailable_are_enqueued_later(enqueued, monkeypatch):
     leads = [make.lead(next_attempt_at=ago(minutes=age)).pk for age in (3, 2, 1)]
 
     def fails_after_the_first(lead_id, **_):
-        if rung:
+        if enqueued:
             raise queue.QueueUnavailable("TimeoutError")
-        rung.append(lead_id)
+        enqueued.append(lead_id)
 
     with monkeypatch.context() as patch:
         patch.setattr(queue, "enqueue", fails_after_the_first)
         assert sweep(now=NOW) == 1
 
     assert sweep(now=NOW) == 2
-    assert rung == leads
+    assert enqueued == leads
 
 
-# --- the gate --------------------------------------------------------------------------------------------------------
+# --- delivery control ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def rung_after(monkeypatch):
-    """Note the seconds after which each lead is rung for."""
+def enqueued_after(monkeypatch):
+    """Return a dict of each enqueued lead and its delay in seconds."""
     waits = {}
     monkeypatch.setattr(
         queue, "enqueue", lambda lead_id, after, **_: waits.update({lead_id: round(after.total_seconds(), 3)})
@@ -173,12 +174,12 @@ def rung_after(monkeypatch):
     return waits
 
 
-HELD = {"paused_at": NOW}
+PAUSED = {"paused_at": NOW}
 DOWN = {"circuit_opened_at": NOW, "next_probe_at": NOW + timedelta(seconds=30)}
 
 
-@pytest.mark.parametrize("state", [HELD, DOWN, HELD | {"circuit_opened_at": NOW, "next_probe_at": NOW}])
-def test_while_the_gate_is_shut_only_new_leads_are_rung_for_to_be_checked(rung, state):
+@pytest.mark.parametrize("state", [PAUSED, DOWN, PAUSED | {"circuit_opened_at": NOW, "next_probe_at": NOW}])
+def test_while_nothing_is_sent_only_new_leads_are_enqueued(enqueued, state):
     DeliveryControl.objects.create(**state)
     for _ in range(20):
         make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
@@ -186,57 +187,57 @@ def test_while_the_gate_is_shut_only_new_leads_are_rung_for_to_be_checked(rung, 
     new = make.lead(next_attempt_at=ago(seconds=1))
 
     assert sweep(now=NOW) == 1
-    assert rung == [new.pk]
+    assert enqueued == [new.pk]
 
 
-def test_nobody_tries_the_customer_while_delivery_is_held(rung):
+def test_no_probe_is_enqueued_while_delivery_is_paused(enqueued):
     DeliveryControl.objects.create(paused_at=NOW, circuit_opened_at=NOW, next_probe_at=NOW)
     make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
 
     assert sweep(now=NOW) == 0
 
 
-def test_one_lead_is_rung_for_when_the_customer_may_be_tried_again(rung):
+def test_one_lead_is_enqueued_when_a_probe_is_due(enqueued):
     DeliveryControl.objects.create(circuit_opened_at=ago(minutes=1), next_probe_at=NOW)
     make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
     longest = make.lead(status="READY", next_attempt_at=ago(minutes=2))
 
     assert sweep(now=NOW) == 1
-    assert rung == [longest.pk]
+    assert enqueued == [longest.pk]
 
 
-def test_a_lost_doorbell_does_not_keep_another_lead_from_trying(rung):
+def test_a_lost_message_does_not_block_the_probe_of_another_lead(enqueued):
     DeliveryControl.objects.create(circuit_opened_at=ago(minutes=1), next_probe_at=NOW)
     leads = [make.lead(status="READY", next_attempt_at=ago(minutes=age)).pk for age in (3, 2)]
 
     for later in (0, 5, 10):
         sweep(now=NOW + timedelta(seconds=later))
-    assert rung == leads
+    assert enqueued == leads
     sweep(now=NOW + timedelta(seconds=40))
-    assert rung == [*leads, leads[0]]
+    assert enqueued == [*leads, leads[0]]
 
 
-def test_doorbells_are_spread_by_the_rate(rung_after):
+def test_messages_are_spread_by_the_rate_limit(enqueued_after):
     leads = [make.lead(next_attempt_at=ago(minutes=10 - number)).pk for number in range(8)]
 
     assert sweep(now=NOW, limits=Limits(interval=timedelta(seconds=1)), window=timedelta(seconds=5)) == 5
 
-    assert rung_after == dict(zip(leads[:5], [0, 1, 2, 3, 4], strict=True))
+    assert enqueued_after == dict(zip(leads[:5], [0, 1, 2, 3, 4], strict=True))
     assert InboundLead.objects.get(pk=leads[0]).enqueued_at == NOW + timedelta(seconds=4)
     assert InboundLead.objects.get(pk=leads[5]).enqueued_at is None
 
 
-def test_nobody_is_rung_for_while_the_customer_wants_a_pause(rung):
+def test_no_lead_is_enqueued_while_the_customer_asks_to_wait(enqueued):
     DeliveryControl.objects.create(next_send_at=NOW + timedelta(minutes=1))
     make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
 
     assert sweep(now=NOW) == 0
 
 
-def test_a_new_lead_is_not_behind_a_flood_of_older_retries(rung):
+def test_a_new_lead_does_not_wait_for_many_older_retries(enqueued):
     retries = [make.lead(status="FAILED", next_attempt_at=ago(minutes=60 - number)).pk for number in range(30)]
     new = make.lead(status="READY", next_attempt_at=ago(seconds=1))
 
     sweep(now=NOW, limits=Limits(interval=timedelta(seconds=1)))
 
-    assert rung == [new.pk, *retries[:4]]
+    assert enqueued == [new.pk, *retries[:4]]

@@ -1,4 +1,4 @@
-"""A customer of raw sockets, whose behaviour on each connection is a function of the test's own."""
+"""A customer made of raw sockets. Each test gives it a function that handles a connection."""
 
 import contextlib
 import functools
@@ -13,7 +13,7 @@ Behaviour = Callable[[socket.socket], None]
 
 
 class Customer:
-    """Listens on a free port of the loopback; `behave` is run for each connection, in a thread of its own."""
+    """Listens on a free port of the loopback interface and runs `behave` for each connection in a thread of its own."""
 
     def __init__(self, behave: Behaviour) -> None:
         self.behave = behave
@@ -53,12 +53,12 @@ class Customer:
                 self._run(functools.partial(self._serve, connection))
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):  # the client may go whenever it likes
+        with connection, contextlib.suppress(OSError):  # the client may close at any time
             self.behave(connection)
 
 
 def read_request(connection: socket.socket) -> tuple[list[str], bytes]:
-    """The request line and headers, and the body of a request with a Content-Length."""
+    """Return the request line with the headers, and the body of a request with a Content-Length."""
     with connection.makefile("rb") as stream:
         head: list[str] = []
         while line := stream.readline().decode("latin-1").rstrip("\r\n"):
@@ -67,18 +67,18 @@ def read_request(connection: socket.socket) -> tuple[list[str], bytes]:
         return head, stream.read(length)
 
 
-def answering(answer: bytes) -> Behaviour:
+def answering(response: bytes) -> Behaviour:
     """Read the whole request, send these bytes, close."""
 
     def behave(connection: socket.socket) -> None:
         read_request(connection)
-        connection.sendall(answer)
+        connection.sendall(response)
 
     return behave
 
 
 def dripping(start: bytes, piece: bytes = b"x", pause: float = 0.02, *, read: bool = True) -> Behaviour:
-    """Send `start` at once, then `piece` again and again, for ever."""
+    """Send `start` at once, then `piece` repeatedly without end."""
 
     def behave(connection: socket.socket) -> None:
         if read:
@@ -100,7 +100,7 @@ def reset(connection: socket.socket) -> None:
 
 
 def over_tls(certificate: str, key: str, behave: Behaviour) -> Behaviour:
-    """The same behaviour inside TLS."""
+    """Return the same behaviour with TLS."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
 
@@ -113,7 +113,7 @@ def over_tls(certificate: str, key: str, behave: Behaviour) -> Behaviour:
 
 @contextlib.contextmanager
 def black_hole() -> Iterator[int]:
-    """The port of a listener that never accepts and whose queue is full: a SYN to it gets no answer."""
+    """Yield the port of a listener that never accepts and whose queue is full: a SYN to it gets no response."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -126,7 +126,7 @@ def black_hole() -> Iterator[int]:
 
 
 def refused_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

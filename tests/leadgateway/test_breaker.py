@@ -26,7 +26,7 @@ def test_a_breaker_opens_for_its_pause_after_failures_in_a_row(breaker, now):
     assert not breaker.is_open
 
 
-def test_while_the_neighbour_stays_away_one_more_failure_opens_it_again(breaker, now):
+def test_after_the_pause_one_failure_opens_it_again(breaker, now):
     breaker.failed()
     breaker.failed()
     now[0] += 1.01
@@ -36,7 +36,7 @@ def test_while_the_neighbour_stays_away_one_more_failure_opens_it_again(breaker,
     assert breaker.is_open
 
 
-def test_a_success_in_between_starts_the_count_anew(breaker):
+def test_a_success_resets_the_count(breaker):
     breaker.failed()
     breaker.succeeded()
     breaker.failed()

@@ -208,5 +208,7 @@ def test_days_that_are_not_understood_stop_the_start(env, monkeypatch, text):
     monkeypatch.setenv("DAYS", text)
 
     assert env.days("DAYS", ("delivered", "rejected")) == {}
-    with pytest.raises(ImproperlyConfigured, match="expected days from 1 to 99999 such as delivered=180, of delivered"):
+    with pytest.raises(
+        ImproperlyConfigured, match="expected days from 1 to 99999 such as delivered=180, for delivered"
+    ):
         env.check()

@@ -1,4 +1,4 @@
-"""The seed's schema, column by column, as the database itself reports it."""
+"""The schema of the specification, as the database reports it."""
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
@@ -9,7 +9,7 @@ from tests import make
 pytestmark = pytest.mark.django_db
 
 #: table -> column -> (type, may be null, has a default). Times carry their zone, see docs/decisions.
-SEED = {
+SPECIFIED = {
     "inbound_lead": {
         "id": ("integer", "NO"),
         "received_at": ("timestamp with time zone", "NO"),
@@ -54,8 +54,8 @@ def query(sql, *params):
 
 
 @pytest.mark.needs_postgres
-@pytest.mark.parametrize("table", SEED)
-def test_the_columns_are_the_seeds(table):
+@pytest.mark.parametrize("table", SPECIFIED)
+def test_the_columns_are_as_specified(table):
     rows = query(
         "SELECT column_name, data_type || coalesce('(' || character_maximum_length || ')', ''), is_nullable"
         " FROM information_schema.columns WHERE table_name = %s",
@@ -63,11 +63,11 @@ def test_the_columns_are_the_seeds(table):
     )
     found = {name: (data_type, nullable) for name, data_type, nullable in rows}
 
-    assert {name: found.get(name) for name in SEED[table]} == SEED[table]
+    assert {name: found.get(name) for name in SPECIFIED[table]} == SPECIFIED[table]
 
 
 @pytest.mark.needs_postgres
-def test_the_indexes_are_the_seeds():
+def test_the_indexes_are_as_specified():
     rows = query("SELECT indexname, tablename, indexdef LIKE 'CREATE UNIQUE%%' FROM pg_indexes")
     found = {name: (table, unique) for name, table, unique in rows}
 
@@ -75,7 +75,7 @@ def test_the_indexes_are_the_seeds():
 
 
 @pytest.mark.needs_postgres
-def test_attempts_go_with_their_lead_in_the_database_itself():
+def test_the_database_deletes_attempts_and_events_with_their_lead():
     rows = query("SELECT conrelid::regclass::text, confdeltype FROM pg_constraint WHERE contype = 'f'")
     cascades = {table: action for table, action in rows if table in ("delivery_attempt", "lead_event")}
 
@@ -87,7 +87,7 @@ def test_attempts_go_with_their_lead_in_the_database_itself():
     }
 
 
-def test_a_plain_insert_makes_a_lead_that_is_due():
+def test_a_plain_insert_creates_a_due_lead():
     query("INSERT INTO inbound_lead (raw_payload) VALUES ('{}')")
 
     lead = InboundLead.objects.get()
@@ -99,7 +99,7 @@ def test_a_plain_insert_makes_a_lead_that_is_due():
     assert list(InboundLead.objects.due(timezone.now()).values_list("pk", flat=True)) == [lead.pk]
 
 
-def test_a_plain_insert_makes_an_attempt():
+def test_a_plain_insert_creates_an_attempt():
     lead = make.lead()
 
     query(f"INSERT INTO delivery_attempt (lead_id, attempt_no) VALUES ({lead.pk}, 1)")
@@ -125,7 +125,7 @@ def test_a_plain_insert_makes_an_attempt():
         ("INSERT INTO delivery_attempt (lead_id, attempt_no) VALUES (%d, 1)", "lead_attempt|attempt_no"),
     ],
 )
-def test_what_the_seed_forbids_is_refused_by_name(statement, constraint):
+def test_constraints_have_the_specified_names(statement, constraint):
     lead = make.lead()
     make.attempt(lead=lead, attempt_no=1)
 
@@ -133,7 +133,7 @@ def test_what_the_seed_forbids_is_refused_by_name(statement, constraint):
         query(statement.replace("%d", str(lead.pk)))
 
 
-def test_a_payload_is_needed():
+def test_a_payload_is_required():
     with pytest.raises(DatabaseError), transaction.atomic():
         query("INSERT INTO inbound_lead (status) VALUES ('RECEIVED')")
 

@@ -10,15 +10,15 @@ from tests import make
 
 pytestmark = pytest.mark.django_db
 
-ALL_STEPS = [(was, to) for was in LeadStatus for to in LeadStatus]
+ALL_TRANSITIONS = [(was, to) for was in LeadStatus for to in LeadStatus]
 
 
 def change(lead, to, **kwargs):
     change_status(lead, to, actor="worker", now=timezone.now(), **kwargs)
 
 
-@pytest.mark.parametrize(("was", "to"), [step for step in ALL_STEPS if step[1] in AUTOMATIC[step[0]]])
-def test_every_step_of_the_machine_changes_the_row_and_writes_one_event(was, to):
+@pytest.mark.parametrize(("was", "to"), [step for step in ALL_TRANSITIONS if step[1] in AUTOMATIC[step[0]]])
+def test_every_allowed_transition_changes_the_row_and_records_one_event(was, to):
     lead = make.lead(status=was)
 
     change(lead, to, detail={"reason": "x"}, rejection_reason="ZIP_NOT_66XXX")
@@ -29,8 +29,8 @@ def test_every_step_of_the_machine_changes_the_row_and_writes_one_event(was, to)
     assert events == ([(was, to, "worker", {"reason": "x"})] if was != to else [])
 
 
-@pytest.mark.parametrize(("was", "to"), [step for step in ALL_STEPS if step[1] not in AUTOMATIC[step[0]]])
-def test_no_other_step_is_possible(was, to):
+@pytest.mark.parametrize(("was", "to"), [step for step in ALL_TRANSITIONS if step[1] not in AUTOMATIC[step[0]]])
+def test_other_transitions_are_refused(was, to):
     lead = make.lead(status=was)
 
     with pytest.raises(TransitionNotAllowed):
@@ -41,14 +41,14 @@ def test_no_other_step_is_possible(was, to):
 
 
 @pytest.mark.parametrize("was", ["REJECTED", "DELIVERED", "PERMANENTLY_FAILED"])
-def test_only_an_order_leads_out_of_a_terminal_status(was):
+def test_only_an_operator_can_change_a_terminal_status(was):
     assert not AUTOMATIC[was]
     to = next(iter(BY_OPERATOR[was]))
 
     change(make.lead(status=was), to, by_operator=True)
 
 
-def test_who_lost_the_claim_writes_nothing():
+def test_a_worker_that_lost_the_claim_changes_nothing():
     lead = make.lead(status="READY", claim_token=uuid.uuid4())
 
     with pytest.raises(ClaimLost), transaction.atomic():
@@ -58,7 +58,7 @@ def test_who_lost_the_claim_writes_nothing():
     assert not lead.events.filter(kind="status").exists()
 
 
-def test_of_two_who_read_the_same_row_one_changes_it():
+def test_only_one_of_two_readers_of_a_row_can_change_it():
     lead = make.lead(status="READY")
     first, second = InboundLead.objects.get(pk=lead.pk), InboundLead.objects.get(pk=lead.pk)
 
@@ -70,7 +70,7 @@ def test_of_two_who_read_the_same_row_one_changes_it():
     assert lead.events.filter(kind="status").count() == 1
 
 
-def test_the_database_knows_no_other_status():
+def test_the_database_refuses_an_unknown_status():
     lead = make.lead()
 
     with pytest.raises(IntegrityError), transaction.atomic():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stats.masking import Cover, mask_email, mask_json, mask_phone, mask_text
+from stats.masking import Masker, mask_email, mask_json, mask_phone, mask_text
 from tests.json_strategies import ANY_TEXT, JSON_VALUES
 
 TEXTS = [
@@ -175,7 +175,7 @@ def test_a_text_of_200_kb_is_masked_in_no_time(piece):
 
 
 def test_a_cover_that_is_off_shows_everything():
-    off, on = Cover(is_on=False), Cover(is_on=True)
+    off, on = Masker(is_on=False), Masker(is_on=True)
 
     assert (off.text("e@x.de"), off.json({"phone": "1"})) == ("e@x.de", {"phone": "1"})
     assert (on.text("e@x.de"), on.json({"phone": "1"})) == ("e•••@x.de", {"phone": "•••••"})

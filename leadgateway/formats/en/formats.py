@@ -1,4 +1,4 @@
-"""How English dates are written: so that nobody takes the day for the month."""
+"""English date formats that cannot be misread: the month is a word."""
 
 SHORT_DATE_FORMAT = "j M Y"
 SHORT_DATETIME_FORMAT = "j M Y H:i"

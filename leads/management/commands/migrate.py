@@ -8,8 +8,7 @@ from django.db import OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.errors import LockNotAvailable
 
-#: A migration that waits for its lock makes everybody wait who comes after it, senders first; so it does not wait
-#: longer than they do.
+#: While a migration waits for a lock, every later statement on the table waits behind it. Senders do not wait longer.
 LOCK_TIMEOUT_MS = 300
 
 TRIES = 30
@@ -17,7 +16,7 @@ PAUSE_S = 1.0
 
 
 class Command(migrate.Command):
-    """Django's own, which on PostgreSQL gives way: a table that is busy is tried again a second later."""
+    """Django's command with a short lock timeout on PostgreSQL. When a table is busy, it tries again a second later."""
 
     def handle(self, *args: Any, **options: Any) -> None:
         connection = connections[options["database"]]
@@ -43,6 +42,6 @@ def _short_lock_timeout(connection: BaseDatabaseWrapper) -> Iterator[None]:
     try:
         yield
     finally:
-        if connection.is_usable():  # who gets it from the pool next has the usual patience
+        if connection.is_usable():  # reset the timeout before the connection returns to the pool
             with connection.cursor() as cursor:
                 cursor.execute("RESET lock_timeout")

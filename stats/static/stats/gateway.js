@@ -1,9 +1,9 @@
-// What all our pages in the admin share. Each thing is asked for by a data attribute:
-//   <span data-relative="2026-01-21T10:30:00Z">      is kept saying how long ago, or how far ahead, that is
-//   <div id="figures" data-refresh="15">             is fetched anew every 15 s, together with everything in it
+// Shared by all our pages in the admin. Data attributes turn the features on:
+//   <span data-relative="2026-01-21T10:30:00Z">      shows the time relative to now, updated every second
+//   <div id="dashboard" data-refresh="15">           is reloaded every 15 s with its content
 //   <button data-copy="#curl" data-copied="Copied">  copies the text of another element
-//   <form data-lean>                                 leaves empty fields out of the address
-//   <span data-count="waiting" data-counts="/url/">  is kept at the number that the URL's JSON has under that name
+//   <form data-lean>                                 omits empty fields from the URL
+//   <span data-count="waiting" data-counts="/url/">  shows the number of that name in the URL's JSON, updated every 30 s
 "use strict";
 
 (() => {
@@ -30,7 +30,7 @@
       || (selection && !selection.isCollapsed && element.contains(selection.anchorNode));
   }
 
-  // What was opened, how far it was scrolled, and where the keyboard was, stays so.
+  // A refresh keeps open details, scroll positions and the focus.
   function state(element) {
     const opened = [...element.querySelectorAll("details[id]")].filter((each) => each.open).map((each) => each.id);
     const focused = element.contains(document.activeElement) ? document.activeElement.id : "";
@@ -57,12 +57,12 @@
     tick();
   }
 
-  // One after the other, so that a slow answer is not asked for twice. An empty interval ends it.
+  // The next refresh starts after the previous one, even if the server is slow. An empty interval stops it.
   function keepFresh(element) {
     const seconds = Number(element.dataset.refresh);
     if (!seconds) return;
     setTimeout(async () => {
-      await refresh(element).catch(() => {}); // the network is away: the next turn may succeed
+      await refresh(element).catch(() => {}); // without a network the next refresh may succeed
       keepFresh(element);
     }, seconds * 1000);
   }
@@ -74,7 +74,7 @@
     setTimeout(() => { button.textContent = label; }, 2000);
   }
 
-  // Fields that do not count must be back when the page is, by way of the browser's history.
+  // The fields are enabled again for users who come back with the browser's back button.
   function leaveOutEmpty(form) {
     const empty = [...form.elements].filter((field) => field.name && !field.value);
     for (const field of empty) field.disabled = true;
@@ -92,7 +92,7 @@
 
   const COUNT_EVERY_MS = 30_000;
 
-  // The browser itself may have looked for it while Alpine still hid the page.
+  // The browser cannot focus the field while Alpine hides the page.
   window.addEventListener("load", () => {
     if (document.activeElement === document.body) document.querySelector("[autofocus]")?.focus();
   });

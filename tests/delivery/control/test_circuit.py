@@ -1,4 +1,4 @@
-"""The circuit breaker: when the customer is taken for down, what leads do meanwhile, and how it ends."""
+"""The circuit breaker: when it opens, what happens to leads while it is open, and how it closes."""
 
 import threading
 from collections.abc import Callable
@@ -9,13 +9,14 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from delivery import pipeline
+from delivery.client import CustomerResponse, DeliveryError
 from delivery.control import circuit
 from delivery.control.circuit import CircuitPolicy
 from delivery.models import DeliveryControl
 from delivery.pipeline import advance
 from leads.models import InboundLead, LeadEvent
 from tests import make
+from tests.delivery.conftest import during_request
 
 # No transaction around a test: what one worker commits is what the others see.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -28,7 +29,7 @@ def config(config):
     return replace(config, circuit=POLICY)
 
 
-def gate() -> DeliveryControl:
+def control() -> DeliveryControl:
     return DeliveryControl.objects.current()
 
 
@@ -41,13 +42,13 @@ def make_due(*leads):
 
 
 def send(config, *leads):
-    """Let each lead have an attempt, if the gate lets it."""
+    """Send each lead, if delivery control allows it."""
     for lead in leads:
         make_due(lead)
         advance(lead.pk, config=config)
 
 
-def happenings():
+def system_events():
     return [event.kind for event in LeadEvent.objects.filter(lead=None).order_by("pk")]
 
 
@@ -66,32 +67,32 @@ def take_down(*, probe_in=timedelta(), **columns):
 
 
 @pytest.mark.parametrize("mode", ["status=503", "reset=1", "close=1", "garbage=1"])
-def test_failures_in_a_row_of_several_leads_open_it(config, customer, mode):
+def test_consecutive_failures_of_several_leads_open_it(config, customer, mode):
     customer.set_mode(mode)
     one, two, three = (make.lead() for _ in range(3))
 
     send(config, one, one, two)
-    assert gate().circuit(timezone.now()) == "closed"
+    assert control().circuit(timezone.now()) == "closed"
     send(config, three)
 
-    assert gate().circuit(timezone.now()) == "open"
-    assert happenings() == ["circuit_opened"]
+    assert control().circuit(timezone.now()) == "open"
+    assert system_events() == ["circuit_opened"]
     opened = LeadEvent.objects.get(lead=None)
     assert (opened.detail["failures"], opened.detail["leads"]) == (4, 3)
     assert opened.detail["last_answer"]
 
 
-def test_one_lead_alone_follows_its_schedule_to_the_end(config, customer):
+def test_failures_of_one_lead_do_not_open_it(config, customer):
     customer.set_mode("status=503")
     lead = make.lead()
 
     send(config, *[lead] * 5)
 
     assert stored(lead).status == "PERMANENTLY_FAILED"
-    assert gate().circuit(timezone.now()) == "closed"
+    assert control().circuit(timezone.now()) == "closed"
 
 
-def test_a_success_between_starts_the_count_anew(config, customer):
+def test_a_success_resets_the_count(config, customer):
     leads = [make.lead() for _ in range(5)]
     customer.set_mode("status=503")
     send(config, *leads[:3])
@@ -101,66 +102,63 @@ def test_a_success_between_starts_the_count_anew(config, customer):
 
     send(config, *leads[:3])
 
-    assert gate().failures == 3
-    assert happenings() == []
+    assert control().failures == 3
+    assert system_events() == []
 
 
 @pytest.mark.parametrize("status", [429, 400, 404, 422, 302])
-def test_what_is_not_the_infrastructure_neither_counts_nor_clears(config, customer, status):
+def test_other_responses_neither_count_nor_reset(config, customer, status):
     customer.set_mode("status=503")
     send(config, make.lead())
     customer.set_mode(f"status={status}&retry_after=0")
 
     send(config, *(make.lead() for _ in range(5)))
 
-    assert gate().failures == 1
+    assert control().failures == 1
 
 
-def test_zero_failures_turn_it_off(config, customer):
+def test_zero_failures_disable_it(config, customer):
     customer.set_mode("status=503")
 
     send(replace(config, circuit=replace(POLICY, failures=0)), *(make.lead() for _ in range(6)))
 
-    assert happenings() == []
+    assert system_events() == []
     assert len(customer.requests) == 6
 
 
 def test_many_workers_open_it_once(config):
-    """Eight workers fail at the same moment; nobody's failure is lost, and one of them opens."""
+    """Eight workers fail at the same moment: every failure is counted, and the circuit breaker opens once."""
     policy, starting_line = replace(POLICY, failures=8, leads=8), threading.Barrier(8)
     leads = [make.lead().pk for _ in range(8)]
 
     def fail(lead_id):
         starting_line.wait()
         with transaction.atomic():
-            circuit.take_in(lead_id, _FAILURE, policy=policy, now=timezone.now())
+            circuit.record_failure(lead_id, _FAILURE, policy=policy, now=timezone.now())
 
     _at_once([lambda lead_id=lead_id: fail(lead_id) for lead_id in leads])
 
-    assert gate().failures == 8
-    assert sorted(gate().failed_leads) == sorted(leads)
-    assert happenings() == ["circuit_opened"]
+    assert control().failures == 8
+    assert sorted(control().failed_leads) == sorted(leads)
+    assert system_events() == ["circuit_opened"]
 
 
-def test_a_claim_that_was_lost_counts_for_nothing(config, customer, monkeypatch):
+def test_a_failure_after_the_claim_was_lost_does_not_count(config, customer):
     customer.set_mode("status=503")
-    lead, exchange = make.lead(), pipeline._exchange
+    lead = make.lead()
 
-    def lose_the_claim(*args, **kwargs):
-        answer = exchange(*args, **kwargs)
+    def lose_claim():
         InboundLead.objects.filter(pk=lead.pk).update(claim_token=None)
-        return answer
 
-    monkeypatch.setattr(pipeline, "_exchange", lose_the_claim)
-    send(config, lead)
+    send(during_request(config, after=lose_claim), lead)
 
-    assert gate().failures == 0
+    assert control().failures == 0
 
 
 # --- while it is open ------------------------------------------------------------------------------------------------
 
 
-def test_a_lead_is_checked_and_waits_and_burns_no_attempt(config, customer):
+def test_while_it_is_open_a_lead_is_checked_and_waits_without_an_attempt(config, customer):
     take_down(probe_in=timedelta(minutes=1))
     lead = make.lead()
     due = lead.next_attempt_at
@@ -174,7 +172,7 @@ def test_a_lead_is_checked_and_waits_and_burns_no_attempt(config, customer):
     assert customer.requests == []
 
 
-def test_a_lead_against_the_rules_is_rejected_all_the_same(config):
+def test_while_it_is_open_a_lead_can_still_be_rejected(config):
     take_down(probe_in=timedelta(minutes=1))
     lead = make.lead(raw_payload=make.payload(zipcode="10115"))
 
@@ -183,25 +181,20 @@ def test_a_lead_against_the_rules_is_rejected_all_the_same(config):
     assert stored(lead).status == "REJECTED"
 
 
-def test_what_was_under_way_when_it_opened_does_not_count_against_its_lead(config, customer, monkeypatch):
+def test_a_request_in_progress_when_it_opens_does_not_count_for_its_lead(config, customer):
     customer.set_mode("status=503")
-    last_chance, exchange = make.lead(status="FAILED"), pipeline._exchange
+    last_chance = make.lead(status="FAILED")
     for _ in range(4):
         make.attempt(last_chance)
 
-    def open_meanwhile(*args, **kwargs):
-        take_down(probe_in=timedelta(minutes=1))
-        return exchange(*args, **kwargs)
-
-    monkeypatch.setattr(pipeline, "_exchange", open_meanwhile)
-    send(config, last_chance)
+    send(during_request(config, before=lambda: take_down(probe_in=timedelta(minutes=1))), last_chance)
 
     waiting = stored(last_chance)
     assert (waiting.status, waiting.uncounted_attempts) == ("FAILED", 1)
     assert waiting.next_attempt_at == last_chance.attempts.latest("attempt_no").finished_at + timedelta(seconds=240)
 
 
-def test_the_failure_that_opens_it_is_not_the_leads(config, customer):
+def test_the_failure_that_opens_it_does_not_count_for_its_lead(config, customer):
     customer.set_mode("status=503")
     last_chance = make.lead(status="FAILED")
     for _ in range(4):
@@ -210,14 +203,14 @@ def test_the_failure_that_opens_it_is_not_the_leads(config, customer):
 
     send(config, last_chance)
 
-    assert happenings() == ["circuit_opened"]
+    assert system_events() == ["circuit_opened"]
     assert stored(last_chance).status == "FAILED"
 
 
 # --- probes ----------------------------------------------------------------------------------------------------------
 
 
-def test_one_lead_tries_and_the_others_wait(config, customer):
+def test_one_lead_is_the_probe_and_the_others_wait(config, customer):
     customer.set_mode("status=503")
     take_down()
     probe, other = make.lead(), make.lead()
@@ -228,7 +221,7 @@ def test_one_lead_tries_and_the_others_wait(config, customer):
     assert (stored(probe).status, stored(other).status) == ("FAILED", "READY")
 
 
-def test_probes_come_further_and_further_apart(config, customer):
+def test_the_wait_between_probes_doubles_up_to_the_maximum(config, customer):
     customer.set_mode("status=503")
     take_down()
     waits = []
@@ -237,13 +230,13 @@ def test_probes_come_further_and_further_apart(config, customer):
         lead = make.lead()
         DeliveryControl.objects.update(next_probe_at=timezone.now())
         send(config, lead)
-        waits.append(round((gate().next_probe_at - lead.attempts.get().requested_at).total_seconds()))
+        waits.append(round((control().next_probe_at - lead.attempts.get().requested_at).total_seconds()))
 
     assert waits == [60, 120, 240, 300, 300, 300]
-    assert gate().probes == 6
+    assert control().probes == 6
 
 
-def test_probes_never_use_up_a_lead(config, customer):
+def test_probes_do_not_use_up_attempts(config, customer):
     customer.set_mode("status=503")
     take_down()
     lead = make.lead()
@@ -257,30 +250,30 @@ def test_probes_never_use_up_a_lead(config, customer):
     assert stored(lead).next_attempt_at - lead.attempts.latest("attempt_no").finished_at == timedelta(seconds=30)
 
 
-def test_a_success_closes_it_and_leads_go_out(config, customer):
+def test_a_success_closes_it_and_leads_are_sent(config, customer):
     take_down(failed_leads=[1, 2, 3], probes=3)
     first, second = make.lead(), make.lead()
 
     send(config, first, second)
 
     assert (stored(first).status, stored(second).status) == ("DELIVERED", "DELIVERED")
-    assert happenings() == ["circuit_closed"]
+    assert system_events() == ["circuit_closed"]
     assert LeadEvent.objects.get(lead=None).detail == {"down_s": 600, "probes": 4}
-    closed = gate()
+    closed = control()
     assert (closed.failures, closed.failed_leads, closed.probes, closed.circuit_opened_at) == (0, [], 0, None)
 
 
 @pytest.mark.parametrize("status", [404, 429])
-def test_another_answer_does_not_close_it(config, customer, status):
+def test_other_responses_do_not_close_it(config, customer, status):
     customer.set_mode(f"status={status}")
     take_down()
 
     send(config, make.lead())
 
-    assert gate().circuit(timezone.now()) == "open"
+    assert control().circuit(timezone.now()) == "open"
 
 
-def test_a_429_to_a_probe_is_not_the_leads(config, customer):
+def test_a_429_for_a_probe_does_not_count_for_its_lead(config, customer):
     customer.set_mode("status=429")
     take_down()
     lead = make.lead()
@@ -290,7 +283,7 @@ def test_a_429_to_a_probe_is_not_the_leads(config, customer):
     assert stored(lead).uncounted_attempts == 1
 
 
-def test_of_many_workers_one_takes_the_probe():
+def test_only_one_of_many_workers_gets_the_probe():
     take_down()
     taken, starting_line = [], threading.Barrier(8)
 
@@ -303,47 +296,45 @@ def test_of_many_workers_one_takes_the_probe():
 
     _at_once([try_to_take] * 8)
 
-    assert len(taken) == gate().probes == 1
+    assert len(taken) == control().probes == 1
 
 
-def test_a_prober_that_dies_does_not_keep_the_next_from_trying(config, customer, monkeypatch):
+def test_a_probe_whose_worker_stops_does_not_block_the_next_probe(config, customer):
     class Died(BaseException):
         """Stands for SIGKILL."""
 
-    def die(*_args, **_kwargs):
+    def die():
         raise Died
 
     take_down()
     victim, other = make.lead(), make.lead()
-    with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "_exchange", die)
-        with pytest.raises(Died):
-            send(config, victim)
+    with pytest.raises(Died):
+        send(during_request(config, before=die), victim)
     send(config, other)
-    assert customer.requests == []  # the probe may still be under way
+    assert customer.requests == []  # the probe can still be in progress
 
-    DeliveryControl.objects.update(next_probe_at=timezone.now())  # so much time has passed
+    DeliveryControl.objects.update(next_probe_at=timezone.now())  # as if the time had passed
     send(config, other)
 
     assert stored(other).status == "DELIVERED"
-    assert gate().circuit(timezone.now()) == "closed"
+    assert control().circuit(timezone.now()) == "closed"
 
 
-def test_the_next_probe_is_not_before_the_last_one_must_be_over():
+def test_the_next_probe_is_not_due_before_the_last_one_must_have_ended():
     take_down()
     now = timezone.now()
     with transaction.atomic():
         locked = DeliveryControl.objects.locked()
         assert circuit.take_probe(locked, policy=POLICY, timeout=timedelta(seconds=100), now=now)
 
-    assert gate().next_probe_at == now + timedelta(seconds=100)
+    assert control().next_probe_at == now + timedelta(seconds=100)
 
 
-def test_a_huge_number_of_probes_is_survived():
-    assert POLICY.pause_after(10**9) == timedelta(minutes=5)
+def test_a_huge_number_of_probes_has_the_maximum_wait():
+    assert POLICY.wait_before_probe(10**9) == timedelta(minutes=5)
 
 
-_FAILURE = circuit.Answer(status=503, body="", error="HTTP 503", retry_after=None, duration_ms=1)
+_FAILURE = CustomerResponse(503, "", DeliveryError("http_status", {"status": 503}), None, duration_ms=1)
 
 
 def _at_once(works: list[Callable[[], None]]) -> None:

@@ -1,4 +1,4 @@
-"""What the customer can take: the pace and the places of all workers together."""
+"""Rate and concurrency limits, for all workers together."""
 
 import threading
 from dataclasses import replace
@@ -8,12 +8,12 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from delivery import pipeline
-from delivery.control.limits import Limits, queued_leads, reserve_send_time
+from delivery.control.limits import Limits, enqueue_delays, reserve_send_time
 from delivery.models import DeliveryControl
 from delivery.pipeline import advance
 from leads.models import InboundLead
 from tests import make
+from tests.delivery.conftest import during_request
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -31,36 +31,36 @@ def stored(lead):
     return InboundLead.objects.get(pk=lead.pk)
 
 
-def turns(count, *, now=NOW, limits=TWENTY_A_SECOND):
-    """Take so many turns at one moment; return how many seconds later each is, None for none."""
+def reserve(count, *, now=NOW, limits=TWENTY_A_SECOND):
+    """Reserve `count` send times at one moment; return the seconds until each, None for none."""
     taken = []
     for _ in range(count):
         with transaction.atomic():
-            turn = reserve_send_time(DeliveryControl.objects.locked(), 0, limits=limits, now=now)
-        taken.append(turn and (turn - now).total_seconds())
+            send_at = reserve_send_time(DeliveryControl.objects.locked(), 0, limits=limits, now=now)
+        taken.append(send_at and (send_at - now).total_seconds())
     return taken
 
 
-# --- the pace --------------------------------------------------------------------------------------------------------
+# --- rate ------------------------------------------------------------------------------------------------------------
 
 
-def test_turns_are_an_interval_apart_and_only_half_a_second_ahead():
-    assert turns(13) == [0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, None, None]
-    assert turns(1, now=NOW + timedelta(milliseconds=50)) == [0.5]
+def test_send_times_are_an_interval_apart_and_at_most_half_a_second_ahead():
+    assert reserve(13) == [0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, None, None]
+    assert reserve(1, now=NOW + timedelta(milliseconds=50)) == [0.5]
 
 
-def test_what_was_not_used_is_not_saved_up():
-    turns(1)
+def test_unused_send_times_are_not_saved():
+    reserve(1)
 
-    assert turns(2, now=NOW + timedelta(hours=1)) == [0, 0.05]
+    assert reserve(2, now=NOW + timedelta(hours=1)) == [0, 0.05]
 
 
-def test_of_many_workers_no_two_have_the_same_turn():
+def test_no_two_of_many_workers_get_the_same_send_time():
     taken, starting_line = [], threading.Barrier(8)
 
     def take():
         starting_line.wait()
-        taken.extend(turns(1))
+        taken.extend(reserve(1))
         connection.close()
 
     threads = [threading.Thread(target=take) for _ in range(8)]
@@ -72,7 +72,7 @@ def test_of_many_workers_no_two_have_the_same_turn():
     assert sorted(taken) == [0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35]
 
 
-def test_a_lead_leaves_at_its_turn(config, customer):
+def test_a_lead_is_sent_at_its_send_time(config, customer):
     leads = [make.lead(status="READY") for _ in range(4)]
     config = replace(config, limits=Limits(interval=timedelta(milliseconds=300)))
 
@@ -84,7 +84,7 @@ def test_a_lead_leaves_at_its_turn(config, customer):
     assert len(customer.requests) == 4
 
 
-def test_a_lead_without_a_turn_is_put_back_with_no_attempt(config, customer):
+def test_a_lead_without_a_send_time_is_released_without_an_attempt(config, customer):
     config = replace(config, limits=Limits(interval=timedelta(seconds=3)))
     lead, late = make.lead(status="READY"), make.lead(status="READY")
     advance(lead.pk, config=config)
@@ -105,7 +105,7 @@ def test_a_lead_without_a_turn_is_put_back_with_no_attempt(config, customer):
         ("status=429&retry_after=3600", 60),
     ],
 )
-def test_a_429_slows_all_down(config, customer, answer, pause):
+def test_a_429_makes_all_leads_wait(config, customer, answer, pause):
     customer.set_mode(answer)
     lead, other = make.lead(), make.lead()
 
@@ -116,7 +116,7 @@ def test_a_429_slows_all_down(config, customer, answer, pause):
     assert not other.attempts.exists()
 
 
-def test_a_pause_that_is_over_is_no_obstacle(config, customer):
+def test_a_wait_that_has_ended_restricts_nothing(config, customer):
     DeliveryControl.objects.create(next_send_at=timezone.now() - timedelta(seconds=1))
     lead = make.lead()
 
@@ -125,7 +125,7 @@ def test_a_pause_that_is_over_is_no_obstacle(config, customer):
     assert stored(lead).status == "DELIVERED"
 
 
-# --- places ----------------------------------------------------------------------------------------------------------
+# --- concurrency -----------------------------------------------------------------------------------------------------
 
 
 def in_progress(*, until):
@@ -133,21 +133,21 @@ def in_progress(*, until):
     make.attempt(lead, requested_at=NOW, finished_at=None)
 
 
-def test_only_so_many_are_sent_at_a_time():
+def test_the_concurrency_limit_is_kept():
     for _ in range(2):
         in_progress(until=NOW + timedelta(seconds=30))
 
-    assert turns(1, limits=TWO_AT_A_TIME) == [None]
+    assert reserve(1, limits=TWO_AT_A_TIME) == [None]
 
 
-def test_a_dead_workers_place_is_free_when_its_lease_is_over():
+def test_a_lead_of_a_stopped_worker_counts_until_its_lease_expires():
     in_progress(until=NOW + timedelta(seconds=30))
     in_progress(until=NOW - timedelta(seconds=1))
 
-    assert turns(1, limits=TWO_AT_A_TIME) == [0]
+    assert reserve(1, limits=TWO_AT_A_TIME) == [0]
 
 
-def test_a_lead_that_comes_back_calls_the_next(config, customer, queued_leads):
+def test_a_delivery_enqueues_the_next_waiting_lead(config, customer, queued_leads):
     config = replace(config, limits=TWO_AT_A_TIME)
     lead, waiting = make.lead(), make.lead(status="FAILED", next_attempt_at=NOW - timedelta(minutes=1))
 
@@ -157,31 +157,28 @@ def test_a_lead_that_comes_back_calls_the_next(config, customer, queued_leads):
     assert stored(waiting).enqueued_at is not None
 
 
-def test_nobody_is_called_once_delivery_is_held(config, customer, queued_leads, monkeypatch):
-    exchange = pipeline._exchange
-
-    def held_meanwhile(*args, **kwargs):
-        DeliveryControl.objects.update_or_create(pk=1, defaults={"paused_at": NOW})
-        return exchange(*args, **kwargs)
-
-    monkeypatch.setattr(pipeline, "_exchange", held_meanwhile)
+def test_a_delivery_enqueues_no_lead_while_delivery_is_paused(config, customer, queued_leads):
+    config = replace(config, limits=TWO_AT_A_TIME)
     make.lead(status="FAILED")
 
-    advance(make.lead().pk, config=replace(config, limits=TWO_AT_A_TIME))
+    def pause():
+        DeliveryControl.objects.update_or_create(pk=1, defaults={"paused_at": NOW})
+
+    advance(make.lead().pk, config=during_request(config, before=pause))
 
     assert queued_leads() == []
 
 
-def test_a_lead_does_not_stand_in_its_own_way(config, customer):
+def test_an_earlier_attempt_of_the_lead_itself_does_not_count(config, customer):
     lead = make.lead(status="READY")
-    make.attempt(lead, finished_at=None)  # its worker died
+    make.attempt(lead, finished_at=None)  # its worker stopped
 
     advance(lead.pk, config=replace(config, limits=Limits(concurrency=1)))
 
     assert stored(lead).status == "DELIVERED"
 
 
-def test_a_lead_that_was_put_back_calls_nobody(config, customer, queued_leads):
+def test_a_released_lead_enqueues_no_other(config, customer, queued_leads):
     for _ in range(2):
         in_progress(until=timezone.now() + timedelta(seconds=30))
     lead = make.lead()
@@ -192,19 +189,17 @@ def test_a_lead_that_was_put_back_calls_nobody(config, customer, queued_leads):
     assert queued_leads() == []
 
 
-def test_many_workers_do_not_take_more_places_than_there_are(config, customer, monkeypatch):
-    """Eight workers, two places: never more than two requests at a time."""
-    config, exchange = replace(config, limits=TWO_AT_A_TIME), pipeline._exchange
-    now_out, most, lock = set(), [0], threading.Lock()
+def test_many_workers_send_no_more_requests_at_a_time_than_allowed(config, customer, queued_leads):
+    """Eight workers and a limit of two: never more than two requests at a time."""
+    in_progress, most, lock = [0], [0], threading.Lock()
 
-    def counted(lead, attempt, **kwargs):
+    def count(change):
         with lock:
-            now_out.add(lead.pk)
-            most[0] = max(most[0], len(now_out))
-        answer = exchange(lead, attempt, **kwargs)
-        with lock:
-            now_out.discard(lead.pk)
-        return answer
+            in_progress[0] += change
+            most[0] = max(most[0], in_progress[0])
+
+    config = replace(config, limits=TWO_AT_A_TIME)
+    config = during_request(config, before=lambda: count(1), after=lambda: count(-1))
 
     def work(lead_id):
         try:
@@ -214,8 +209,6 @@ def test_many_workers_do_not_take_more_places_than_there_are(config, customer, m
             connection.close()
 
     customer.set_mode("delay=50ms")
-    monkeypatch.setattr(pipeline, "_exchange", counted)
-    monkeypatch.setattr(pipeline.sweep, "enqueue_next", lambda **_: None)
     threads = [threading.Thread(target=work, args=(make.lead(status="READY").pk,)) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -225,7 +218,7 @@ def test_many_workers_do_not_take_more_places_than_there_are(config, customer, m
     assert most[0] == 2
 
 
-# --- what the sweep may ring for -------------------------------------------------------------------------------------
+# --- messages of the sweep -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -241,7 +234,7 @@ def test_many_workers_do_not_take_more_places_than_there_are(config, customer, m
         (Limits(interval=timedelta(milliseconds=500)), 0, seconds(0, 0.5, 1, 1.5, 2, 2.5, 3)),
     ],
 )
-def test_doorbells_are_spread_over_the_time_until_the_next_sweep(limits, free_in, waits):
-    gate = DeliveryControl(next_send_at=NOW + timedelta(seconds=free_in))
+def test_messages_are_spread_over_the_time_until_the_next_sweep(limits, free_in, waits):
+    control = DeliveryControl(next_send_at=NOW + timedelta(seconds=free_in))
 
-    assert queued_leads(gate, limits, now=NOW, window=FIVE_SECONDS, most=7) == waits
+    assert enqueue_delays(control, limits, now=NOW, window=FIVE_SECONDS, most=7) == waits

@@ -1,4 +1,4 @@
-"""Holding and resuming delivery, from the command line to the row, the trail and the leads."""
+"""Pausing and resuming delivery: the commands, the row, the audit log and the leads."""
 
 import threading
 from contextlib import suppress
@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils import timezone
 
-from delivery.control import pause, permission
+from delivery.control import pause
 from delivery.models import DeliveryControl
 from delivery.pipeline import advance
 from leads.models import InboundLead, LeadEvent
@@ -27,7 +27,7 @@ def run(*args):
     return out.getvalue()
 
 
-def test_while_delivery_is_held_nothing_is_sent_and_everything_is_accepted(config, customer):
+def test_while_delivery_is_paused_leads_are_checked_but_not_sent(config, customer):
     run("pause_delivery", "--reason", "their maintenance")
     leads = [make.lead(), make.lead(status="READY"), make.lead(status="FAILED")]
 
@@ -36,10 +36,10 @@ def test_while_delivery_is_held_nothing_is_sent_and_everything_is_accepted(confi
 
     assert [InboundLead.objects.get(pk=lead.pk).status for lead in leads] == ["READY", "READY", "FAILED"]
     assert customer.requests == []
-    assert permission.waiting(timezone.now()) == 3
+    assert InboundLead.objects.due(timezone.now()).count() == 3
 
 
-def test_after_resuming_leads_go_out(config, customer):
+def test_after_resuming_leads_are_sent(config, customer):
     run("pause_delivery", "--reason", "their maintenance")
     lead = make.lead()
     advance(lead.pk, config=config)
@@ -50,7 +50,7 @@ def test_after_resuming_leads_go_out(config, customer):
     assert InboundLead.objects.get().status == "DELIVERED"
 
 
-def test_the_trail_says_who_and_why():
+def test_the_audit_log_has_the_actor_and_the_reason():
     pause.pause_delivery(actor="anna", reason="their maintenance", now=NOW)
     pause.resume_delivery(actor="bert", reason="they are done", now=NOW + timedelta(minutes=5))
 
@@ -61,10 +61,10 @@ def test_the_trail_says_who_and_why():
     assert resumed.detail == {"paused_s": 300, "reason": "they are done"}
 
 
-def test_doing_it_twice_changes_nothing_and_says_so():
+def test_pausing_or_resuming_twice_changes_nothing():
     assert "Leads wait until you run resume_delivery" in run("pause_delivery", "--reason", "first")
     again = run("pause_delivery", "--reason", "second")
-    assert again.startswith("Nothing changed. Delivery has been paused by ")
+    assert again.startswith("Nothing changed.")
     assert again.endswith(": first.\n")
 
     run("resume_delivery")
@@ -72,18 +72,18 @@ def test_doing_it_twice_changes_nothing_and_says_so():
     assert LeadEvent.objects.count() == 2
 
 
-def test_a_reason_is_asked_for():
+def test_a_reason_is_required():
     with pytest.raises(CommandError, match="--reason"):
         run("pause_delivery")
 
 
-def test_resuming_says_when_the_customer_is_down_all_the_same():
+def test_resuming_says_that_the_customer_is_down():
     DeliveryControl.objects.create(paused_at=NOW, circuit_opened_at=NOW, next_probe_at=NOW + timedelta(minutes=3))
 
     assert "The customer has been marked as down since" in run("resume_delivery")
 
 
-def test_a_probe_does_not_leave_while_delivery_is_held(config, customer):
+def test_no_probe_is_sent_while_delivery_is_paused(config, customer):
     DeliveryControl.objects.create(
         paused_at=NOW, paused_by="anna", pause_reason="x", circuit_opened_at=NOW, next_probe_at=NOW
     )
@@ -94,25 +94,29 @@ def test_a_probe_does_not_leave_while_delivery_is_held(config, customer):
 
 
 @pytest.mark.parametrize(
-    "state", [{"paused_at": NOW, "paused_by": "anna"}, {"circuit_opened_at": NOW, "next_probe_at": NOW}]
+    ("state", "reason"),
+    [
+        ({"paused_at": NOW, "paused_by": "anna"}, "Delivery has been paused by anna since"),
+        ({"circuit_opened_at": NOW, "next_probe_at": NOW}, "The customer has been marked as down since"),
+    ],
 )
-def test_requeueing_by_hand_says_what_the_leads_wait_for(state):
+def test_requeue_stuck_says_why_the_leads_wait(state, reason):
     DeliveryControl.objects.create(**state)
     make.lead(next_attempt_at=NOW - timedelta(hours=1))
 
-    with pytest.raises(CommandError, match="since"):
+    with pytest.raises(CommandError, match=reason):
         run("requeue_stuck")
 
 
-def test_the_history_of_a_lead_says_that_delivery_is_held():
+def test_the_history_of_a_lead_says_that_delivery_is_paused():
     pause.pause_delivery(actor="anna", reason="their maintenance", now=NOW)
 
-    assert "Delivery is held since" in run("lead_history", str(make.lead(status="READY").pk))
-    assert "Delivery is held since" not in run("lead_history", str(make.lead(status="DELIVERED").pk))
+    assert "Delivery paused by" in run("lead_history", str(make.lead(status="READY").pk))
+    assert "Delivery paused by" not in run("lead_history", str(make.lead(status="DELIVERED").pk))
 
 
 @pytest.mark.needs_postgres
-def test_who_freezes_with_the_gate_loses_it():
+def test_a_frozen_process_loses_the_lock_of_the_delivery_control_row():
     DeliveryControl.objects.create(pk=1)
     taken, let_go, lost = threading.Event(), threading.Event(), []
 
@@ -131,7 +135,7 @@ def test_who_freezes_with_the_gate_loses_it():
     frozen.start()
     taken.wait(10)
 
-    with suppress(OperationalError):  # nobody waits for ever either
+    with suppress(OperationalError):  # waiting for the lock has a limit too
         pause.pause_delivery(actor="bob", reason="they ask for it", now=NOW)
     pause.pause_delivery(actor="bob", reason="they ask for it", now=NOW)
 

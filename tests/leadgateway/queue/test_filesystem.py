@@ -1,4 +1,4 @@
-"""The folder of doorbells, used by several processes at the same time."""
+"""The filesystem transport, used by several processes at the same time."""
 
 import json
 import multiprocessing
@@ -7,14 +7,14 @@ from queue import Empty
 import pytest
 from kombu import Connection
 
-from leadgateway.celery import app  # noqa: F401 (knows what doorbells:// is)
+from leadgateway.celery import app  # noqa: F401 (registers files://)
 
 QUEUES = ["queue:process_lead", "queue:maintenance"]
 
 
 def channel_to(folder):
     options = {"data_folder_in": str(folder), "data_folder_out": str(folder), "bindings": QUEUES}
-    return Connection("doorbells://localhost//", transport_options=options).channel()
+    return Connection("files://localhost//", transport_options=options).channel()
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def channel(tmp_path):
     return channel_to(tmp_path)
 
 
-def test_messages_come_out_once_and_in_order(channel, tmp_path):
+def test_messages_are_read_once_and_in_order(channel, tmp_path):
     for number in range(5):
         channel._put(QUEUES[0], {"number": number})
 
@@ -33,7 +33,7 @@ def test_messages_come_out_once_and_in_order(channel, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_each_queue_has_its_own(channel):
+def test_queues_are_separate(channel):
     channel._put(QUEUES[1], {"task": "sweep"})
 
     with pytest.raises(Empty):
@@ -78,7 +78,7 @@ def test_no_message_is_seen_half_written_or_twice(tmp_path):
     assert [process.exitcode for process in readers + writers] == [0, 0, 0, 0]
 
 
-def test_a_file_that_is_no_message_is_left_alone(channel, tmp_path):
+def test_other_files_are_ignored(channel, tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     channel._put(QUEUES[0], {"a": 1})
 

@@ -7,8 +7,9 @@ import redis as redis_client
 from django.conf import settings
 
 from leadgateway import queue
+from leadgateway.queue import publishing
 
-pytestmark = pytest.mark.skipif("settings.QUEUE_TYPE != 'redis'", reason="speaks of Redis")
+pytestmark = pytest.mark.skipif("settings.QUEUE_TYPE != 'redis'", reason="tests Redis")
 
 
 @pytest.fixture(autouse=True)
@@ -16,18 +17,18 @@ def fresh_queue(monkeypatch):
     """Give each test connections of its own and an empty queue."""
     client = redis_client.Redis.from_url(settings.REDIS_URL)
     client.flushdb()
-    queue._producers.cache_clear()
-    monkeypatch.setattr(queue, "_breaker", queue.Breaker(pause=timedelta(seconds=1)))
+    publishing._producers.cache_clear()
+    monkeypatch.setattr(publishing, "_breaker", publishing.Breaker(pause=timedelta(seconds=1)))
     yield client
-    queue._producers.cache_clear()
+    publishing._producers.cache_clear()
     client.close()
 
 
 def broken_url(monkeypatch, port):
-    monkeypatch.setattr(queue.app.conf, "broker_write_url", f"redis://127.0.0.1:{port}/0")
+    monkeypatch.setattr(publishing.app.conf, "broker_write_url", f"redis://127.0.0.1:{port}/0")
 
 
-def test_the_depth_of_the_queue_is_the_length_of_the_seeds_list(fresh_queue):
+def test_the_depth_is_the_length_of_the_specified_redis_lists(fresh_queue):
     assert queue.depth() == 0
 
     queue.enqueue(1)
@@ -37,7 +38,7 @@ def test_the_depth_of_the_queue_is_the_length_of_the_seeds_list(fresh_queue):
     assert queue.depth() == 2
 
 
-def test_what_is_not_new_has_a_queue_of_its_own(fresh_queue):
+def test_retries_have_their_own_queue(fresh_queue):
     queue.enqueue(1)
     queue.enqueue(2, again=True)
 
@@ -46,7 +47,7 @@ def test_what_is_not_new_has_a_queue_of_its_own(fresh_queue):
     assert queue.depths() == {"queue:process_lead": 1, "queue:process_lead_retry": 1}
 
 
-def test_a_doorbell_names_the_lead_and_nothing_else_of_it(fresh_queue):
+def test_a_message_contains_only_the_id_of_the_lead(fresh_queue):
     queue.enqueue(123)
 
     message = json.loads(fresh_queue.lrange("queue:process_lead", 0, -1)[0])
@@ -55,13 +56,13 @@ def test_a_doorbell_names_the_lead_and_nothing_else_of_it(fresh_queue):
     assert message["headers"]["eta"] is None
 
 
-def test_a_doorbell_may_ring_later(fresh_queue):
+def test_a_message_may_have_a_delay(fresh_queue):
     queue.enqueue(1, after=timedelta(seconds=30))
 
     assert json.loads(fresh_queue.lrange("queue:process_lead", 0, -1)[0])["headers"]["eta"] is not None
 
 
-def test_a_refusing_broker_is_told_apart_and_left_alone_for_a_moment(monkeypatch):
+def test_after_failures_the_broker_is_not_called_for_a_moment(monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         broken_url(monkeypatch, unused.getsockname()[1])
@@ -73,8 +74,8 @@ def test_a_refusing_broker_is_told_apart_and_left_alone_for_a_moment(monkeypatch
         queue.enqueue(1)
 
 
-@pytest.mark.timeout(5)  # without our bounds the publish would hang for ever
-def test_a_broker_that_never_answers_is_given_up(monkeypatch, settings):
+@pytest.mark.timeout(5)  # without our bounds the publish would hang
+def test_an_unresponsive_broker_times_out(monkeypatch, settings):
     settings.QUEUE_TIMEOUT = timedelta(milliseconds=200)
     with socket.socket() as black_hole:
         black_hole.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""What the database refuses, whoever asks: raw SQL, as an operator with psql would type it."""
+"""The changes that the database refuses, also to raw SQL."""
 
 import pytest
 from django.db import DatabaseError, connection, transaction
@@ -40,7 +40,7 @@ def lead():
         "DELETE FROM inbound_lead",
     ],
 )
-def test_the_trail_cannot_be_changed_or_deleted(lead, statement):
+def test_the_audit_log_cannot_be_changed_or_deleted(lead, statement):
     def everything():
         return [list(table.objects.order_by("pk").values()) for table in (InboundLead, LeadEvent, DeliveryAttempt)]
 
@@ -55,7 +55,7 @@ def test_the_trail_cannot_be_changed_or_deleted(lead, statement):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.needs_postgres
 @pytest.mark.parametrize("table", ["lead_event", "delivery_attempt", "inbound_lead"])
-def test_the_trail_cannot_be_truncated(lead, table):
+def test_the_audit_log_cannot_be_truncated(lead, table):
     with pytest.raises(DatabaseError, match="append-only"):
         sql(f"TRUNCATE {table} CASCADE")
 
@@ -70,14 +70,14 @@ def test_an_attempt_is_completed_once(lead):
         sql(complete)
 
 
-def test_an_attempt_that_was_inserted_with_its_outcome_is_finished(lead):
+def test_an_attempt_inserted_with_its_outcome_is_finished(lead):
     sql(f"INSERT INTO delivery_attempt (lead_id, attempt_no, response_status) VALUES ({lead.pk}, 3, 200)")
 
     with pytest.raises(DatabaseError, match="append-only"):
         sql("UPDATE delivery_attempt SET success = true WHERE attempt_no = 3")
 
 
-def test_through_the_door_a_lead_goes_with_all_that_is_its(lead):
+def test_allowed_changes_delete_a_lead_with_its_rows(lead):
     with allow_audit_changes():
         sql("DELETE FROM inbound_lead")
 
@@ -85,7 +85,7 @@ def test_through_the_door_a_lead_goes_with_all_that_is_its(lead):
     assert not DeliveryAttempt.objects.exists()
 
 
-def test_the_door_closes_behind_whoever_used_it(lead):
+def test_changes_are_refused_after_the_block(lead):
     with allow_audit_changes():
         LeadEvent.objects.update(actor="erased")
 
@@ -93,7 +93,7 @@ def test_the_door_closes_behind_whoever_used_it(lead):
         sql("DELETE FROM lead_event")
 
 
-def test_the_door_closes_when_its_user_fails(lead):
+def test_changes_are_refused_after_an_error(lead):
     with pytest.raises(RuntimeError), allow_audit_changes():
         raise RuntimeError
 
@@ -103,7 +103,7 @@ def test_the_door_closes_when_its_user_fails(lead):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.needs_postgres
-def test_the_door_is_open_for_nobody_else(lead):
+def test_changes_are_allowed_in_one_transaction_only(lead):
     import psycopg
 
     params = {name: connection.get_connection_params()[name] for name in ("host", "port", "user", "dbname")}

@@ -31,7 +31,7 @@ def test_several_events_are_one_insert_and_keep_the_hash_chains_valid():
     with CaptureQueriesContext(
         connection,
     ) as queries:
-        record_all(event(lead, kind, detail={"é": None}) for kind in kinds for lead in (second, first))
+        record_all(event(lead, kind, detail={"é": None}) for lead in (first, second) for kind in kinds)
 
     assert [query["sql"].split()[0] for query in queries] == ["INSERT"]
     for lead in (first, second):

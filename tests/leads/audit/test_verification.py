@@ -1,4 +1,4 @@
-"""The hash chain of the trail: linked by the database, whoever writes; checked by `manage.py verify_audit_log`."""
+"""The hash chains of the audit log: linked by the database, verified by `manage.py verify_audit_log`."""
 
 import threading
 from dataclasses import replace
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.django_db
 
 
 def sql(statement):
-    """Run a statement as somebody with rights to the database would who has found the door."""
+    """Run a statement as an attacker who has access to the database and allows the change."""
     with allow_audit_changes(), connection.cursor() as cursor:
         cursor.execute(statement)
 
 
 def verify(*arguments):
-    """Return the exit code and what `manage.py verify_audit_log` says."""
+    """Return the exit code and the output of `manage.py verify_audit_log`."""
     out = StringIO()
     try:
         call_command("verify_audit_log", *map(str, arguments), stdout=out, stderr=StringIO())
@@ -40,7 +40,7 @@ def verify(*arguments):
 
 
 def forge_last_event(lead, **changes):
-    """Change the last event of a lead and give it, and the chain's head, the hash that fits."""
+    """Change the last event of a lead, and set the matching hash in the event and the head."""
     last = list(read(LeadEvent.objects.filter(lead=lead)))[-1]
     forged = replace(last, **changes)
     new_hash = hash_of(forged, previous=last.previous, sealed_detail=seal(last.detail_salt, last.detail))
@@ -67,8 +67,8 @@ def ids(lead=None):
 # --- the hash --------------------------------------------------------------------------------------------------------
 
 NAMES = st.text("ab0", max_size=4)
-#: What an event's hash says of it. Only the detail may have a line break, see `is_unambiguous`; the salt is ours.
-TOLD = {
+#: The fields that a hash covers. Only the detail may contain a line break, see `is_unambiguous`.
+FIELDS = {
     "lead_id": st.none() | st.integers(1, 20),
     "at": st.datetimes(timezones=st.just(UTC)),
     "kind": NAMES,
@@ -79,15 +79,15 @@ TOLD = {
     "detail": st.text("ab\n", max_size=4),
     "detail_salt": NAMES,
 }
-EVENTS = st.builds(Event, **TOLD, id=st.just(1), detail_sha256=st.none(), previous=st.none(), hash=st.none())
-CHANGES = st.sampled_from(sorted(TOLD)).flatmap(lambda name: st.tuples(st.just(name), TOLD[name]))
+EVENTS = st.builds(Event, **FIELDS, id=st.just(1), detail_sha256=st.none(), previous=st.none(), hash=st.none())
+CHANGES = st.sampled_from(sorted(FIELDS)).flatmap(lambda name: st.tuples(st.just(name), FIELDS[name]))
 
 
 @given(EVENTS, CHANGES, CHANGES)
 def test_no_two_events_have_the_same_hash(event, change, another):
     changed = replace(event, **dict([change, another]))
-    # That a status is unknown and that it is empty are the same.
-    assume(any((getattr(event, name) or "") != (getattr(changed, name) or "") for name in TOLD))
+    # A missing status and an empty one have the same hash.
+    assume(any((getattr(event, name) or "") != (getattr(changed, name) or "") for name in FIELDS))
 
     assert hash_in_chain(event) != hash_in_chain(changed)
 
@@ -99,14 +99,14 @@ def hash_in_chain(event):
 # --- linking ---------------------------------------------------------------------------------------------------------
 
 
-def test_each_event_holds_the_hash_of_the_one_before_it(lead):
+def test_each_event_contains_the_hash_of_the_previous_one(lead):
     events = list(read(LeadEvent.objects.all()))
 
     assert [event.previous for event in events] == ["", *(event.hash for event in events[:-1])]
     assert AuditChainHead.objects.values().get() == {"chain": lead.pk, "hash": events[-1].hash, "events": 4}
 
 
-def test_a_hash_is_that_of_the_documented_text():
+def test_a_hash_covers_the_documented_text():
     lead = make.lead()
     at = datetime(2026, 1, 21, 13, 0, 0, 120, tzinfo=UTC)
     event = make.event(lead, "status", now=at, actor="anna", detail={"reason": "ä"})
@@ -118,33 +118,33 @@ def test_a_hash_is_that_of_the_documented_text():
     assert stored.hash == hash_of(stored, previous="", sealed_detail=detail) == sha256(text.encode()).hexdigest()
 
 
-@pytest.mark.parametrize("at", ["2026-01-21 12:00:00", "2026-01-21 12:00:00.5"])
-def test_an_event_that_was_typed_into_the_database_is_linked_too(lead, now):
+@pytest.mark.parametrize("now", ["2026-01-21 12:00:00", "2026-01-21 12:00:00.5"])
+def test_an_event_from_plain_sql_is_linked(lead, now):
     with connection.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO lead_event (lead_id, kind, actor, at) VALUES ({lead.pk}, 'resolved', 'psql', '{now}')"
         )
 
-    assert verify() == (0, "1 trail checked, 0 broken.\n")
+    assert verify() == (0, "1 chain verified, 0 invalid.\n")
     assert AuditChainHead.objects.get().events == 5
 
 
-def test_events_that_are_stored_in_bulk_are_linked_too(lead):
+def test_bulk_inserts_are_linked(lead):
     other = make.lead()
     of = [lead, other, lead, None, other, None]
     LeadEvent.objects.bulk_create(LeadEvent(lead=one, kind="exported", actor="x", at=make.NOON) for one in of)
 
-    assert verify() == (0, "3 trails checked, 0 broken.\n")
+    assert verify() == (0, "3 chains verified, 0 invalid.\n")
     assert dict(AuditChainHead.objects.values_list("chain", "events")) == {0: 2, lead.pk: 6, other.pk: 2}
 
 
-def test_events_of_no_lead_are_a_chain(lead):
+def test_events_without_a_lead_are_a_chain(lead):
     for number in range(3):
         LeadEvent.objects.create(kind="bulk_action_created", actor="anna", at=make.NOON, detail={"bulk_action": number})
 
     events = list(read(LeadEvent.objects.filter(lead=None)))
     assert [event.previous for event in events] == ["", events[0].hash, events[1].hash]
-    assert verify() == (0, "2 trails checked, 0 broken.\n")
+    assert verify() == (0, "2 chains verified, 0 invalid.\n")
 
 
 @pytest.mark.django_db(transaction=True)
@@ -169,13 +169,13 @@ def test_parallel_writers_do_not_fork_a_chain(is_new, of_a_lead):
         thread.join()
 
     assert AuditChainHead.objects.get().events == 40 + (not is_new)
-    assert verify() == (0, "1 trail checked, 0 broken.\n")
+    assert verify() == (0, "1 chain verified, 0 invalid.\n")
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.needs_postgres
-def test_a_writer_that_waits_keeps_nobody_from_the_lead(lead):
-    """A worker must be able to claim a lead while duplicates of it queue up."""
+def test_recording_does_not_lock_the_lead(lead):
+    """A worker can claim a lead while duplicates of it are recorded."""
     done = threading.Event()
 
     def claim():
@@ -189,7 +189,7 @@ def test_a_writer_that_waits_keeps_nobody_from_the_lead(lead):
         assert done.wait(5)
 
 
-def test_what_is_rolled_back_leaves_the_chain_as_it_was(lead):
+def test_a_rollback_does_not_change_the_chain(lead):
     with transaction.atomic():
         make.event(lead, "duplicate")
         transaction.set_rollback(True)
@@ -198,10 +198,7 @@ def test_what_is_rolled_back_leaves_the_chain_as_it_was(lead):
     assert AuditChainHead.objects.get().events == 4
 
 
-# --- events from before there was a chain ----------------------------------------------------------------------------
-
-
-# --- what is found ---------------------------------------------------------------------------------------------------
+# --- detected changes ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -220,15 +217,15 @@ def test_what_is_rolled_back_leaves_the_chain_as_it_was(lead):
     ],
 )
 @pytest.mark.parametrize("place", [1, 3])
-def test_a_changed_event_is_named(lead, change, place):
+def test_a_changed_event_is_found(lead, change, place):
     changed = ids(lead)[place]
 
     sql(f"UPDATE lead_event SET {change} WHERE id = {changed}")
 
-    assert verify() == (1, f"lead {lead.pk}: event {changed} was changed\n1 trail checked, 1 broken.\n")
+    assert verify() == (1, f"lead {lead.pk}: event {changed} was changed\n1 chain verified, 1 invalid.\n")
 
 
-def test_moving_an_event_to_another_lead_is_found(lead):
+def test_an_event_moved_to_another_lead_is_found(lead):
     other = make.lead()
     first = ids(lead)[0]
     sql(f"UPDATE lead_event SET lead_id = {other.pk} WHERE id = {first}")
@@ -236,7 +233,7 @@ def test_moving_an_event_to_another_lead_is_found(lead):
     code, said = verify()
 
     assert code == 1
-    assert f"lead {lead.pk}: what came before event {ids(lead)[0]} was removed" in said
+    assert f"lead {lead.pk}: the event before event {ids(lead)[0]} was removed" in said
     assert f"lead {other.pk}: event {first} was changed" in said
 
 
@@ -245,41 +242,41 @@ def test_a_removed_event_is_found(lead, place):
     events = ids(lead)
     sql(f"DELETE FROM lead_event WHERE id = {events[place]}")
 
-    assert verify(lead.pk)[1].startswith(f"lead {lead.pk}: what came before event {events[place + 1]} was removed")
+    assert verify(lead.pk)[1].startswith(f"lead {lead.pk}: the event before event {events[place + 1]} was removed")
 
 
-def test_a_removed_end_is_found(lead):
+def test_removed_last_events_are_found(lead):
     events = ids(lead)
     sql(f"DELETE FROM lead_event WHERE id >= {events[2]}")
 
-    assert verify()[1].startswith(f"lead {lead.pk}: after event {events[1]} the last 2 events were removed")
+    assert verify()[1].startswith(f"lead {lead.pk}: the last 2 events after event {events[1]} were removed")
 
 
-def test_a_removed_trail_is_found(lead):
+def test_a_removed_chain_is_found(lead):
     sql("DELETE FROM lead_event")
 
-    assert verify()[1].startswith(f"lead {lead.pk}: all its events, 4 of them, were removed\n")
+    assert verify()[1].startswith(f"lead {lead.pk}: all 4 events were removed\n")
 
     sql("DELETE FROM audit_chain_head")
-    assert verify()[1].startswith(f"lead {lead.pk}: it has no trail")
+    assert verify()[1].startswith(f"lead {lead.pk}: the lead has no events")
 
 
 def test_a_removed_lead_is_found(lead):
     sql("DELETE FROM inbound_lead")
 
-    assert verify()[1].startswith(f"lead {lead.pk}: all its events, 4 of them, were removed, and so was the lead")
+    assert verify()[1].startswith(f"lead {lead.pk}: all 4 events and the lead were removed")
 
 
 def test_a_removed_head_is_found(lead):
     sql("DELETE FROM audit_chain_head")
 
-    assert verify()[1].startswith(f"lead {lead.pk}: where its events end was removed")
+    assert verify()[1].startswith(f"lead {lead.pk}: the head of the chain was removed")
 
 
 def test_a_changed_head_is_found(lead):
     sql("UPDATE audit_chain_head SET hash = 'x'")
 
-    assert verify()[1].startswith(f"lead {lead.pk}: where its events end was changed")
+    assert verify()[1].startswith(f"lead {lead.pk}: the head of the chain was changed")
 
 
 def swap(one, other):
@@ -312,7 +309,7 @@ def test_a_forged_event_is_found(lead, place):
     assert verify()[1].startswith(f"lead {lead.pk}: event {forged} was inserted")
 
 
-def test_an_event_that_was_forged_with_a_fitting_hash_is_found(lead):
+def test_a_forged_event_with_a_matching_hash_is_found(lead):
     before = LeadEvent.objects.get(pk=ids(lead)[1])
     forged = insert_after(before.pk, lead, hash="0" * 64, previous=before.hash, detail_salt="0")
     event = next(event for event in read(LeadEvent.objects.all()) if event.id == forged)
@@ -322,19 +319,19 @@ def test_an_event_that_was_forged_with_a_fitting_hash_is_found(lead):
     assert verify()[1].startswith(f"lead {lead.pk}: event {forged} was inserted")
 
 
-def test_a_status_that_the_trail_does_not_know_is_found(lead):
+def test_a_status_without_an_event_is_found(lead):
     sql("UPDATE inbound_lead SET status = 'DELIVERED'")
 
-    assert verify()[1].startswith(f"lead {lead.pk}: its row says DELIVERED, its trail READY")
+    assert verify()[1].startswith(f"lead {lead.pk}: the lead's status is DELIVERED, but the audit log has READY")
 
 
-def test_two_fields_that_could_be_one_are_refused(lead):
+def test_an_ambiguous_line_break_is_found(lead):
     make.event(lead, actor="worker\nx")
 
     assert verify()[1].startswith(f"lead {lead.pk}: event {ids(lead)[-1]} was changed")
 
 
-def test_each_broken_trail_is_named_and_the_others_are_not(lead):
+def test_only_invalid_chains_are_listed(lead):
     make.event(make.lead())
     other = make.event(make.lead())
     sql(f"UPDATE lead_event SET actor = 'x' WHERE id IN ({other.pk}, {ids(lead)[0]})")
@@ -346,22 +343,22 @@ def test_each_broken_trail_is_named_and_the_others_are_not(lead):
         [
             f"lead {lead.pk}: event {ids(lead)[0]} was changed",
             f"lead {other.lead_id}: event {other.pk} was changed",
-            "3 trails checked, 2 broken.",
+            "3 chains verified, 2 invalid.",
         ],
     )
 
 
-# --- which trails ----------------------------------------------------------------------------------------------------
+# --- selection of chains ---------------------------------------------------------------------------------------------
 
 
-def test_only_the_trails_that_have_grown_since_are_checked(lead):
+def test_since_selects_chains_with_recent_events(lead):
     make.event(make.lead(), now=timezone.now() - timedelta(hours=2))
-    assert verify("--since", "1h") == (0, "1 trail checked, 0 broken.\n")
-    assert verify("--since", "3h") == (0, "2 trails checked, 0 broken.\n")
+    assert verify("--since", "1h") == (0, "1 chain verified, 0 invalid.\n")
+    assert verify("--since", "3h") == (0, "2 chains verified, 0 invalid.\n")
 
 
 @pytest.mark.parametrize("lead_id", [9, 2**40])
-def test_a_lead_that_is_not_there_is_an_error(lead_id):
+def test_an_unknown_lead_is_an_error(lead_id):
     with pytest.raises(CommandError, match=f"There is no lead {lead_id}."):
         verify(lead_id)
 
@@ -380,49 +377,49 @@ def anchor(lead, tmp_path):
     return file
 
 
-def test_an_anchor_is_a_line_for_each_trail(anchor, lead):
+def test_an_anchor_is_a_line_for_each_chain(anchor, lead):
     heads = AuditChainHead.objects.order_by("chain").values_list("chain", "events", "hash")
 
     assert anchor.read_text() == "".join(f"{chain} {events} {digest}\n" for chain, events, digest in heads)
 
 
-def test_a_trail_that_has_grown_is_still_what_was_anchored(anchor, lead):
+def test_a_chain_with_further_events_matches_its_anchor(anchor, lead):
     make.event(lead, "duplicate")
     make.event(make.lead())
 
-    assert verify("--against", anchor) == (0, "3 trails checked, 0 broken.\n")
+    assert verify("--against", anchor) == (0, "3 chains verified, 0 invalid.\n")
 
 
-def test_a_trail_that_was_forged_as_a_whole_is_not_what_was_anchored(anchor, lead):
+def test_a_replaced_chain_differs_from_its_anchor(anchor, lead):
     forge_last_event(lead, actor="forger")
     assert verify()[0] == 0
 
     assert verify("--against", anchor)[1].startswith(
-        f"lead {lead.pk}: up to event {ids(lead)[-1]} it is not what was anchored"
+        f"lead {lead.pk}: event {ids(lead)[-1]} or an earlier one differs from the anchor"
     )
 
 
-def test_an_end_that_was_removed_with_its_head_is_missed_by_the_anchor(anchor, lead):
+def test_an_anchor_detects_a_removed_last_event(anchor, lead):
     sql(f"DELETE FROM lead_event WHERE id = {ids(lead)[-1]}")
     end = LeadEvent.objects.get(pk=ids(lead)[-1])
     sql(f"UPDATE audit_chain_head SET hash = '{end.hash}', events = 3 WHERE chain = {lead.pk}")
     assert verify()[0] == 0
 
-    assert f"lead {lead.pk}: it had 4 events when it was anchored; now there are 3" in verify("--against", anchor)[1]
+    assert f"lead {lead.pk}: the anchor has 4 events, but the chain has 3" in verify("--against", anchor)[1]
 
 
-def test_a_lead_that_vanished_is_missed_by_the_anchor(anchor, lead):
+def test_an_anchor_detects_a_removed_lead(anchor, lead):
     sql("DELETE FROM inbound_lead")
     sql(f"DELETE FROM audit_chain_head WHERE chain = {lead.pk}")
     assert verify()[0] == 0
 
-    assert f"lead {lead.pk}: it had 4 events when it was anchored; now there are 0" in verify("--against", anchor)[1]
+    assert f"lead {lead.pk}: the anchor has 4 events, but the chain has 0" in verify("--against", anchor)[1]
 
 
 @pytest.mark.parametrize("content", ["", "nonsense\n", "1 2 zz\n"])
-def test_a_file_that_is_no_anchor_is_refused(tmp_path, content):
+def test_a_file_without_anchors_is_refused(tmp_path, content):
     file = tmp_path / "anchor"
     file.write_text(content)
 
-    with pytest.raises(CommandError, match="not what --anchor printed"):
+    with pytest.raises(CommandError, match="not an output of --anchor"):
         verify("--against", file)

@@ -1,4 +1,4 @@
-"""Bodies as gunicorn hands them over: its own parser and readers, at the end of a real connection."""
+"""Bodies as gunicorn's parser and readers provide them, from a real connection."""
 
 import io
 import socket
@@ -74,7 +74,7 @@ def connection() -> Iterator[Connection]:
 
 
 class Unreadable(io.BytesIO):
-    """A stream nobody may read."""
+    """A stream that must not be read."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         pytest.fail("the body was read")
@@ -134,11 +134,11 @@ def test_a_chunked_body_is_read_to_its_end(connection, pieces):
     "body",
     [b"5;name=value\r\nhello\r\n0\r\n\r\n", b"005\r\nhello\r\n000\r\n\r\n", b"5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n"],
 )
-def test_chunk_extensions_and_trailers_are_no_part_of_the_body(connection, body):
+def test_chunk_extensions_and_trailers_are_ignored(connection, body):
     assert read_body(connection.receive(CHUNKED, body), limit=LIMIT) == b"hello"
 
 
-def test_a_request_without_a_body_is_empty_and_nothing_is_waited_for(connection):
+def test_a_request_without_a_body_is_empty(connection):
     assert read_body(connection.receive(b"Accept: */*", b""), limit=LIMIT) == b""
 
 
@@ -152,7 +152,7 @@ def test_the_next_request_on_the_connection_is_found_after_the_body(connection, 
     assert connection.next_request().path == "/health"
 
 
-def test_a_body_that_django_has_read_already_is_still_there():
+def test_a_body_that_django_has_read_is_returned():
     request = RequestFactory().generic("POST", "/webhooks/leads", b'{"a":1}')
 
     assert request.body == b'{"a":1}'
@@ -183,7 +183,7 @@ def test_any_chunks_are_the_body_or_too_large(pieces):
         connection.close()
 
 
-def test_a_server_that_hands_out_less_than_asked_is_asked_again():
+def test_short_reads_are_repeated():
     body = bytes(range(256))
 
     assert read_body(request_with(Counted(body), CONTENT_LENGTH="256"), limit=LIMIT) == body
@@ -219,7 +219,7 @@ def test_an_endless_chunked_body_is_refused_while_it_is_still_sent(connection):
         read_body(request, limit=LIMIT)
 
 
-def test_no_more_of_a_chunked_body_is_read_than_it_takes_to_refuse_it():
+def test_a_chunked_body_is_read_to_one_byte_over_the_limit():
     stream = Counted(b"x" * 100 * LIMIT)
 
     with pytest.raises(BodyTooLarge):
@@ -227,7 +227,7 @@ def test_no_more_of_a_chunked_body_is_read_than_it_takes_to_refuse_it():
     assert stream.given == LIMIT + 1
 
 
-# Not all there
+# Truncated
 
 
 @pytest.mark.parametrize("sent", [b"", b"h", b"hell"])
@@ -267,7 +267,7 @@ def test_a_chunked_body_cut_at_any_byte_is_truncated():
         b"f" * 9000,
     ],
 )
-def test_a_broken_chunk_is_truncated_whatever_the_server_raises(connection, body):
+def test_a_broken_chunk_is_truncated(connection, body):
     request = connection.receive(CHUNKED, body + LAST_CHUNK)
     connection.half_close()
 
@@ -293,12 +293,12 @@ def test_a_connection_reset_in_the_body_is_truncated(connection, header, sent):
 
 
 @pytest.mark.parametrize("announced", ["-1", "abc", "1.5", "0x10", "5, 5"])
-def test_a_length_that_is_none_is_refused_unread(announced):
+def test_an_invalid_length_is_refused_unread(announced):
     with pytest.raises(BodyTruncated):
         read_body(request_with(Unreadable(), CONTENT_LENGTH=announced), limit=LIMIT)
 
 
-def test_a_chunked_body_is_not_read_where_the_server_does_not_end_it():
+def test_an_undelimited_chunked_body_is_not_read():
     request = request_with(Unreadable(), HTTP_TRANSFER_ENCODING="chunked")
 
     with pytest.raises(BodyTruncated):
@@ -319,7 +319,7 @@ def test_the_reason_never_quotes_the_body(connection):
 
 
 @pytest.mark.parametrize(("header", "sent"), [(length(500), b"x" * 10), (CHUNKED, b"64\r\nhello"), (CHUNKED, b"6")])
-def test_a_body_that_the_server_gives_up_on_is_too_slow(connection, header, sent):
+def test_a_body_after_the_deadline_is_too_slow(connection, header, sent):
     connection.server.settimeout(0.01)
 
     with pytest.raises(BodyTooSlow) as refused:
@@ -332,7 +332,7 @@ def in_chunks_of(size: int, body: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("size", "is_read"), [(1, False), (1024, True), (262_144, True)])
-def test_a_large_body_is_read_unless_it_comes_in_crumbs(size, is_read):
+def test_a_large_body_is_read_unless_in_tiny_chunks(size, is_read):
     body = b"x" * 262_144
     sent = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n" + in_chunks_of(size, body)
     received = (sent[at : at + 8192] for at in range(0, len(sent), 8192))  # as a socket hands it over

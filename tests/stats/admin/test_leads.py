@@ -121,7 +121,7 @@ def test_a_row_says_what_support_needs(admin_client: Client) -> None:
     (row,) = rows_of(admin_client)
 
     at = "21 Jan 2026 13:00:00 CET"
-    begin = f"#{lead.pk} {str(lead.correlation_id)[:8]} {at} Permanently failed A_REASON 503 3 attempts –"
+    begin = f"#{lead.pk} {str(lead.correlation_id)[:8]} {at} Permanently failed A_REASON HTTP 503 3 attempts –"
     assert row.startswith(begin)
     assert row.endswith("+4915112345678 erika@example.com Erika Mustermann 66111")
 
@@ -235,9 +235,9 @@ def test_nothing_found_says_what_can_be_searched_for(admin_client: Client) -> No
 
     text = admin_client.get(LEADS, {"q": "nobody@example.org"}).text
 
-    assert "Nothing here is called “nobody@example.org”." in text
-    assert "correlation id, e-mail, phone in any spelling, zip code, or words of the name" in text
-    assert "Search without the filters" not in text
+    assert "No results for “nobody@example.org”" in text
+    assert "correlation ID, e-mail, phone number, zip code or name" in text
+    assert "Search without filters" not in text
 
 
 def test_nothing_found_in_a_filter_leads_to_the_rest(admin_client: Client) -> None:
@@ -245,13 +245,13 @@ def test_nothing_found_in_a_filter_leads_to_the_rest(admin_client: Client) -> No
 
     text = admin_client.get(LEADS, {"q": "erika@example.com", "status": "REJECTED"}).text
 
-    assert 'href="?q=erika%40example.com">Search without the filters' in text
+    assert 'href="?q=erika%40example.com">Search without filters' in text
     assert admin_client.get(f"{LEADS}?q=erika%40example.com").headers["Location"] == page_of(lead)
 
 
 def test_an_empty_list_says_so(admin_client: Client) -> None:
-    assert "There is nothing here yet." in admin_client.get(LEADS).text
-    assert "Nothing meets these filters." in admin_client.get(LEADS, {"status": "FAILED"}).text
+    assert "No data yet" in admin_client.get(LEADS).text
+    assert "No leads match these filters" in admin_client.get(LEADS, {"status": "FAILED"}).text
 
 
 def test_the_search_box_has_the_keyboard_and_a_label(admin_client: Client) -> None:

@@ -63,15 +63,15 @@ def test_every_role_sees_and_nobody_changes(role: str, incident: Incident, hour:
 
 
 def test_an_incident_tells_what_is_wrong_and_who_was_told(incident: Incident) -> None:
-    Alert.objects.create(incident=incident, channel="email", is_over=False, sent_at=NOON)
-    Alert.objects.create(incident=incident, channel="webhook", is_over=False)
+    Alert.objects.create(incident=incident, channel="email", is_recovery=False, sent_at=NOON)
+    Alert.objects.create(incident=incident, channel="webhook", is_recovery=False)
     client = client_of("Operator")
 
     assert "“portal-a” has sent no lead for 3 h" in text_of(client, INCIDENTS)
     page = text_of(client, f"{INCIDENTS}{incident.pk}/change/")
-    assert "A week ago 24 came in this time." in page
-    assert "that it began, by e-mail: 21 Jan 2026 13:00:00 CET" in page
-    assert "that it began, by webhook: not sent yet" in page
+    assert "A week ago, 24 leads arrived in this period." in page
+    assert "start reported by e-mail: 21 Jan 2026 13:00:00 CET" in page
+    assert "start reported by webhook: not sent yet" in page
 
 
 def test_incidents_are_filtered_and_found_by_source(incident: Incident) -> None:
@@ -121,7 +121,7 @@ def test_the_first_page_tells_of_what_only_the_check_finds(incident: Incident) -
     cache.clear()
     client = client_of("Operator")
 
-    banners = client.get("/admin/").context["alarms"]
+    banners = client.get("/admin/").context["banners"]
 
     assert [banner.what for banner in banners] == [
         f"“portal-a” has sent no lead for {span(now - NOON + timedelta(hours=3))}"

@@ -50,7 +50,7 @@ def test_a_short_list_tells_its_length(admin_client: Client, number: int, told: 
 def test_a_long_list_tells_how_far_it_was_counted(admin_client: Client, number: int) -> None:
     leads(number)
 
-    assert count_of(admin_client) == "3 or more leads Pages end there; a filter leads to the rest."
+    assert count_of(admin_client) == "3 or more leads Use filters to see the others."
 
 
 def test_a_large_number_is_grouped() -> None:

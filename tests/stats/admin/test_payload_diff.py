@@ -7,20 +7,20 @@ import pytest
 
 from leads.normalization import normalize
 from stats.admin.payload_diff import (
-    LONGEST,
+    MAX_ROWS,
     SIGNS,
     compare,
-    left_out,
+    omitted_fields,
     marked_lines,
     marks_for_customer,
-    path_in_words,
-    sources,
+    path_text,
+    origins,
 )
 
 
 def changes(before, after=None):
     found = compare(before, normalize(before) if after is None else after)
-    return [(path_in_words(each.path), each.before, each.after, each.why) for each in found.changes]
+    return [(path_text(each.path), each.before, each.after, each.reason) for each in found.changes]
 
 
 def marked(value, marks):
@@ -34,19 +34,19 @@ def marked(value, marks):
 @pytest.mark.parametrize(
     ("before", "change"),
     [
-        ({"a": " x "}, ("a", " x ", "x", "white space around it removed")),
-        ({"email": "E@X.de"}, ("email", "E@X.de", "e@x.de", "lower-cased")),
-        ({"email": " E@X.de"}, ("email", " E@X.de", "e@x.de", "white space around it removed, lower-cased")),
+        ({"a": " x "}, ("a", " x ", "x", "whitespace trimmed")),
+        ({"email": "E@X.de"}, ("email", "E@X.de", "e@x.de", "converted to lower case")),
+        ({"email": " E@X.de"}, ("email", " E@X.de", "e@x.de", "whitespace trimmed, converted to lower case")),
         (
             {"phone": "0151 12345678"},
-            ("phone", "0151 12345678", "+4915112345678", "written with its country code (E.164)"),
+            ("phone", "0151 12345678", "+4915112345678", "international format (E.164)"),
         ),
-        ({"phone": 15112345678}, ("phone", 15112345678, "+4915112345678", "written with its country code (E.164)")),
-        ({"phone": "1-1-0"}, ("phone", "1-1-0", "110", "no number of a known numbering plan: only its digits")),
-        ({"phone": "none"}, ("phone", "none", "", "no digit in it")),
+        ({"phone": 15112345678}, ("phone", 15112345678, "+4915112345678", "international format (E.164)")),
+        ({"phone": "1-1-0"}, ("phone", "1-1-0", "110", "unknown numbering plan: only digits kept")),
+        ({"phone": "none"}, ("phone", "none", "", "contains no digits")),
         ({"a": "TRUE"}, ("a", "TRUE", True, "text → true or false")),
-        ({"a": {"b": [1, [" x"]]}}, ("a.b[1][0]", " x", "x", "white space around it removed")),
-        ({"a b": {'"': " x"}}, ('"a b"."\\""', " x", "x", "white space around it removed")),
+        ({"a": {"b": [1, [" x"]]}}, ("a.b[1][0]", " x", "x", "whitespace trimmed")),
+        ({"a b": {'"': " x"}}, ('"a b"."\\""', " x", "x", "whitespace trimmed")),
     ],
 )
 def test_what_normalization_changed_is_told_with_the_reason(before, change):
@@ -87,8 +87,8 @@ def test_changed_lines_are_marked_on_both_sides():
     assert marked(before, found.before) == [
         ("changed", '"a": " x",'),
         ("changed", '"TRUE",'),
-        ("gone", '"gone": {'),
-        ("gone", '"x": 1'),
+        ("removed", '"gone": {'),
+        ("removed", '"x": 1'),
         ("gone", "}"),
     ]
     assert marked(after, found.after) == [("added", '"new": 1,'), ("changed", "true,"), ("changed", '"a": "x"')]
@@ -121,20 +121,23 @@ def test_what_the_customer_gets_is_marked():
 
 
 def test_where_each_value_comes_from_is_told():
-    assert [(each.target, each.origin) for each in sources(NORMALIZED, CUSTOMER)] == [
-        ("phone", "the field phone"),
-        ("product", "the gateway's settings: CUSTOMER_PRODUCT_NAME"),
-        ("solar_area", "the field solar_area: text → number"),
-        ("solar_owner", "the field solar_owner"),
+    assert [(each.target, each.origin) for each in origins(NORMALIZED, CUSTOMER)] == [
+        ("phone", "field `phone`"),
+        ("product", "setting CUSTOMER_PRODUCT_NAME"),
+        ("solar_area", "field `solar_area`, text → number"),
+        ("solar_owner", "field `solar_owner`"),
     ]
 
 
 def test_what_the_customer_does_not_get_is_told_with_the_reason():
     normalized = NORMALIZED | {"solar_usage": 5, "solar_roof": None}
-    mapped = {"attributes": ["solar_area"], "omitted": {"solar_usage": "not text", "solar_roof": "null"}}
-    found, count = left_out(normalized, CUSTOMER, mapped)
+    mapped = {
+        "attributes": ["solar_area"],
+        "omitted": {"solar_usage": {"code": "not_text"}, "solar_roof": {"code": "null_value"}},
+    }
+    found, count = omitted_fields(normalized, CUSTOMER, mapped)
 
-    never = "not in the mapping file; never leaves the house"
+    never = "not in the mapping file"
     assert [(each.name, each.reason) for each in found] == [
         ("zipcode", never),
         ("house", never),
@@ -146,9 +149,9 @@ def test_what_the_customer_does_not_get_is_told_with_the_reason():
 
 @pytest.mark.parametrize("mapped", [None, [], "text"])
 def test_without_a_word_in_the_trail_nothing_is_made_up(mapped):
-    found, _count = left_out({"a": 1}, {}, mapped)
+    found, _count = omitted_fields({"a": 1}, {}, mapped)
 
-    assert [each.reason for each in found] == ["the trail does not say why"]
+    assert [each.reason for each in found] == ["reason not recorded"]
 
 
 ODD = [None, [], "x", 5, {}, {"attributes": "x"}, {"attributes": [1, {}, {"name": 5}, {"name": "x"}]}, {"phone": []}]
@@ -161,8 +164,8 @@ def test_forms_of_any_shape_are_survived(normalized, customer):
     lines = marked_lines(customer, marks)
 
     assert json.loads("\n".join(line for _mark, line in lines)) == customer
-    assert isinstance(sources(normalized, customer), list)
-    assert left_out(normalized, customer, {"omitted": 1})[1] >= 0
+    assert isinstance(origins(normalized, customer), list)
+    assert omitted_fields(normalized, customer, {"omitted": 1})[1] >= 0
 
 
 # --- size ------------------------------------------------------------------------------------------------------------
@@ -184,7 +187,7 @@ def test_a_large_payload_is_compared_and_written_whole_in_no_time(payload):
     took = time.process_time() - began
 
     assert [line for _mark, line in lines] == json.dumps(payload, indent=2, ensure_ascii=False).split("\n")
-    assert len(found.changes) == min(found.total, LONGEST)
+    assert len(found.changes) == min(found.total, MAX_ROWS)
     assert found.total == sum(1 for mark, _line in lines if mark)
     assert took < 1  # a tenth of it on a machine that does nothing else
 
@@ -192,9 +195,9 @@ def test_a_large_payload_is_compared_and_written_whole_in_no_time(payload):
 def test_lists_are_capped_with_the_number_of_all():
     normalized = {f"key{number}": number for number in range(1000)}
 
-    found, count = left_out(normalized, {"attributes": []}, {"omitted": {}})
+    found, count = omitted_fields(normalized, {"attributes": []}, {"omitted": {}})
 
-    assert (len(found), count) == (LONGEST, 1000)
+    assert (len(found), count) == (MAX_ROWS, 1000)
 
 
 def test_nesting_is_followed_to_the_end():
@@ -203,5 +206,5 @@ def test_nesting_is_followed_to_the_end():
         before = {"a": before}
     found = compare(before, normalize(before))
 
-    assert [path_in_words(each.path) for each in found.changes] == [".".join("a" * 64)]
+    assert [path_text(each.path) for each in found.changes] == [".".join("a" * 64)]
     assert len(marked_lines(before, found.before)) == 129

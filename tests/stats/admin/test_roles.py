@@ -81,7 +81,7 @@ def test_each_act_has_its_role(as_role: SignIn, lead: InboundLead, role: str, do
 
 
 DOORS: dict[str, Callable[[Client, InboundLead], Any]] = {
-    "order": lambda client, lead: client.get(reverse("admin:leads_order", args=["redeliver"]), {"ids": lead.pk}),
+    "order": lambda client, lead: client.get(reverse("admin:leads_bulk_action", args=["redeliver"]), {"ids": lead.pk}),
     "export": lambda client, lead: client.post(reverse("admin:leads_export"), {"format": "csv"}),
     "reveal": lambda client, lead: client.post(reverse("admin:leads_reveal", args=[lead.pk])),
 }

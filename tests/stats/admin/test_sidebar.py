@@ -51,7 +51,7 @@ def counts(client: Client) -> dict[str, str]:
 # --- who sees what ---------------------------------------------------------------------------------------------------
 
 FOR_ALL = ["Dashboard", "All leads", "Needs attention", "Waiting for retry", "Outcome unknown"]
-FOR_ALL += ["Received more than once", "All of today", "Delivered", "Rejected", "Orders", "Way out"]
+FOR_ALL += ["Received more than once", "All today", "Delivered", "Rejected", "Bulk actions", "Delivery"]
 FOR_ALL += ["Attempts", "Events", "Incidents", "Hourly statistics"]
 
 
@@ -155,7 +155,7 @@ def test_each_list_has_as_many_as_it_lists(admin_client: Client) -> None:
         "REJECTED-today": "1",
     }
     for entry in (entry for _, entries in sidebar.GROUPS for entry in entries if entry.rows):
-        assert numbers[entry.key] == str(admin_client.get(entry.link).context["cl"].result_count)
+        assert numbers[entry.key] == str(admin_client.get(entry.url).context["cl"].result_count)
 
 
 def test_nothing_is_said_where_there_is_nothing(admin_client: Client) -> None:
@@ -175,7 +175,7 @@ def test_the_page_has_the_numbers_that_are_kept_up_to_date(admin_client: Client)
 
 
 def test_numbers_end_somewhere(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sidebar, "MOST", 2)
+    monkeypatch.setattr(sidebar, "MAX_COUNT", 2)
     for _ in range(2):
         make.lead(status=LeadStatus.PERMANENTLY_FAILED)
     assert counts(admin_client)["attention"] == "2"

@@ -1,51 +1,65 @@
-"""What happened to a lead, in words; nothing here needs a database."""
+"""Events in words. These tests need no database."""
 
 import pytest
 
 from leads.models import EventKind, LeadEvent
-from stats.masking import Cover
-from stats.text.events import detail_in_words, in_words, status_step, what_happened
+from stats.masking import Masker
+from stats.text.events import detail_text, event_text, event_title, status_change
 
 EVENTS = [
     ("received", {}, "Received"),
-    ("received", {"notes": ["2 signs replaced"]}, "Received: 2 signs replaced"),
+    ("received", {"notes": ["nul_replaced"]}, "Received: NUL characters replaced"),
     ("duplicate", {}, "Received again"),
     ("mapped", {"attributes": [], "omitted": {}}, "Mapped for the customer"),
     ("mapped", {"attributes": ["a", "b"], "omitted": {}}, "Mapped for the customer: sent: a, b"),
     (
         "mapped",
-        {"omitted": {"b": "null", "c": "empty"}, "attributes": ["a"], "mapping": "17021452c7"},
-        "Mapped for the customer: sent: a; left out: b (null), c (empty); mapping file 17021452",
+        {
+            "omitted": {"b": {"code": "null_value"}, "c": {"code": "below_minimum", "bound": 5}},
+            "attributes": ["a"],
+            "mapping": "17021452c7",
+        },
+        "Mapped for the customer: sent: a; not sent: b (null), c (below the minimum of 5); mapping file 17021452",
     ),
     ("attempt_started", {"attempt_no": 3}, "Attempt 3 started"),
     ("attempt_started", {}, "Attempt started"),
     (
         "attempt_finished",
-        {"attempt_no": 1, "response_status": 503, "error": "HTTP 503", "duration_ms": 120, "next_attempt_in_s": 60.0},
+        {
+            "attempt_no": 1,
+            "response_status": 503,
+            "error": {"code": "http_status", "status": 503},
+            "duration_ms": 120,
+            "next_attempt_in_s": 60.0,
+        },
         "Attempt 1 finished: HTTP 503; 120 ms; next attempt in 1 min",
     ),
     (
         "attempt_finished",
-        {"attempt_no": 2, "response_status": None, "error": "connection refused", "duration_ms": 0},
+        {"attempt_no": 2, "response_status": None, "error": {"code": "connection_refused"}, "duration_ms": 0},
         "Attempt 2 finished: connection refused; 0 ms",
     ),
-    ("redelivered", {"reason": "asked for", "bulk_action": 7}, "Redelivery ordered by anna: asked for; order 7"),
+    ("redelivered", {"reason": "asked for", "bulk_action": 7}, "Redelivery ordered by anna: asked for; bulk action 7"),
     ("reprocessed", {}, "Reprocessing ordered by anna"),
     ("resolved", {"reason": "called her"}, "Marked as settled by anna: called her"),
     ("revealed", {"minutes": 10}, "Personal data shown by anna: for 10 min"),
     (
         "bulk_action_created",
-        {"bulk_action": 7, "kind": "redeliver", "leads": 12, "reason": "outage", "selection": "needs attention"},
-        "Order placed by anna: Redeliver; leads: 12; selection: needs attention; outage; order 7",
+        {"bulk_action": 7, "kind": "redeliver", "leads": 12, "reason": "outage", "selection": "situation=attention"},
+        "Order placed by anna: Redeliver; leads: 12; selection: Situation: Needs attention; outage; bulk action 7",
     ),
-    ("bulk_action_cancelled", {"bulk_action": 7, "unprocessed": 3}, "Order cancelled by anna: not done: 3; order 7"),
+    (
+        "bulk_action_cancelled",
+        {"bulk_action": 7, "unprocessed": 3},
+        "Order cancelled by anna: not processed: 3; bulk action 7",
+    ),
     ("exported", {"format": "csv", "leads": 2}, "Leads exported by anna: leads: 2; csv"),
     (
         "circuit_opened",
-        {"failures": 10, "leads": 5, "last_answer": "HTTP 503"},
-        "Customer taken for down: leads: 5; failures in a row: 10; the last: HTTP 503",
+        {"failures": 10, "leads": 5, "last_answer": "503"},
+        "Customer taken for down: leads: 5; consecutive failures: 10; last response: HTTP 503",
     ),
-    ("circuit_closed", {"down_s": 7260, "probes": 9}, "Customer is back: after 2 h 1 min; tried: 9 times"),
+    ("circuit_closed", {"down_s": 7260, "probes": 9}, "Customer is back: after 2 h 1 min; recovery checks: 9"),
     ("delivery_paused", {"reason": "their maintenance"}, "Delivery held by anna: their maintenance"),
     ("delivery_resumed", {"paused_s": 90}, "Delivery resumed by anna: after 1 min 30 s"),
     (
@@ -56,49 +70,52 @@ EVENTS = [
     (
         "person_erased",
         {"leads": "1-3", "other_leads": "", "busy_leads": "7", "attempts": 2, "events": 1, "bulk_actions": 0},
-        "Person erased by anna: leads: 1-3; left, as they were being worked on: 7; attempts: 2; events: 1; orders: 0",
+        "Person erased by anna: leads: 1-3; skipped while being processed: 7; attempts: 2; events: 1; bulk actions: 0",
     ),
     (
         "person_exported",
         {"leads": "1, 9", "other_leads": "4"},
-        "Data of a person exported by anna: leads: 1, 9; leads of others: 4",
+        "Data of a person exported by anna: leads: 1, 9; leads of other people: 4",
     ),
     (
         "retention_applied",
         {"leads": "1-3", "counts": {"DELIVERED": 2, "REJECTED": 1}},
         "Old leads deleted by anna: leads: 1-3; Delivered (2), Rejected (1)",
     ),
-    ("revealed", {"by": "lead_history"}, "Personal data shown by anna: by means of lead_history"),
+    ("revealed", {"by": "lead_history"}, "Personal data shown by anna: via lead_history"),
     ("received", {"ticket": 7, "list": [1.5, {"a": []}]}, "Received: ticket: 7; list: 1.5, a (nothing)"),
 ]
 
 
 @pytest.mark.parametrize(("kind", "detail", "words"), EVENTS)
-def test_an_event_is_told_in_words(kind, detail, words):
-    assert in_words(LeadEvent(kind=kind, detail=detail, actor="anna")) == words
+def test_an_event_is_one_line(kind, detail, words):
+    assert event_text(LeadEvent(kind=kind, detail=detail, actor="anna")) == words
 
 
-def test_every_kind_has_words_of_its_own():
-    assert len({in_words(LeadEvent(kind=kind, detail={}, actor="anna")) for kind in EventKind}) == len(EventKind)
+def test_every_kind_has_its_own_name():
+    assert len({event_text(LeadEvent(kind=kind, detail={}, actor="anna")) for kind in EventKind}) == len(EventKind)
 
 
 @pytest.mark.parametrize(
     ("detail", "words"),
     [
         ({}, "Status changed: Ready → Failed"),
-        ({"reason": "5 attempts failed"}, "Status changed: Ready → Failed: 5 attempts failed"),
+        (
+            {"reason": {"code": "attempts_exhausted", "attempts": 5, "error": {"code": "timeout", "seconds": 30}}},
+            "Status changed: Ready → Failed: all 5 attempts failed: timed out after 30 s",
+        ),
         (
             {"reason": "MISSING_REQUIRED_FIELD", "missing": ["phone"]},
             "Status changed: Ready → Failed: MISSING_REQUIRED_FIELD; missing: phone",
         ),
     ],
 )
-def test_a_change_of_status_is_told_with_its_reason(detail, words):
-    assert in_words(LeadEvent(kind="status", from_status="READY", to_status="FAILED", detail=detail)) == words
+def test_a_status_change_has_its_reason(detail, words):
+    assert event_text(LeadEvent(kind="status", from_status="READY", to_status="FAILED", detail=detail)) == words
 
 
-def test_a_status_that_is_unknown_is_named():
-    assert status_step(LeadEvent(kind="status", from_status="READY", to_status="ERASED")) == "Ready → ERASED"
+def test_an_unknown_status_is_shown_as_stored():
+    assert status_change(LeadEvent(kind="status", from_status="READY", to_status="ERASED")) == "Ready → ERASED"
 
 
 @pytest.mark.parametrize("kind", [*EventKind.values])
@@ -116,21 +133,21 @@ def test_a_status_that_is_unknown_is_named():
         {"attempt_no": [], "kind": {}, "next_attempt_in_s": -(10**400)},
     ],
 )
-def test_a_detail_of_any_shape_is_survived(kind, detail):
-    assert in_words(LeadEvent(kind=kind, detail=detail, actor="anna"))
+def test_a_detail_of_any_shape_is_shown(kind, detail):
+    assert event_text(LeadEvent(kind=kind, detail=detail, actor="anna"))
 
 
-def test_a_kind_that_is_unknown_is_named():
-    assert what_happened(LeadEvent(kind="unheard_of", detail={})) == "unheard_of"
+def test_an_unknown_kind_is_shown_as_stored():
+    assert event_title(LeadEvent(kind="unheard_of", detail={})) == "unheard_of"
 
 
-def test_a_detail_is_told_as_far_as_it_may_be_seen():
+def test_a_detail_is_masked():
     detail = {
         "reason": "call 0151 12345678",
         "erika@example.com": ["e@example.com"],
         "mapping": "17021452" * 7 + "abcdef12",
     }
 
-    words = detail_in_words(LeadEvent(kind="redelivered", detail=detail), Cover(is_on=True))
+    words = detail_text(LeadEvent(kind="redelivered", detail=detail), Masker(is_on=True))
 
     assert words == "mapping file 17021452; call 0151•••••78; e•••@example.com: e•••@example.com"

@@ -1,4 +1,4 @@
-"""A lead's life as one list; nothing here needs a database."""
+"""The timeline of a lead. These tests need no database."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -7,8 +7,8 @@ import pytest
 from delivery.models import DeliveryAttempt
 from delivery.retry import RetryPolicy
 from leads.models import InboundLead, LeadEvent
-from stats.masking import Cover
-from stats.text.timeline import Trail, timeline
+from stats.masking import Masker
+from stats.text.timeline import EventLog, timeline
 
 NOW = datetime(2026, 1, 21, 10, 30, tzinfo=UTC)
 POLICY = RetryPolicy(max_attempts=5, base=timedelta(seconds=30))
@@ -31,19 +31,19 @@ def attempt(number, seconds, **columns):
     return DeliveryAttempt(attempt_no=number, requested_at=ago(seconds), **ended | columns)
 
 
-def told(of, events, attempts=(), **more):
-    return timeline(of, Trail(events), attempts, now=NOW, policy=POLICY, **more)
+def entries_of(of, events, attempts=(), **more):
+    return timeline(of, EventLog(events), attempts, now=NOW, policy=POLICY, **more)
 
 
 def titles(*given, **more):
-    return [entry.title for entry in told(*given, **more)]
+    return [entry.title for entry in entries_of(*given, **more)]
 
 
 EVENTS = [
     event("received", 90, actor="webhook"),
     event("duplicate", 85, actor="webhook"),
     event("status", 80, from_status="RECEIVED", to_status="READY"),
-    event("mapped", 80, detail={"attributes": ["a"], "omitted": {"b": "null"}}),
+    event("mapped", 80, detail={"attributes": ["a"], "omitted": {"b": {"code": "null_value"}}}),
     event("attempt_started", 79, detail={"attempt_no": 1}),
     event("attempt_finished", 78, detail={"attempt_no": 1, "response_status": 503, "next_attempt_in_s": 30}),
     event("status", 78, from_status="READY", to_status="FAILED"),
@@ -51,20 +51,20 @@ EVENTS = [
 ]
 
 
-def test_everything_is_told_once_and_in_order():
-    entries = told(lead(next_attempt_at=ago(-42)), EVENTS, [attempt(1, 79)])
+def test_every_event_and_attempt_appears_once_in_order():
+    entries = entries_of(lead(next_attempt_at=ago(-42)), EVENTS, [attempt(1, 79)])
 
-    assert [(entry.title, entry.step, entry.text, entry.actor) for entry in entries] == [
+    assert [(entry.title, entry.status_change, entry.text, entry.actor) for entry in entries] == [
         ("Received", "", "", "webhook"),
         ("Received again", "", "", "webhook"),
         ("Status changed", "Received → Ready", "", "worker"),
-        ("Mapped for the customer", "", "sent: a; left out: b (null)", "worker"),
-        ("Attempt 1 of 5", "", "took 1,234 ms; next attempt set for 30 s later", ""),
+        ("Mapped for the customer", "", "sent: a; not sent: b (null)", "worker"),
+        ("Attempt 1 of 5", "", "took 1,234 ms; next attempt due after 30 s", ""),
         ("Status changed", "Ready → Failed", "", "worker"),
         ("Redelivery ordered", "", "asked for", "anna"),
         ("Attempt 2 of 5 is due in 42 s", "", "", ""),
     ]
-    assert [entry.is_ahead for entry in entries] == [False] * 7 + [True]
+    assert [entry.is_next for entry in entries] == [False] * 7 + [True]
 
 
 @pytest.mark.parametrize(
@@ -76,36 +76,36 @@ def test_everything_is_told_once_and_in_order():
         ({"finished_at": None, "response_status": None, "error_message": None}, "Outcome unknown", "unknown"),
     ],
 )
-def test_an_attempt_says_what_came_of_it(columns, label, tone):
-    (entry,) = told(lead(), [], [attempt(1, 9, **columns)])
+def test_an_attempt_shows_its_outcome(columns, label, tone):
+    (entry,) = entries_of(lead(), [], [attempt(1, 9, **columns)])
 
     assert (entry.label, entry.tone) == (label, tone)
 
 
-def test_an_attempt_that_a_worker_is_busy_with_is_running_and_nothing_comes_after_it():
+def test_a_running_attempt_is_the_last_entry():
     row = DeliveryAttempt(attempt_no=1, requested_at=ago(4))
 
-    (entry,) = told(lead("READY", next_attempt_at=ago(5), claimed_until=ago(-30)), [], [row])
+    (entry,) = entries_of(lead("READY", next_attempt_at=ago(5), claimed_until=ago(-30)), [], [row])
 
     assert (entry.title, entry.label) == ("Attempt 1 of 5", "Running")
 
 
-def test_an_error_is_told_where_the_label_does_not_say_it():
-    (entry,) = told(lead(), [], [attempt(1, 9, response_status=None, error_message="timed out after 30 s")])
+def test_an_error_without_a_status_is_shown():
+    (entry,) = entries_of(lead(), [], [attempt(1, 9, response_status=None, error_message="timed out after 30 s")])
 
     assert entry.text == "timed out after 30 s; took 1,234 ms"
 
 
 @pytest.mark.parametrize("status", ["DELIVERED", "REJECTED", "PERMANENTLY_FAILED", "FAILED"])
-def test_nothing_comes_next_at_an_end(status):
+def test_a_finished_lead_has_no_next_step(status):
     assert titles(lead(status), []) == []
 
 
-def test_attempts_that_may_not_be_seen_are_told_by_their_events():
+def test_attempts_without_permission_are_shown_by_their_events():
     assert titles(lead(), EVENTS[4:6]) == ["Attempt 1 started", "Attempt 1 finished"]
 
 
-def test_attempts_without_events_are_told():
+def test_attempts_without_events_are_shown():
     assert titles(lead(), EVENTS[:1], [attempt(1, 100), attempt(2, 50)]) == [
         "Attempt 1 of 5",
         "Received",
@@ -113,16 +113,16 @@ def test_attempts_without_events_are_told():
     ]
 
 
-def test_a_long_trail_says_how_much_is_left_out():
+def test_a_long_timeline_counts_hidden_events():
     first = [event("received", 900), event("duplicate", 800)]
     last = [event("duplicate", 20), event("duplicate", 10)]
 
-    entries = timeline(lead(), Trail(first, last, left_out=9800), [attempt(1, 500)], now=NOW, policy=POLICY)
+    entries = timeline(lead(), EventLog(first, last, hidden=9800), [attempt(1, 500)], now=NOW, policy=POLICY)
 
     assert [entry.title for entry in entries] == [
         "Received",
         "Received again",
-        "9,800 events are left out here",
+        "9,800 events not shown",
         "Attempt 1 of 5",
         "Received again",
         "Received again",
@@ -131,15 +131,15 @@ def test_a_long_trail_says_how_much_is_left_out():
 
 @pytest.mark.parametrize("detail", [None, [], "x", {"attempt_no": []}, {"attempt_no": "1"}, {"attempt_no": 1, "x": {}}])
 @pytest.mark.parametrize("kind", ["attempt_started", "attempt_finished", "mapped", "unheard of"])
-def test_a_detail_of_any_shape_is_survived(kind, detail):
-    assert told(lead(), [event(kind, 9, detail=detail)], [attempt(2, 5)])
+def test_a_detail_of_any_shape_is_shown(kind, detail):
+    assert entries_of(lead(), [event(kind, 9, detail=detail)], [attempt(2, 5)])
 
 
-def test_texts_are_told_as_far_as_they_may_be_seen():
+def test_texts_are_masked():
     events = [event("redelivered", 9, actor="anna", detail={"reason": "call 0151 12345678"})]
     rows = [attempt(1, 5, response_status=None, error_message="e@x.de is unknown", duration_ms=None)]
 
-    assert [entry.text for entry in told(lead(), events, rows, cover=Cover(is_on=True))] == [
+    assert [entry.text for entry in entries_of(lead(), events, rows, masker=Masker(is_on=True))] == [
         "call 0151•••••78",
         "e•••@x.de is unknown",
     ]

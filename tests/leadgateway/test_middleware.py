@@ -1,9 +1,9 @@
-"""What browsers are told with every answer, whoever asked and whatever came of it."""
+"""Security headers of all responses."""
 
 import pytest
 
-PROGRAMS = ["/health", "/stats/leads/counts", "/stats/leads/1/history", "/metrics", "/webhooks/leads", "/nowhere"]
-PEOPLE = ["/admin/login/", "/admin/", "/admin/nowhere/"]
+API = ["/health", "/stats/leads/counts", "/stats/leads/1/history", "/metrics", "/webhooks/leads", "/nowhere"]
+ADMIN = ["/admin/login/", "/admin/", "/admin/nowhere/"]
 
 pytestmark = pytest.mark.django_db
 
@@ -13,8 +13,8 @@ def policy(response):
     return {name: set(values) for name, *values in parts}
 
 
-@pytest.mark.parametrize("path", PROGRAMS + PEOPLE)
-def test_every_answer_is_what_it_says_and_in_no_frame(client, path):
+@pytest.mark.parametrize("path", API + ADMIN)
+def test_every_response_has_the_security_headers(client, path):
     response = client.get(path)
 
     assert response["X-Content-Type-Options"] == "nosniff"
@@ -26,15 +26,15 @@ def test_every_answer_is_what_it_says_and_in_no_frame(client, path):
     assert policy(response)["default-src"] == {"'none'"}
 
 
-@pytest.mark.parametrize("path", PROGRAMS)
-def test_what_programs_are_answered_is_no_page_and_kept_nowhere(client, path):
+@pytest.mark.parametrize("path", API)
+def test_api_responses_are_neither_rendered_nor_cached(client, path):
     response = client.get(path)
 
     assert set(policy(response)) == {"default-src", "frame-ancestors"}
     assert response["Cache-Control"] == "no-store"
 
 
-def test_scripts_of_the_admin_come_from_our_files_only(client):
+def test_the_admin_loads_scripts_from_our_files_only(client):
     response = client.get("/admin/login/")
 
     allowed = policy(response)
@@ -49,10 +49,10 @@ def test_scripts_of_the_admin_come_from_our_files_only(client):
     }
 
 
-def test_the_admins_pages_are_kept_by_no_cache(client):
+def test_admin_pages_are_not_cached(client):
     assert "no-store" in client.get("/admin/login/")["Cache-Control"]
 
 
-def test_tls_once_is_tls_for_a_year(client):
+def test_tls_is_required_for_a_year(client):
     assert client.get("/health", secure=True)["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
     assert "Strict-Transport-Security" not in client.get("/health")

@@ -1,4 +1,4 @@
-"""Rate limits of the webhook by its door, counted by a real Redis, or in this process when there is none."""
+"""Rate limits of the webhook, counted in Redis, or in the process without one."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ from django.test import Client
 from leadgateway import queue
 from leadgateway.env import RateLimit
 from leads.models import InboundLead
-from leads.webhook import rate_limits
+from leads.webhook import access
 from tests import make
 from tests.processes import wait_until
 from tests.servers import RedisServer
@@ -22,14 +22,14 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def _begin_anew(monkeypatch, settings):
-    """Count from nothing, and ring nobody."""
+def _fresh_limiter(monkeypatch, settings):
+    """Reset the counters, and do not enqueue."""
     monkeypatch.setattr(queue, "enqueue", lambda lead_id, **_: None)
     settings.WEB_PROCESSES = 1
-    rate_limits._limiter.cache_clear()
-    rate_limits._limiter().storage.reset()
+    access._limiter.cache_clear()
+    access._limiter().storage.reset()
     yield
-    rate_limits._limiter.cache_clear()
+    access._limiter.cache_clear()
 
 
 def post(client, body=None, **headers):
@@ -41,13 +41,13 @@ def statuses(client, count, **headers):
     return [post(client, **headers).status_code for _ in range(count)]
 
 
-def test_without_limits_everything_is_taken(client, settings):
-    settings.REDIS_URL = "redis://127.0.0.1:1/0"  # nobody is asked
+def test_without_limits_every_post_is_accepted(client, settings):
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"  # not called
 
     assert statuses(client, 5) == [200] * 5
 
 
-def test_what_is_over_the_limit_is_refused_and_not_stored(client, settings):
+def test_a_post_over_the_limit_is_refused(client, settings):
     settings.WEBHOOK_RATE_LIMIT = RateLimit(3, MINUTE)
 
     assert statuses(client, 3) == [200] * 3
@@ -59,7 +59,7 @@ def test_what_is_over_the_limit_is_refused_and_not_stored(client, settings):
     assert InboundLead.objects.count() == 3
 
 
-def test_it_is_decided_before_the_body_is_read(client, settings):
+def test_the_limit_is_checked_before_the_body(client, settings):
     settings.WEBHOOK_RATE_LIMIT = RateLimit(1, MINUTE)
     post(client)
 
@@ -74,27 +74,27 @@ def two_sources(settings):
     settings.WEBHOOK_RATE_LIMIT_PER_SOURCE = RateLimit(2, MINUTE)
 
 
-def test_a_source_uses_up_its_own_limit_by_whichever_of_its_secrets(client, two_sources):
+def test_all_secrets_of_a_source_share_its_limit(client, two_sources):
     assert statuses(client, 1, X_Shared_Secret="old") == [200]
     assert statuses(client, 2, X_Shared_Secret="new") == [200, 429]
     assert statuses(client, 2, X_Shared_Secret="other") == [200, 200]
 
 
-def test_who_has_no_secret_uses_up_nothing(client, settings, two_sources):
+def test_posts_without_a_secret_are_not_counted(client, settings, two_sources):
     settings.WEBHOOK_RATE_LIMIT = RateLimit(1, MINUTE)
 
     assert statuses(client, 5, X_Shared_Secret="guessed") == [401] * 5
     assert statuses(client, 1, X_Shared_Secret="old") == [200]
 
 
-def test_a_source_over_its_limit_does_not_use_up_that_of_all(client, settings, two_sources):
+def test_posts_over_the_limit_of_a_source_do_not_count_for_all(client, settings, two_sources):
     settings.WEBHOOK_RATE_LIMIT = RateLimit(3, MINUTE)
 
     assert statuses(client, 5, X_Shared_Secret="old") == [200, 200, 429, 429, 429]
     assert statuses(client, 2, X_Shared_Secret="other") == [200, 429]
 
 
-def test_without_authentication_a_source_is_an_address_that_nobody_can_make_up(settings):
+def test_without_authentication_a_source_is_the_address_of_the_connection(settings):
     settings.WEBHOOK_RATE_LIMIT_PER_SOURCE = RateLimit(1, MINUTE)
 
     assert statuses(Client(REMOTE_ADDR="192.0.2.1"), 2) == [200, 429]
@@ -102,18 +102,18 @@ def test_without_authentication_a_source_is_an_address_that_nobody_can_make_up(s
     assert statuses(Client(REMOTE_ADDR="192.0.2.2"), 1) == [200]
 
 
-def test_there_is_room_again_when_the_window_has_passed(client, settings):
+def test_posts_are_accepted_again_after_the_window(client, settings):
     settings.WEBHOOK_RATE_LIMIT = RateLimit(2, timedelta(seconds=1))
     assert statuses(client, 3) == [200, 200, 429]
 
     wait_until(lambda: statuses(client, 1) == [200], 3, "room")  # Redis counts by its own clock: nothing can be moved
 
 
-def test_processes_that_cannot_count_together_get_a_share_each(client, settings):
+def test_without_redis_each_process_gets_a_share(client, settings):
     settings.QUEUE_TYPE = "database"
     settings.WEB_PROCESSES = 2
     settings.WEBHOOK_RATE_LIMIT = RateLimit(4, MINUTE)
-    rate_limits._limiter.cache_clear()
+    access._limiter.cache_clear()
 
     assert statuses(client, 3) == [200, 200, 429]
 
@@ -127,44 +127,48 @@ def counted_by_redis(settings):
 
 def test_processes_count_together(client, counted_by_redis):
     assert statuses(client, 1) == [200]
-    rate_limits._limiter.cache_clear()  # as in another process
+    access._limiter.cache_clear()  # as in another process
 
     assert statuses(client, 1) == [429]
 
 
-def test_many_at_a_time_are_counted_right(rf, settings, counted_by_redis):
+def test_parallel_posts_are_counted_correctly(rf, settings, counted_by_redis):
     settings.WEBHOOK_RATE_LIMIT = RateLimit(50, MINUTE)
-    request = type("Request", (), {"_request": rf.post(URL)})
+    plain = rf.post(URL)
+    plain.source = None
+    request = type("Request", (), {"_request": plain})
 
     def ask(_):
-        return rate_limits.PostThrottle().allow_request(request, None)
+        return access.RateLimitThrottle().allow_request(request, None)
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(ask, range(200))) == 50
 
 
-def test_a_wiped_redis_counts_from_nothing(client, counted_by_redis):
+def test_a_flushed_redis_counts_from_zero(client, counted_by_redis):
     assert statuses(client, 2) == [200, 429]
 
-    rate_limits._limiter().storage.storage.script_flush()
+    access._limiter().storage.storage.script_flush()
     assert statuses(client, 1) == [429]
-    rate_limits._limiter().storage.reset()
+    access._limiter().storage.reset()
     assert statuses(client, 1) == [200]
 
 
 @pytest.mark.alone
 @pytest.mark.parametrize("how", ["refusing", "frozen"])
-def test_without_redis_leads_are_taken_and_hardly_wait(rf, settings, counted_by_redis, how):
-    request = type("Request", (), {"_request": rf.post(URL)})
+def test_an_unavailable_redis_neither_refuses_nor_delays_leads(rf, settings, counted_by_redis, how):
+    plain = rf.post(URL)
+    plain.source = None
+    request = type("Request", (), {"_request": plain})
     with RedisServer() as server:
         settings.REDIS_URL = server.url
-        rate_limits._limiter.cache_clear()
-        assert rate_limits.PostThrottle().allow_request(request, None)
+        access._limiter.cache_clear()
+        assert access.RateLimitThrottle().allow_request(request, None)
         server.freeze() if how == "frozen" else server.kill()
         waited = []
         for _ in range(10):
             started = time.monotonic()
-            assert rate_limits.PostThrottle().allow_request(request, None)
+            assert access.RateLimitThrottle().allow_request(request, None)
             waited.append(time.monotonic() - started)
         server.thaw()
 
