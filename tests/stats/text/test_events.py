@@ -50,7 +50,8 @@ EVENTS = [
     (
         "bulk_action_created",
         {"bulk_action": 7, "kind": "redeliver", "leads": 12, "reason": "outage", "selection": "situation=attention"},
-        "Bulk action created by anna: Redeliver; leads: 12; selection: Situation: Needs attention; outage; bulk action 7",
+        "Bulk action created by anna: "
+        "Redeliver; leads: 12; selection: Situation: Needs attention; outage; bulk action 7",
     ),
     (
         "bulk_action_cancelled",
