@@ -14,11 +14,8 @@ FIND_PYTHON := for python in $(PYTHON) python3.11 python3.12 python3.13 python3;
 # Runs a command without the developer's environment variables and .env, on SQLite.
 ISOLATED := $(BIN)/python -m tests.environment
 
-# Half of the time tests wait for something, so four processes, with servers of their own, keep two cores busy.
-SHARED := -n 4 --dist worksteal
-
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint messages pictures bench bench-upgrade fuzz chaos build up down logs test-webhook health stats clean
+.PHONY: help setup run test test-fast lint messages pictures bench bench-upgrade fuzz chaos build up down logs test-webhook health stats clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,15 +27,11 @@ setup: $(VENV)/everything ## create .venv with all dependencies
 run: $(VENV)/service ## run web, worker, beat and a demo customer (Procfile.dev); Ctrl-C stops them
 	@exec $(BIN)/python manage.py run
 
-test: $(VENV)/everything ## run the whole suite on PostgreSQL and Redis, then the database tests on SQLite
-	@echo "== servers"
-	@$(BIN)/python -m tests.install_servers
-	@echo "== tests on PostgreSQL and Redis"
-	@$(BIN)/python -m pytest -m "not alone" $(SHARED)
-	@echo "== tests of how soon one is answered, one after the other"
-	@$(BIN)/python -m pytest -m alone
-	@echo "== database tests on SQLite"
-	@$(BIN)/python -m pytest --sqlite -m "not e2e" $(SHARED)
+test: $(VENV)/everything ## run all tests on PostgreSQL and Redis, then those of our own SQL on SQLite
+	@$(BIN)/python -m tests.stages
+
+test-fast: $(VENV)/everything ## run the tests that start no process of the gateway, in a minute
+	@$(BIN)/python -m tests.stages --fast
 
 lint: $(VENV)/everything ## check style, types, imports, Django's system checks, migrations and dependencies
 	@echo "== ruff check"

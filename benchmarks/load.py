@@ -13,7 +13,7 @@ from typing import Any
 
 import requests
 
-from tests.meanwhile import going_on
+from tests.background import running_threads
 
 
 def lead(number: int) -> bytes:
@@ -99,5 +99,5 @@ def steady_load(*, port: int, senders: int, pause: float) -> Iterator[Load]:
                     load.milliseconds.append((time.perf_counter() - began) * 1000)
                     load.statuses[status] = load.statuses.get(status, 0) + 1
 
-    with going_on(send, threads=senders):
+    with running_threads(send, count=senders):
         yield load

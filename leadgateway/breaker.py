@@ -33,3 +33,8 @@ class Breaker:
     def succeeded(self) -> None:
         """Record a successful call."""
         self._failures = 0
+
+    def reset(self) -> None:
+        """Close the breaker and forget its failures."""
+        self._failures = 0
+        self._open_until = 0.0

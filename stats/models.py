@@ -1,6 +1,4 @@
-"""Who is at work: a row for each worker and for beat, renewed by themselves. What the metrics keep, what was counted
-hour by hour, and what went wrong.
-"""
+"""Stored results of monitoring: heartbeats, totals of counters, hourly statistics, incidents and alerts."""
 
 from django.db import models
 from django.db.models import Q
@@ -8,21 +6,20 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from stats.monitoring.rules import Kind
+
+class ProcessKind(models.TextChoices):
+    """The kinds of processes that have a heartbeat."""
+
+    WORKER = "worker"
+    BEAT = "beat"
 
 
 class Heartbeat(models.Model):
-    """When a process last said that it lives."""
+    """The last heartbeat of a worker or of beat."""
 
-    class Kind(models.TextChoices):
-        """What the process does."""
-
-        WORKER = "worker"
-        BEAT = "beat"
-
-    #: Such as worker@host; its next run takes the row over.
+    #: Such as worker@host. A new process of the same name takes the row over.
     name = models.CharField(max_length=200, primary_key=True)
-    kind = models.CharField(max_length=10, choices=Kind)
+    kind = models.CharField(max_length=10, choices=ProcessKind)
     started_at = models.DateTimeField()
     seen_at = models.DateTimeField()
 
@@ -34,45 +31,46 @@ class Heartbeat(models.Model):
 
 
 class CounterTotals(models.Model):
-    """What the metrics need not count anew whenever they are asked for; there is one row, the first."""
+    """The totals of the metrics' counters up to an event. There is one row."""
 
     id = models.SmallIntegerField(primary_key=True, default=1)
-    #: The id of the last event of the trail that is counted in.
-    until = models.BigIntegerField(default=0)
-    #: Series -> number; see `stats.monitoring.counters`. Kept, as counters must not fall when retention deletes what they counted.
-    counted = models.JSONField(default=dict)
-    #: The newest event when somebody looked last; once that is some time ago, it is counted in.
-    newest = models.BigIntegerField(default=0)
-    looked_at = models.DateTimeField(default=timezone.now)
-    #: Status -> number of leads, of the statuses that only a worker or an operator leads into.
-    closed = models.JSONField(default=dict)
+    #: The id of the last event that is part of `counts`.
+    last_event_id = models.BigIntegerField(default=0)
+    #: Series -> number, see `stats.monitoring.counters`. Stored because counters must not fall when retention deletes
+    #: what they counted.
+    counts = models.JSONField(default=dict)
+    #: The newest event at `checked_at`. It is counted a while later, when no event before it can appear any more.
+    newest_event_id = models.BigIntegerField(default=0)
+    checked_at = models.DateTimeField(default=timezone.now)
+    #: Status -> number of leads, for the statuses that are not open.
+    closed_leads = models.JSONField(default=dict)
 
     class Meta:
-        db_table = "tally"
+        db_table = "counter_totals"
 
     def __str__(self) -> str:
-        return f"The trail up to event {self.until}"
+        return f"Totals up to event {self.last_event_id}"
 
 
 class HourlyStatistics(models.Model):
-    """What happened in an hour to the leads of a source. Kept when the leads themselves are deleted."""
+    """What happened in one hour to the leads of one source. Kept when the leads themselves are deleted."""
 
     id = models.BigAutoField(primary_key=True)
-    #: When it began, by UTC.
+    #: The start of the hour, in UTC.
     hour = models.DateTimeField()
-    #: A name of SHARED_SECRET_NAMES; empty: nobody had to say.
+    #: A name of SHARED_SECRET_NAMES; empty if senders need no secret.
     source = models.CharField(max_length=100, blank=True)
     accepted = models.IntegerField(default=0)
     duplicates = models.IntegerField(default=0)
-    #: Reason -> leads.
+    #: Reason -> number of leads.
     rejected = models.JSONField(default=dict)
-    #: How often a lead came into the status; a lead that fails, is redelivered and fails again counts twice.
+    #: How often a lead entered the status. A lead that fails, is redelivered and fails again counts twice.
     delivered = models.IntegerField(default=0)
     failed = models.IntegerField(default=0)
     permanently_failed = models.IntegerField(default=0)
-    #: Outcome (delivered, failed, refused) -> attempts that ended.
+    #: Outcome (delivered, failed, refused) -> number of finished attempts.
     attempts = models.JSONField(default=dict)
-    #: Seconds from accepted to delivered, for half of those delivered and for 95 % of them; NULL: there was none.
+    #: Median and 95th percentile of the seconds from accepted to delivered; NULL if nothing was delivered.
     p50_s = models.FloatField(null=True, blank=True)
     p95_s = models.FloatField(null=True, blank=True)
 
@@ -87,37 +85,37 @@ class HourlyStatistics(models.Model):
 
 
 class MonitoringState(models.Model):
-    """Where the watch stands; there is one row, the first."""
+    """The progress of monitoring. There is one row."""
 
     id = models.SmallIntegerField(primary_key=True, default=1)
-    #: When somebody last checked the pipeline.
+    #: When a process last checked the pipeline.
     checked_at = models.DateTimeField(null=True, blank=True)
-    #: What was found bad, but not often enough to be an incident -> in how many checks in a row.
-    suspected = models.JSONField(default=dict)
-    #: Up to when hours are counted.
-    counted_until = models.DateTimeField(null=True, blank=True)
+    #: Failing check -> number of failures in a row, while they are too few for an incident.
+    failing_checks = models.JSONField(default=dict)
+    #: The end of the last hour in the hourly statistics.
+    hours_counted_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        db_table = "watch"
+        db_table = "monitoring_state"
 
     def __str__(self) -> str:
-        return "The watch"
+        return "Monitoring state"
 
 
 class Incident(models.Model):
-    """Something that is wrong with the pipeline, or was: from the check that found it to the one that found it over."""
+    """A problem of the pipeline, from the check that opened it to the check that closed it."""
 
     id = models.BigAutoField(primary_key=True)
-    #: A value of stats.monitoring.rules.Kind.
+    #: An IncidentKind of stats.monitoring.checks.pipeline. No constraint, so that a new check needs no migration.
     kind = models.CharField(max_length=30)
-    #: What exactly, when there are several: the name of a source.
+    #: Which one, if there are several: the name of a source.
     subject = models.CharField(max_length=100, blank=True)
     opened_at = models.DateTimeField()
     last_seen_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True)
-    #: The figures when it was last seen.
+    #: The facts of the last failure.
     detail = models.JSONField(default=dict)
-    #: Checks in a row that found nothing; enough of them close it.
+    #: Number of good results in a row. Enough of them close the incident.
     good_checks = models.IntegerField(default=0)
 
     class Meta:
@@ -125,7 +123,6 @@ class Incident(models.Model):
         verbose_name = _("incident")
         verbose_name_plural = _("incidents")
         constraints = [
-            models.CheckConstraint(condition=Q(kind__in=[kind.value for kind in Kind]), name="check_incident_kind"),
             models.UniqueConstraint(fields=["kind", "subject"], condition=Q(closed_at=None), name="incident_open_once"),
         ]
 
@@ -134,10 +131,10 @@ class Incident(models.Model):
 
 
 class Alert(models.Model):
-    """One telling of an incident, by one channel: that it began, or that it is over."""
+    """One message about an incident, by one channel: that it began, or that it is over."""
 
     class Channel(models.TextChoices):
-        """How people are told."""
+        """How an alert is sent."""
 
         EMAIL = "email"
         WEBHOOK = "webhook"
@@ -145,8 +142,8 @@ class Alert(models.Model):
     id = models.BigAutoField(primary_key=True)
     incident = models.ForeignKey(Incident, on_delete=models.CASCADE, related_name="alerts")
     channel = models.CharField(max_length=10, choices=Channel)
-    is_over = models.BooleanField()
-    #: Who sends it, and until when nobody else may.
+    is_recovery = models.BooleanField()
+    #: The process that is sending it, and until when no other process may.
     claim_token = models.UUIDField(null=True, blank=True)
     claimed_until = models.DateTimeField(null=True, blank=True)
     sent_at = models.DateTimeField(null=True, blank=True)
@@ -154,10 +151,10 @@ class Alert(models.Model):
     class Meta:
         db_table = "alert"
         constraints = [
-            models.UniqueConstraint(fields=["incident", "channel", "is_over"], name="alert_once"),
+            models.UniqueConstraint(fields=["incident", "channel", "is_recovery"], name="alert_once"),
         ]
         indexes = [
-            # For those that are still to be sent.
+            # For the alerts that are not sent yet.
             models.Index(fields=["channel", "id"], name="idx_alert_waiting", condition=Q(sent_at=None)),
         ]
 

@@ -1,6 +1,6 @@
-"""Who may read the statistics: with ENABLE_AUTH the holder of STATS_TOKEN, and staff who may view leads in the admin.
+"""Who may read the statistics: with ENABLE_AUTH, clients with STATS_TOKEN and staff users who may view leads.
 
-The senders' secret opens nothing here: who may post leads need not read them.
+The senders' secret gives no access, because senders need not read leads.
 """
 
 from django.conf import settings
@@ -13,12 +13,12 @@ from rest_framework.request import Request
 
 
 def may_read_by_token(request: HttpRequest) -> bool:
-    """Tell whether the request may read without anybody being signed in; asks no database."""
-    return not settings.ENABLE_AUTH or _knows_the_token(request)
+    """Return whether the request may read statistics without a session; uses no database."""
+    return not settings.ENABLE_AUTH or _has_token(request)
 
 
 def is_staff_for_leads(request: HttpRequest) -> bool:
-    """Tell whether a staff user who may view leads is signed in.
+    """Return whether a staff user who may view leads is signed in.
 
     :raises django.db.Error: the session cannot be looked up.
     """
@@ -27,23 +27,23 @@ def is_staff_for_leads(request: HttpRequest) -> bool:
 
 
 def sees_personal_data(user: AbstractBaseUser | AnonymousUser) -> bool:
-    """Tell whether the user sees e-mail addresses and phone numbers without asking for each lead."""
+    """Return whether the user may see e-mail addresses and phone numbers of all leads."""
     return isinstance(user, User) and user.has_perm("leads.view_personal_data")
 
 
-def _knows_the_token(request: HttpRequest) -> bool:
+def _has_token(request: HttpRequest) -> bool:
     scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() != "bearer" or not settings.STATS_TOKEN:
         return False
-    # WSGI hands header bytes over as Latin-1; a token in UTF-8 has to be compared as the bytes it was sent as.
+    # WSGI decodes headers as Latin-1. Compare bytes, so that a token in UTF-8 matches.
     return constant_time_compare(token.strip().encode("latin-1", "replace"), settings.STATS_TOKEN.encode())
 
 
 class StatsReaders(BaseAuthentication):
-    """Lets those through who may read the statistics."""
+    """Admits requests that may read the statistics."""
 
     def authenticate(self, request: Request) -> None:
-        """Let the request pass, as nobody in particular.
+        """Admit the request without a user.
 
         :raises AuthenticationFailed: it may not read the statistics.
         :raises django.db.Error: the session cannot be looked up.
@@ -53,20 +53,20 @@ class StatsReaders(BaseAuthentication):
             raise exceptions.AuthenticationFailed
 
     def may_read_by_session(self, request: HttpRequest) -> bool:
-        """Tell whether somebody is signed in who may read.
+        """Return whether the signed-in user may read.
 
         :raises django.db.Error: the session cannot be looked up.
         """
         return is_staff_for_leads(request)
 
     def authenticate_header(self, request: Request) -> str:
-        """Name the scheme; without one the framework would answer 403."""
+        """Return the scheme. Without one, Django REST framework would answer 403 instead of 401."""
         return "Bearer"
 
 
 class HistoryReaders(StatsReaders):
-    """Lets those through who may read all about a lead, its personal data included."""
+    """Admits requests that may read everything about a lead, including personal data."""
 
     def may_read_by_session(self, request: HttpRequest) -> bool:
-        """Tell whether somebody is signed in who sees personal data."""
+        """Return whether the signed-in user may read personal data."""
         return super().may_read_by_session(request) and sees_personal_data(request.user)

@@ -1,4 +1,4 @@
-"""What has to be done again and again for the sake of reading."""
+"""Celery tasks that beat runs repeatedly: counters, checks of the pipeline, hourly statistics, expired sessions."""
 
 from typing import Any
 
@@ -6,30 +6,29 @@ from celery import shared_task
 from django.contrib.sessions.backends.db import SessionStore
 from django.utils import timezone
 
-from stats.monitoring import counters, hourly
-from stats.monitoring.pipeline_check import check
+from stats.monitoring import counters, hourly, pipeline_check
 
 
 @shared_task(name="update_counters", ignore_result=True)
 def update_counters(**_: Any) -> None:
-    """Count for the metrics what they need not count anew each time."""
-    counters.fold(now=timezone.now())
-    counters.count_closed()
+    """Update the stored totals of the metrics."""
+    counters.update_totals(now=timezone.now())
+    counters.update_closed_leads()
 
 
 @shared_task(name="check_pipeline", ignore_result=True)
 def check_pipeline(**_: Any) -> None:
-    """Find what is wrong with the pipeline, and tell people."""
-    check(now=timezone.now())
+    """Check the pipeline, update its incidents and send alerts."""
+    pipeline_check.run_if_due(now=timezone.now())
 
 
 @shared_task(name="aggregate_hours", ignore_result=True)
 def aggregate_hours(**_: Any) -> None:
-    """Count what happened in the hours that are over, those that were missed included."""
+    """Add complete hours to the hourly statistics, including hours that were missed."""
     hourly.aggregate_hours(now=timezone.now())
 
 
 @shared_task(name="clear_sessions", ignore_result=True)
 def clear_sessions(**_: Any) -> None:
-    """Delete the sessions of the admin that have run out."""
+    """Delete expired sessions of the admin."""
     SessionStore.clear_expired()

@@ -1,4 +1,4 @@
-"""Fixtures for all tests: real servers of their own, the database's one door for clearing it, no way to the outside."""
+"""Fixtures for all tests: private servers, clearing the append-only tables, no connections to other machines."""
 
 import ipaddress
 import os
@@ -16,8 +16,8 @@ from tests.servers import PostgresServer, RedisServer
 
 _servers: dict[str, Any] = {}
 
-# The suite tries the same examples every time; `make fuzz` tries others, and many more. What it finds becomes an
-# `@example`. Fixtures are for a test and not for an example: the database of the first is what the later ones meet.
+# The suite tries the same examples every time; `make fuzz` tries many random ones. Add an `@example` for each one that
+# fails. A function-scoped fixture is set up once per test, so later examples see the rows of earlier ones.
 settings.register_profile(
     "suite",
     derandomize=True,
@@ -31,6 +31,13 @@ settings.register_profile(
     max_examples=int(os.environ.get("EXAMPLES") or 1000),
     print_blob=True,
 )
+settings.register_profile(
+    "fast",
+    settings.get_profile("suite"),
+    max_examples=20,
+    # A few examples say nothing about the share of inputs that a strategy filters out.
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
+)
 settings.load_profile("suite")
 
 
@@ -38,73 +45,110 @@ settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """Add our option, and choose the settings: this is called before any other conftest or test is imported."""
+    """Add our option and configure Django. Pytest calls this before it imports any other conftest or test."""
     parser.addoption(
         "--sqlite",
         action="store_true",
-        help="run the tests that use the database on the embedded default (SQLite, QUEUE_TYPE=database)",
+        help="run the tests of our own SQL on the embedded default (SQLite, QUEUE_TYPE=database)",
     )
     config: Any = pluginmanager.get_plugin("pytestconfig")
     given = [*config.invocation_params.args, *os.environ.get("PYTEST_ADDOPTS", "").split()]
-    if _only_hands_out_tests(given):
-        return  # its environment would be that of the processes which run them
-    _set_django_up(on_sqlite="--sqlite" in given)
+    if _is_xdist_controller(given):
+        return  # the workers would inherit its environment
+    _configure_django(on_sqlite="--sqlite" in given)
 
 
-def _only_hands_out_tests(given: list[str]) -> bool:
-    """Tell whether this process leaves the tests to others, each of which has servers of its own (pytest-xdist)."""
+def _is_xdist_controller(given: list[str]) -> bool:
+    """Return whether this process distributes the tests to pytest-xdist workers, which have servers of their own."""
     return "PYTEST_XDIST_WORKER" not in os.environ and any(argument.startswith("-n") for argument in given)
 
 
-def _set_django_up(*, on_sqlite: bool) -> None:
-    """Load the settings from a private environment. The servers that it names are started on first use."""
+def _configure_django(*, on_sqlite: bool) -> None:
+    """Load the settings from a private environment. The servers it names start on first use."""
     import django
     from django.conf import settings
 
     if settings.configured:
-        raise pytest.UsageError("DJANGO_SETTINGS_MODULE or --ds is set: the tests choose their settings themselves")
+        raise pytest.UsageError("Unset DJANGO_SETTINGS_MODULE and --ds: the tests choose their settings")
     var = processes.scratch_directory("var")
-    ours = environment.UNHURRIED | {
+    variables = environment.UNHURRIED | {
         "VAR_DIR": str(var),
         "CUSTOMER_API_URL": f"http://127.0.0.1:{processes.free_port()}/closed",
     }
     if on_sqlite:
-        ours |= {"DB_NAME": str(var / "lead_gateway.sqlite3"), "QUEUE_TYPE": "database"}
+        variables |= {"DB_NAME": str(var / "lead_gateway.sqlite3"), "QUEUE_TYPE": "database"}
     else:
         _servers.update(postgres=PostgresServer(), redis=RedisServer())
-        ours |= {**_servers["postgres"].env, **_servers["redis"].env, "DB_NAME": "lead_gateway"}
-    environment.take_over(**ours)
+        variables |= {**_servers["postgres"].env, **_servers["redis"].env, "DB_NAME": "lead_gateway"}
+    environment.take_over(**variables)
     django.setup()
     from leadgateway.settings import env
 
-    if missed := set(env.names) - environment.known_variables():
-        raise pytest.UsageError(f"tests/environment.py did not find these variables in the settings: {missed}")
+    if unknown := set(env.names) - environment.known_variables():
+        raise pytest.UsageError(f"tests/environment.py did not find these variables in the settings: {unknown}")
 
 
 def pytest_unconfigure() -> None:
     processes.finish()
 
 
-# --- which tests run -------------------------------------------------------------------------------------------------
+# --- which tests run, and where --------------------------------------------------------------------------------------
+
+#: Tests of pages and texts. They use the ORM alone, whose queries Django itself tests on SQLite.
+_SAME_ON_SQLITE = (
+    "interface/",
+    "stats/admin/",
+    "stats/text/",
+    "stats/test_permissions.py",
+)
+#: Of these, the tests of pages with SQL of our own.
+_OWN_SQL = ("test_filters.py", "test_dashboard_queries.py", "test_pagination.py", "test_export.py")
+
+
+#: Modules that start programs other than the gateway: Python, pip-audit, promtool, servers of their own.
+_START_PROGRAMS = (
+    "benchmarks/test_seed_leads.py",
+    "leadgateway/test_settings.py",
+    "test_dependency_audit.py",
+    "test_monitoring_config.py",
+    "test_servers.py",
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--sqlite"):
-        return
-    wanted = [item for item in items if _runs_on_sqlite(item)]
-    config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
-    items[:] = wanted
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)  # the longest first; the rest fills the gaps
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).as_posix() in _START_PROGRAMS:
+            item.add_marker(pytest.mark.slow)
+    if config.getoption("--sqlite"):
+        _keep_tests_for_sqlite(config, items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from tests.scheduler import GatewayScheduler
+
+    return GatewayScheduler(config, log)
+
+
+def _keep_tests_for_sqlite(config: pytest.Config, items: list[pytest.Item]) -> None:
+    kept = [item for item in items if _differs_on_sqlite(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
     for item in items:
         if item.get_closest_marker("needs_postgres"):
             item.add_marker(pytest.mark.skip(reason="uses what only PostgreSQL has"))
 
 
-def _runs_on_sqlite(item: pytest.Item) -> bool:
-    """Tell whether it makes a difference to run a test on SQLite, and is possible."""
+def _differs_on_sqlite(item: pytest.Item) -> bool:
+    """Return whether a test can run on SQLite, and whether its result there can differ."""
     if item.get_closest_marker("e2e"):
         return item.get_closest_marker("embedded") is not None
-    uses = {"db", "transactional_db", "live_server"} & set(getattr(item, "fixturenames", ()))
-    return bool(uses) or item.get_closest_marker("django_db") is not None
+    path = item.path.relative_to(Path(__file__).parent).as_posix()
+    if path.startswith(_SAME_ON_SQLITE) and item.path.name not in _OWN_SQL:
+        return False
+    fixtures = {"db", "transactional_db", "live_server"} & set(getattr(item, "fixturenames", ()))
+    return bool(fixtures) or item.get_closest_marker("django_db") is not None
 
 
 # --- servers ---------------------------------------------------------------------------------------------------------
@@ -112,28 +156,28 @@ def _runs_on_sqlite(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """The session's private PostgreSQL. A test that stops or freezes a server takes one of its own."""
+    """Start the session's private PostgreSQL. A test that stops or freezes a server starts its own."""
     with _servers["postgres"] as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def redis() -> Iterator[RedisServer]:
-    """The session's private Redis; database 0 is where the settings of this process point."""
+    """Start the session's private Redis. The settings of this process use its database 0."""
     with _servers["redis"] as server:
         yield server
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _redis_is_up(request: pytest.FixtureRequest) -> None:
-    """Start Redis for everybody, as it takes no time: a test that rings need not know what answers."""
+def _redis_is_running(request: pytest.FixtureRequest) -> None:
+    """Start Redis for all tests. It starts fast, and a test that enqueues a message need not ask for it."""
     if not request.config.getoption("--sqlite"):
         request.getfixturevalue("redis")
 
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
-    """Have the servers up before the test database is made; on SQLite make it a file, as it is in earnest."""
+    """Start PostgreSQL before the test database is created. On SQLite use a file, as in production."""
     if request.config.getoption("--sqlite"):
         from django.db import connections
 
@@ -145,49 +189,35 @@ def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def queued_leads() -> Callable[[], list[int]]:
-    """A function that takes all doorbells out of the queues and returns their leads, new ones first, as they were rung.
+    """Empty the queues and return a function that takes all messages out and returns their lead ids.
 
-    The queues are empty when the test begins. A doorbell with a countdown is in its queue from the start.
+    New leads come before retries, each in the order of their messages. A message with a countdown is in its queue from
+    the start.
     """
-    _empty_the_queue()
-    return _take_doorbells
+    list(_take_messages())  # an earlier test may have left messages of any task
+    return lambda: [message.decode()[1]["lead_id"] for message in _take_messages()]
 
 
-def _empty_the_queue() -> None:
-    """Throw away what is in the queues, also what an earlier test has put there that is no doorbell."""
+def _take_messages() -> Iterator[Any]:
     from django.conf import settings
 
     from leadgateway.celery import app
 
-    channel: Any
-    with app.connection_for_read() as connection, connection.channel() as channel:
-        for name in (settings.PROCESS_QUEUE, settings.RETRY_QUEUE):
-            while channel.basic_get(name, no_ack=True):
-                pass
-
-
-def _take_doorbells() -> list[int]:
-    from django.conf import settings
-
-    from leadgateway.celery import app
-
-    leads = []
     channel: Any
     with app.connection_for_read() as connection, connection.channel() as channel:
         for name in (settings.PROCESS_QUEUE, settings.RETRY_QUEUE):
             while message := channel.basic_get(name, no_ack=True):
-                leads.append(message.decode()[1]["lead_id"])
-    return leads
+                yield message
 
 
 # --- between the tests -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _the_trail_can_be_cleared() -> Iterator[None]:
-    """Clear the tables after a transactional test through the one door that the append-only triggers leave.
+def _append_only_tables_are_cleared() -> Iterator[None]:
+    """Clear the tables after a transactional test with DELETE, while the append-only triggers allow changes.
 
-    By DELETE, which for a few rows takes a hundredth of the time of Django's TRUNCATE.
+    Django's own way is TRUNCATE, which the triggers refuse, and which takes a hundred times as long for a few rows.
     """
     from django.test import TransactionTestCase
 
@@ -202,7 +232,7 @@ def _clear_tables() -> None:
 
     from leads.audit.append_only import allow_audit_changes
 
-    # made by the migrations
+    # The migrations insert these rows.
     kept = ("auth.permission", "auth.group", "auth.group_permissions", "contenttypes.contenttype")
     models = [model for model in apps.get_models(include_auto_created=True) if model._meta.label_lower not in kept]
     with allow_audit_changes(), connection.cursor() as cursor:
@@ -212,30 +242,30 @@ def _clear_tables() -> None:
 
 @pytest.fixture(autouse=True)
 def _breakers_are_closed() -> None:
-    """Keep a test in which a server was away from failing the next one fast."""
+    """Close every circuit breaker, so that a test of an outage does not make the next test fail fast."""
     from leadgateway.breaker import Breaker
 
     for name in [name for name in sys.modules if name.startswith(("leads.", "leadgateway.", "delivery.", "stats."))]:
-        if isinstance(breaker := getattr(sys.modules[name], "_breaker", None), Breaker):
-            breaker.succeeded()
-            breaker._open_until = 0.0
+        for value in list(vars(sys.modules[name]).values()):
+            if isinstance(value, Breaker):
+                value.reset()
 
 
 @pytest.fixture(autouse=True)
-def _nothing_leaves_the_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fail a test that connects to anything but the loopback, even if what it tests swallowed the error."""
-    tried: list[str] = []
+def _only_loopback_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test that connects to another machine, even when the tested code catches the error."""
+    refused: list[str] = []
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: Any) -> None:
         if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(address[0]):
-            tried.append(f"{address[0]}:{address[1]}")
+            refused.append(f"{address[0]}:{address[1]}")
             raise OSError(f"a test must not connect to {address[0]}")
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
     yield
-    assert not tried, f"connected to the outside: {', '.join(tried)}"
+    assert not refused, f"connected to another machine: {', '.join(refused)}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""The environment of the tests: every variable that the settings know is the tests' own, none the developer's.
+"""The private environment of the tests: no setting comes from the developer's environment or `.env`.
 
 `python -m tests.environment COMMAND ...` runs a command in such an environment, on the embedded default.
 """
@@ -12,50 +12,50 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: What a process needs to run at all.
+#: Variables that every process needs.
 _SYSTEM = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 
-#: What libpq, requests, gunicorn, Celery and OpenTelemetry would take from the environment by themselves.
+#: Variables that libpq, requests, gunicorn, Celery and OpenTelemetry read by themselves.
 _FOREIGN = re.compile(
     r"PG[A-Z]+|GUNICORN_CMD_ARGS|WEB_CONCURRENCY|CELERY_.*|C_FORCE_ROOT|OTEL_.*|\w+_proxy", re.IGNORECASE
 )
 
-#: On a machine that is busy with other tests an answer may take longer than a sender would wait. What asks for the
-#: time sets the variable to "", which is the default.
+#: On a busy machine a response may take longer than a sender would wait. A test of response times sets the variable to
+#: "", which is the default.
 UNHURRIED = {"WEB_ANSWER_TIMEOUT": "20s"}
 
 
 def known_variables() -> set[str]:
-    """Return the names that leadgateway/settings.py reads, found in its text: to load it would be too early."""
+    """Return the names that leadgateway/settings.py reads. They are found in its text, as it must not be loaded yet."""
     source = (ROOT / "leadgateway" / "settings.py").read_text()
     return set(re.findall(r'env\.[a-z]+\(\s*"([A-Z_]+)"', source))
 
 
-def private_variables(**ours: str) -> dict[str, str]:
-    """Return a value for every variable of the settings: ours, or empty.
+def private_variables(**values: str) -> dict[str, str]:
+    """Return a value for every variable of the settings: the given one or the empty string.
 
-    An empty value counts as not set, and keeps the one of a developer's `.env` out.
+    The settings treat an empty value as unset, and it overrides a developer's `.env`.
     """
     names = known_variables()
-    if unknown := ours.keys() - names:
+    if unknown := values.keys() - names:
         raise ValueError(f"the settings know no {', '.join(sorted(unknown))}")
     empty = {f"{name}{suffix}": "" for name in names for suffix in ("", "_FILE")}
-    return empty | {"LOG_FORMAT": "json", "SECRET_KEY": "not-a-secret-" * 5} | ours
+    return empty | {"LOG_FORMAT": "json", "SECRET_KEY": "not-a-secret-" * 5} | values
 
 
-def take_over(**ours: str) -> None:
-    """Make this process's own environment private."""
+def take_over(**values: str) -> None:
+    """Make the environment of this process private."""
     for name in list(os.environ):
         if _FOREIGN.fullmatch(name):
             del os.environ[name]
-    os.environ |= private_variables(**ours) | {"DJANGO_SETTINGS_MODULE": "leadgateway.settings"}
+    os.environ |= private_variables(**values) | {"DJANGO_SETTINGS_MODULE": "leadgateway.settings"}
 
 
-def of_a_process(**ours: str) -> dict[str, str]:
-    """Return the whole environment of a process of the gateway, with the checkout's programs first on PATH."""
+def of_a_process(**values: str) -> dict[str, str]:
+    """Return the environment of a process of the gateway, with the checkout's programs first on PATH."""
     system = {name: os.environ[name] for name in _SYSTEM if name in os.environ}
     path = os.pathsep.join([str(ROOT / ".venv" / "bin"), system.get("PATH", os.defpath)])
-    return system | {"PATH": path, "PYTHONUNBUFFERED": "1"} | private_variables(**ours)
+    return system | {"PATH": path, "PYTHONUNBUFFERED": "1"} | private_variables(**values)
 
 
 if __name__ == "__main__":

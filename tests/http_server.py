@@ -1,4 +1,4 @@
-"""A web server whose answers a test decides, in place of somebody else's."""
+"""A local web server whose responses a test defines."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Post:
-    """A request as it came: its first line, its path, its headers and its body."""
+    """A received request: request line, path, headers and body."""
 
     line: str
     path: str
@@ -21,7 +21,7 @@ class Post:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server says to it."""
+    """The response to a request."""
 
     status: int = 200
     body: bytes = b""
@@ -30,21 +30,21 @@ class Answer:
 
 @contextmanager
 def http_server(answer: Callable[[Post], Answer]) -> Iterator[str]:
-    """Answer every POST with what `answer` returns for it, while the block runs; yield the URL, without a path."""
+    """Answer every POST with the result of `answer` while the block runs. Yield the URL without a path."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            told = answer(Post(self.requestline, self.path, self.headers, body))
-            self.send_response(told.status)
-            for name, value in told.headers.items():
+            response = answer(Post(self.requestline, self.path, self.headers, body))
+            self.send_response(response.status)
+            for name, value in response.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(told.body)))
+            self.send_header("Content-Length", str(len(response.body)))
             self.end_headers()
-            self.wfile.write(told.body)
+            self.wfile.write(response.body)
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

@@ -1,23 +1,29 @@
-"""Sees to it that what the tests run is on this machine: `python -m tests.install_servers`, part of `make test`."""
+"""Install the programs that the tests run: `python -m tests.install_servers`, part of `make test`."""
 
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.servers import ServerMissing, postgres_binary, program, redis_binary
 
-_BINARIES = {
+#: How to find a program of each Debian package.
+_PROGRAMS = {
     "postgresql": lambda: postgres_binary("postgres"),
     "redis-server": redis_binary,
-    "chromium": lambda: program("chromium", package="chromium"),  # for the tests of the admin
-    "gettext": lambda: program("xgettext", package="gettext"),  # finds the texts that have to be translated
-    "prometheus": lambda: program("promtool", package="prometheus"),  # tries the alert rules and the dashboard
+    "chromium": lambda: program("chromium", package="chromium"),  # tests of the admin
+    "gettext": lambda: program("xgettext", package="gettext"),  # tests of the translations
+    "prometheus": lambda: program("promtool", package="prometheus"),  # tests of alert rules and dashboards
+    "openssl": lambda: program("openssl", package="openssl"),  # certificates of the tests of TLS
 }
 
-#: The tests start servers of their own, so the packages' services are kept from starting: a policy says no (101).
+#: invoke-rc.d asks this program whether it may start a service.
+POLICY = Path("/usr/sbin/policy-rc.d")
+
+#: The tests start servers of their own, so a policy forbids (101) to start the packages' services.
 _INSTALL = """
-policy=/usr/sbin/policy-rc.d
+policy=$1; shift
 if [ ! -e "$policy" ]; then
     trap 'rm -f "$policy"' EXIT
     printf '#!/bin/sh\\nexit 101\\n' > "$policy"
@@ -30,20 +36,24 @@ apt-get install --yes --no-install-recommends "$@"
 
 
 def main() -> None:
+    """Install the missing packages and print where each program is.
+
+    :raises SystemExit: A program is missing and cannot be installed. The message says what to install.
+    """
     packages = missing_packages()
     if packages:
         _install(packages)
         packages = missing_packages()
     if packages:
         sys.exit(f"Still missing after the installation of {' and '.join(packages)}.")
-    for package, find in _BINARIES.items():
+    for package, find in _PROGRAMS.items():
         print(f"{package}: {find()}")  # noqa: T201
 
 
 def missing_packages() -> list[str]:
-    """Return Debian's names for the programs that are not on this machine."""
+    """Return the Debian packages of the missing programs."""
     missing = []
-    for package, find in _BINARIES.items():
+    for package, find in _PROGRAMS.items():
         try:
             find()
         except ServerMissing:
@@ -54,18 +64,18 @@ def missing_packages() -> list[str]:
 def _install(packages: list[str]) -> None:
     wanted = " and ".join(packages)
     if not shutil.which("apt-get"):
-        sys.exit(f"The tests need {wanted} (Debian's names), and there is no apt-get here to install them.")
-    as_root = _way_to_root()
+        sys.exit(f"The tests need the programs of the Debian packages {wanted}. Install them: apt-get is missing.")
+    as_root = _root_command()
     if as_root is None:
         sys.exit(f"The tests need {wanted}. Install them: sudo apt-get install {' '.join(packages)}")
     print(f"Installing {wanted} from Debian, without starting them ...", flush=True)  # noqa: T201
-    done = subprocess.run([*as_root, "sh", "-ec", _INSTALL, "sh", *packages], check=False)
+    done = subprocess.run([*as_root, "sh", "-ec", _INSTALL, "sh", str(POLICY), *packages], check=False)
     if done.returncode != 0:
         sys.exit(f"The installation of {wanted} failed; the tests need them.")
 
 
-def _way_to_root() -> list[str] | None:
-    """Return what to put before a command to run it as root; None when we may not."""
+def _root_command() -> list[str] | None:
+    """Return the prefix that runs a command as root, None when that is not allowed."""
     if os.geteuid() == 0:
         return []
     sudo = ["sudo", "-n"]  # without asking for a password

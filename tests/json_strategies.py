@@ -1,10 +1,10 @@
-"""What hypothesis may send us: every JSON value Python can hold, with the awkward strings made likely."""
+"""Hypothesis strategies for every JSON value that Python can represent. Strings that cause problems are likely."""
 
 from typing import Any
 
 from hypothesis import strategies as st
 
-# Any code point, lone surrogates included: JSON can write those as escapes.
+# Any code point, including lone surrogates, which JSON can represent as escapes.
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 WHITE_SPACE = st.text("\x00 \t\r\n\x1c\x85\xa0\u2003\u2028\u200b\ufeff", max_size=3)
 BOOLEAN_TEXT = st.sampled_from(["true", "TRUE", "False", "falſe", "tru e"])
@@ -23,6 +23,6 @@ JSON_VALUES = st.recursive(
 
 
 def objects_with(*fields: str) -> st.SearchStrategy[dict[str, Any]]:
-    """JSON objects in which each of these fields is now absent, now any JSON value, beside fields of any name."""
+    """Return a strategy for JSON objects with other fields, in which each given field is absent or has any value."""
     known = st.fixed_dictionaries({}, optional=dict.fromkeys(fields, JSON_VALUES))
     return st.builds(lambda other, fields: other | fields, st.dictionaries(TEXTS, JSON_VALUES, max_size=3), known)

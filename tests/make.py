@@ -1,4 +1,4 @@
-"""Builders of what the tests need in the database. Every argument is optional; what is not given is ordinary."""
+"""Builders of rows for the tests. Every argument is optional and has an ordinary default."""
 
 import itertools
 import uuid
@@ -11,22 +11,22 @@ from leads.audit.recording import record
 from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
 from leads.normalization import normalize
 
-#: The telephone number and the product of the seed's example.
+#: Phone number and product of the example in the specification.
 PHONE = "+49123456789"
 PRODUCT = "solar_panel_installation"
 
-#: A moment like any other, for what has to have happened sometime.
+#: A time for events whose exact time does not matter.
 NOON = datetime(2026, 1, 21, 12, 0, tzinfo=UTC)
 
 _numbers = itertools.count(1)
 
-#: The states in which a lead has been normalized and mapped.
+#: Statuses of leads that have been normalized and mapped.
 _MAPPED = {LeadStatus.READY, LeadStatus.DELIVERED, LeadStatus.FAILED, LeadStatus.PERMANENTLY_FAILED}
 _CLOSED = {LeadStatus.REJECTED, LeadStatus.DELIVERED, LeadStatus.PERMANENTLY_FAILED}
 
 
 def payload(changes: Mapping[str, Any] | None = None, /, **more: Any) -> dict[str, Any]:
-    """Return the payload of the seed's curl, with a fresh e-mail address so that it is nobody's duplicate.
+    """Return the example payload of the specification with a new e-mail address, so that it is no duplicate.
 
     A field that is set to `...` is left out.
     """
@@ -41,12 +41,12 @@ def payload(changes: Mapping[str, Any] | None = None, /, **more: Any) -> dict[st
 
 
 def customer_payload(**changes: Any) -> dict[str, Any]:
-    """Return what goes out for `payload()`."""
+    """Return the customer payload of `payload()`."""
     return {"phone": PHONE, "product": {"name": PRODUCT}, "attributes": []} | changes
 
 
 def lead(**columns: Any) -> InboundLead:
-    """Store a lead: received just now and due, or as its `status` would have left it."""
+    """Store a lead. By default it was received now and is due. Other columns fit its `status`."""
     status = columns.setdefault("status", LeadStatus.RECEIVED)
     raw = columns.setdefault("raw_payload", payload())
     columns.setdefault("correlation_id", uuid.uuid4())
@@ -63,9 +63,9 @@ def lead(**columns: Any) -> InboundLead:
 
 
 def attempt(lead: InboundLead | None = None, **columns: Any) -> DeliveryAttempt:
-    """Store an attempt, the next of its lead: one that the customer answered with 503, unless told otherwise.
+    """Store the next attempt of a lead. By default the customer responded with 503.
 
-    `finished_at=None` makes it one whose outcome nobody knows.
+    `finished_at=None` makes an attempt with unknown outcome.
     """
     of = lead or make_lead(status=LeadStatus.FAILED)
     columns.setdefault("attempt_no", DeliveryAttempt.objects.filter(lead=of).count() + 1)
@@ -79,11 +79,11 @@ def attempt(lead: InboundLead | None = None, **columns: Any) -> DeliveryAttempt:
 
 
 def event(lead: InboundLead | None = None, kind: EventKind = EventKind.RECEIVED, **columns: Any) -> LeadEvent:
-    """Store an event of a lead's trail."""
-    of = lead or make_lead()
-    told: dict[str, Any] = {"actor": "webhook", "now": NOON, **columns}
-    record(of, kind, **told)
-    return LeadEvent.objects.filter(lead=of).latest("id")
+    """Record an event of a lead."""
+    recorded_for = lead or make_lead()
+    arguments: dict[str, Any] = {"actor": "webhook", "now": NOON, **columns}
+    record(recorded_for, kind, **arguments)
+    return LeadEvent.objects.filter(lead=recorded_for).latest("id")
 
 
 make_lead = lead  # `lead` is also the name of an argument

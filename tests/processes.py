@@ -1,6 +1,6 @@
-"""Processes that tests start: signalled with everything they started in turn, and gone when the tests are.
+"""Processes that tests start. A signal reaches their descendants too, and all of them end with the tests.
 
-A test run that is killed cannot clean up after itself, so a small reaper process does: this file, run as a program.
+A killed test run cannot clean up, so a reaper process does. The reaper is this file, run as a program.
 """
 
 import os
@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-#: Below the ports that Linux hands to outgoing connections (32768 and up), so that nobody takes the port of a server
-#: while it is down, and a client that knocks at it cannot be connected to itself.
+#: Below the ports of outgoing connections (32768 and up on Linux). No connection takes the port of a stopped server,
+#: and a client that connects to it is not connected to itself.
 _PORTS = range(20_000, 32_700)
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback that nobody listens on."""
+    """Return a free TCP port of the loopback."""
     while True:
         port = random.choice(_PORTS)
         with socket.socket() as probe, suppress(OSError):
@@ -33,9 +33,9 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], object], timeout: float, what: str, *, pause: float = 0.05) -> None:
-    """Wait until calling `condition` returns something true, `timeout` seconds at most.
+    """Wait up to `timeout` seconds until `condition()` is true, checking every `pause` seconds.
 
-    :raises TimeoutError: it did not; the message says what was waited for.
+    :raises TimeoutError: It did not become true. The message contains `what`.
     """
     deadline = time.monotonic() + timeout
     while not condition():
@@ -44,12 +44,12 @@ def wait_until(condition: Callable[[], object], timeout: float, what: str, *, pa
         time.sleep(pause)
 
 
-# --- what runs -------------------------------------------------------------------------------------------------------
+# --- the process table ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Running:
-    """A line of the process table. `started` tells a process from a later one of the same pid."""
+class ProcessEntry:
+    """An entry of the process table. `started` distinguishes a process from a later one with the same pid."""
 
     pid: int
     parent: int
@@ -58,37 +58,37 @@ class Running:
     is_zombie: bool
 
 
-def process_table() -> list[Running]:
-    """Return every process of the machine, as /proc has it."""
+def process_table() -> list[ProcessEntry]:
+    """Return every process of the machine from /proc."""
     return [found for entry in Path("/proc").iterdir() if entry.name.isdigit() and (found := _read(int(entry.name)))]
 
 
-def _read(pid: int) -> Running | None:
+def _read(pid: int) -> ProcessEntry | None:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:  # it ended meanwhile
+    except OSError:  # the process has ended
         return None
-    fields = stat[stat.rindex(")") + 2 :].split()  # the name before may hold anything
-    return Running(pid, int(fields[1]), int(fields[3]), int(fields[19]), fields[0] in "ZX")
+    fields = stat[stat.rindex(")") + 2 :].split()  # the name before it may contain any character
+    return ProcessEntry(pid, int(fields[1]), int(fields[3]), int(fields[19]), fields[0] in "ZX")
 
 
 def family(pid: int) -> list[int]:
-    """Return the live processes of the session that `pid` leads and all descendants, parents first.
+    """Return the running processes of the session that `pid` leads and their descendants, parents first.
 
-    Some daemons give each child a session of its own, others leave children behind: neither rule alone finds all.
+    Both rules are needed: some daemons start a session for each child, and some children outlive their parent.
     """
     table = [process for process in process_table() if not process.is_zombie]
     found = [process.pid for process in table if process.pid == pid]
     found += [process.pid for process in table if process.session == pid and process.pid != pid]
-    for parent in found:  # grows while it is walked
+    for parent in found:  # the loop appends to the list
         found += [process.pid for process in table if process.parent == parent and process.pid not in found]
     return found
 
 
 def signal_family(pid: int, number: signal.Signals) -> list[int]:
-    """Signal `pid` and all that belongs to it; return whom.
+    """Send a signal to `pid` and its family, and return their pids.
 
-    The parent is stopped first, lest it starts a child behind our back.
+    Stop the parent first, so that it cannot start another child.
     """
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGSTOP)
@@ -99,8 +99,8 @@ def signal_family(pid: int, number: signal.Signals) -> list[int]:
     return members
 
 
-def is_alive(pid: int) -> bool:
-    """Tell whether a process runs, or is stopped; a zombie is dead."""
+def exists(pid: int) -> bool:
+    """Return whether a process runs or is stopped. A zombie does not exist."""
     found = _read(pid)
     return found is not None and not found.is_zombie
 
@@ -109,9 +109,9 @@ def is_alive(pid: int) -> bool:
 
 
 class Process:
-    """A command that runs in a session of its own, with its output in a file.
+    """A command that runs in a session of its own and writes its output to a file.
 
-    :param user: whom to run as, when the tests run as root.
+    :param user: Account to run as, when the tests run as root.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """What it ended with, negative for a signal; None while it runs."""
+        """Return the exit code, negative for a signal, None while the process runs."""
         return None if self._popen is None else self._popen.poll()
 
     def start(self) -> None:
@@ -156,7 +156,7 @@ class Process:
         _started.add(self)
 
     def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 15) -> None:
-        """Ask the process itself to end; kill it with all that belongs to it when it does not in time."""
+        """Send a signal to the process alone, and kill its family after `timeout` seconds."""
         if self._popen is None:
             return
         if self.is_running:
@@ -167,7 +167,7 @@ class Process:
         self.kill()
 
     def kill(self) -> None:
-        """End the process and all that belongs to it at once, with SIGKILL."""
+        """Kill the process and its family with SIGKILL."""
         if self._popen is None:
             return
         if self.is_running:
@@ -178,30 +178,30 @@ class Process:
                 with suppress(ProcessLookupError):
                     os.kill(member, signal.SIGKILL)
         self._popen.wait(10)
-        wait_until(lambda: not any(map(is_alive, members)), 10, f"the end of {self.command[0]}", pause=0.01)
+        wait_until(lambda: not any(map(exists, members)), 10, f"the end of {self.command[0]}", pause=0.01)
         reaper().forget(self.pid)
         _started.discard(self)
         self._popen = None
 
     def freeze(self) -> None:
-        """Stop the process and all that belongs to it: it holds its sockets and answers nothing."""
+        """Stop the process and its family. It keeps its sockets open and does not respond."""
         signal_family(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Undo `freeze`; nothing happens when it does not run."""
+        """Undo `freeze`. Do nothing when the process does not run."""
         for member in reversed(family(self.pid) if self.is_running else []):
             with suppress(ProcessLookupError):
                 os.kill(member, signal.SIGCONT)
 
     def wait(self, timeout: float = 60) -> int:
-        """Wait until it ends by itself, and return its exit code."""
+        """Wait until the process ends by itself, and return its exit code."""
         assert self._popen is not None, "not started"
         code = self._popen.wait(timeout)
         self.kill()
         return code
 
     def output(self) -> str:
-        """Return what it wrote so far, over all its starts."""
+        """Return the output so far of all its starts."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
 
@@ -218,32 +218,32 @@ def _group_of(user: str) -> int:
 
 
 class Reaper:
-    """Ends the watched processes and removes the scratch directory as soon as this process is gone, however it went."""
+    """Kill the watched processes and remove the scratch directory when this process has ended in any way."""
 
     def __init__(self) -> None:
         self.scratch = Path(tempfile.mkdtemp(prefix="lead-gateway-tests-"))
-        self.scratch.chmod(0o755)  # a server that runs as another user has its directory inside
+        self.scratch.chmod(0o755)  # servers that run as another user have their directories inside
         self._popen = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, str(self.scratch)],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,  # a pipe of the tests would stay open
-            start_new_session=True,  # Ctrl-C is for the tests, not for who cleans up after them
+            stdout=subprocess.DEVNULL,  # an inherited pipe would stay open
+            start_new_session=True,  # Ctrl-C must not reach the reaper
         )
 
     def watch(self, pid: int) -> None:
         found = _read(pid)
-        self._tell(f"watch {pid} {found.started if found else 0}")
+        self._send(f"watch {pid} {found.started if found else 0}")
 
     def forget(self, pid: int) -> None:
-        self._tell(f"forget {pid} 0")
+        self._send(f"forget {pid} 0")
 
     def finish(self) -> None:
-        """End everything now, and wait for it."""
+        """Clean up now, and wait until the reaper has ended."""
         assert self._popen.stdin is not None
         self._popen.stdin.close()
         self._popen.wait(30)
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._popen.stdin is not None
         self._popen.stdin.write(f"{line}\n".encode())
         self._popen.stdin.flush()
@@ -251,17 +251,17 @@ class Reaper:
 
 @cache
 def reaper() -> Reaper:
-    """Return the reaper of this process; started on first use."""
+    """Return the reaper of this process. The first call starts it."""
     return Reaper()
 
 
 def scratch_directory(name: str) -> Path:
-    """Return a new directory that is gone when the tests are. Its path is short: sockets allow a hundred bytes."""
+    """Create a directory that is removed after the tests. Its path is short: socket paths allow a hundred bytes."""
     return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=reaper().scratch))
 
 
 def finish() -> None:
-    """End what is left and remove the scratch directories; for the end of a session."""
+    """Kill the remaining processes and remove the scratch directories. Call this at the end of a session."""
     for process in list(_started):
         process.kill()
     if reaper.cache_info().currsize:
@@ -269,11 +269,11 @@ def finish() -> None:
         reaper.cache_clear()
 
 
-def _watch_over(orders: Iterator[str]) -> None:
+def _reap(commands: Iterator[str]) -> None:
     watched: dict[int, int] = {}
-    for order in orders:  # ends when the tests do: nobody else holds the other end of the pipe
-        what, pid, started = order.split()
-        if what == "watch":
+    for line in commands:  # ends with the tests, which alone hold the other end of the pipe
+        command, pid, started = line.split()
+        if command == "watch":
             watched[int(pid)] = int(started)
         else:
             watched.pop(int(pid), None)
@@ -285,6 +285,6 @@ def _watch_over(orders: Iterator[str]) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _watch_over(iter(sys.stdin.readline, ""))
+    _reap(iter(sys.stdin.readline, ""))
     time.sleep(0.2)
     shutil.rmtree(sys.argv[1], ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A private Prometheus: Debian's, on a free port, with the alert rules of the project and a scrape every second."""
+"""A private Prometheus: on a free port, with the project's alert rules and a scrape every second."""
 
 import subprocess
 from functools import cached_property
@@ -59,15 +59,15 @@ class Prometheus(Server):
             return False
 
     def ask(self, path: str, **parameters: str) -> Any:
-        """Return the data of an answer of its HTTP API.
+        """Return the data of a response of the HTTP API.
 
-        :raises AssertionError: it refused, with its reason.
+        :raises AssertionError: the request was refused.
         """
         answer = requests.get(f"http://127.0.0.1:{self.port}/api/v1/{path}", params=parameters, timeout=10).json()
         assert answer["status"] == "success", f"{parameters}: {answer['error']}"
         return answer["data"]
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return the series that an expression has right now."""
+        """Return the current series of an expression."""
         found: list[dict[str, Any]] = self.ask("query", query=expression)["result"]
         return found

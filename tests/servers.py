@@ -1,4 +1,4 @@
-"""Private PostgreSQL and Redis servers: the machine's own binaries, on free ports, in directories that go away."""
+"""Private PostgreSQL and Redis servers from the machine's binaries, on free ports and in temporary directories."""
 
 import os
 import pwd
@@ -15,39 +15,43 @@ from redis import Redis, RedisError
 
 from tests.processes import Process, free_port, scratch_directory, wait_until
 
-#: What a server needs of the environment, and nothing that would configure it behind our back (PGDATA, PGHOST, ...).
+#: A server's environment. Variables such as PGDATA and PGHOST would configure it and are left out.
 _ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
 
+#: Debian's directory of PostgreSQL versions.
+DEBIAN_POSTGRESQL = Path("/usr/lib/postgresql")
+
+
 class ServerMissing(RuntimeError):
-    """A server's binary is not on this machine; the message says what to install."""
+    """A server's binary is missing. The message names the package to install."""
 
 
 class Server:
-    """What both servers have in common: one process, one port that stays, faults on demand.
+    """A server with one process and a fixed port, which tests can stop, kill and freeze.
 
-    A context manager; left behind, it ends with the tests all the same.
+    A context manager. A server that is not stopped ends with the tests.
     """
 
     name: str
     port: int
-    #: The signal at which the server shuts down in order, without waiting for its clients.
+    #: Signal for a clean shutdown that does not wait for clients.
     shutdown = signal.SIGTERM
 
     @cached_property
     def process(self) -> Process:
-        """The server's process, not started yet; its directory is made on first use.
+        """Return the server's process, which is not started. The first call creates its directory.
 
-        :raises ServerMissing: the machine has no such server.
+        :raises ServerMissing: The server is not installed.
         """
         raise NotImplementedError
 
     def answers(self) -> bool:
-        """Tell whether a client gets an answer right now, from this very server; waits two seconds at most."""
+        """Return whether this server responds to a client within two seconds."""
         raise NotImplementedError
 
     def start(self) -> Self:
-        """Start, and wait until it answers."""
+        """Start the server and wait until it responds."""
         self.process.start()
         wait_until(self._is_up, 30, f"the start of {self.name}")
         return self
@@ -58,20 +62,20 @@ class Server:
         return self.answers()
 
     def stop(self) -> None:
-        """Shut down in order. Whoever is connected is cut off."""
+        """Shut down cleanly, which closes all connections."""
         self.process.stop(self.shutdown)
 
     def kill(self) -> None:
-        """End every process of the server with SIGKILL."""
+        """Kill every process of the server with SIGKILL."""
         self.process.kill()
 
     def restart(self) -> None:
-        """Shut down in order if it runs, and start again: same port, same files."""
+        """Shut down cleanly if the server runs, and start it again with the same port and files."""
         self.stop()
         self.start()
 
     def freeze(self) -> None:
-        """Let it answer nothing. The kernel still accepts connections for it."""
+        """Stop its processes. The kernel still accepts connections for it."""
         self.process.freeze()
 
     def thaw(self) -> None:
@@ -87,9 +91,9 @@ class Server:
 
 
 class PostgresServer(Server):
-    """A PostgreSQL cluster that trusts everybody on the loopback and on its socket.
+    """A PostgreSQL cluster that accepts every local connection without a password.
 
-    :param durable: commit as in production, through to the disk; else faster, and a kill may lose commits.
+    :param durable: Flush commits to the disk as in production. Otherwise a kill may lose commits.
     """
 
     name = "PostgreSQL"
@@ -143,7 +147,7 @@ class PostgresServer(Server):
 
     @property
     def env(self) -> dict[str, str]:
-        """The variables by which the gateway finds the server; DB_NAME is the caller's."""
+        """Return the settings that point the gateway to this server. The caller adds DB_NAME."""
         return {"DB_HOST": "127.0.0.1", "DB_PORT": str(self.port), "DB_USER": self.user, "DB_SSLMODE": "disable"}
 
     def answers(self) -> bool:
@@ -162,14 +166,14 @@ class PostgresServer(Server):
         self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
 
     def drop_database(self, name: str) -> None:
-        """Drop a database, whoever is connected to it."""
+        """Drop a database and close its connections."""
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
 class RedisServer(Server):
-    """A Redis that keeps everything in memory.
+    """A Redis server that keeps its data in memory.
 
-    :param appendonly: write every command to the disk before answering, so that a restart loses nothing.
+    :param appendonly: Write every command to the disk before responding, so that a restart loses nothing.
     """
 
     name = "Redis"
@@ -198,11 +202,11 @@ class RedisServer(Server):
 
     @property
     def env(self) -> dict[str, str]:
-        """The variables by which the gateway finds the server."""
+        """Return the settings that point the gateway to this server."""
         return {"QUEUE_TYPE": "redis", "REDIS_URL": self.url}
 
     def client(self, database: int = 0) -> Redis:
-        """Return a client that gives up after two seconds."""
+        """Return a client with a timeout of two seconds."""
         return Redis.from_url(self.url_of(database), socket_timeout=2, socket_connect_timeout=2)
 
     def answers(self) -> bool:
@@ -213,7 +217,7 @@ class RedisServer(Server):
             return False
 
     def flush(self) -> None:
-        """Forget everything, in all databases."""
+        """Delete all keys of all databases."""
         with self.client() as client:
             client.flushall()
 
@@ -222,9 +226,9 @@ class RedisServer(Server):
 
 
 def postgres_binary(name: str) -> Path:
-    """Return the path of a PostgreSQL server program, of the newest version found.
+    """Return the path of a PostgreSQL server program of the newest version.
 
-    :raises ServerMissing: there is none.
+    :raises ServerMissing: It is not installed.
     """
     for directory in _postgres_directories():
         if (directory / name).is_file():
@@ -234,9 +238,9 @@ def postgres_binary(name: str) -> Path:
 
 def _postgres_directories() -> Iterator[Path]:
     if pg_config := shutil.which("pg_config"):
-        asked = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
-        yield Path(asked.stdout.strip() or "/nowhere")
-    versions = Path("/usr/lib/postgresql").glob("[0-9]*/bin")
+        done = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
+        yield Path(done.stdout.strip() or "/nowhere")
+    versions = DEBIAN_POSTGRESQL.glob("[0-9]*/bin")
     yield from sorted(versions, key=lambda path: float(path.parent.name), reverse=True)
     yield from map(Path, os.environ.get("PATH", os.defpath).split(os.pathsep))
 
@@ -244,15 +248,15 @@ def _postgres_directories() -> Iterator[Path]:
 def redis_binary() -> Path:
     """Return the path of the Redis server.
 
-    :raises ServerMissing: there is none.
+    :raises ServerMissing: It is not installed.
     """
     return program("redis-server", package="redis-server")
 
 
 def program(name: str, *, package: str) -> Path:
-    """Return the path of a program on this machine.
+    """Return the path of a program.
 
-    :raises ServerMissing: there is none.
+    :raises ServerMissing: It is not installed.
     """
     if found := shutil.which(name):
         return Path(found)
@@ -260,7 +264,7 @@ def program(name: str, *, package: str) -> Path:
 
 
 def _unprivileged_account() -> str | None:
-    """Return whom PostgreSQL should run as, which refuses to run as root; None: as whoever we are."""
+    """Return the account that runs PostgreSQL, which refuses root. None means the current account."""
     if os.geteuid() != 0:
         return None
     accounts = {account.pw_name for account in pwd.getpwall()}

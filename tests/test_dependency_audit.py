@@ -1,4 +1,4 @@
-"""The audit against an OSV of our own: what it says of bad news, of good news, and of none."""
+"""The dependency audit against a local OSV server."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from tests.environment import ROOT
 from tests.http_server import Answer, Post, http_server
 from tests.processes import free_port
 
-#: As OSV writes them.
+#: Entries in OSV's format, by name and version.
 KNOWN = {
     ("urllib3", "1.24"): {
         "id": "PYSEC-2019-132",
@@ -31,17 +31,17 @@ KNOWN = {
 
 @pytest.fixture(scope="module")
 def osv() -> Iterator[str]:
-    def look_up(post: Post) -> Answer:
+    def answer(post: Post) -> Answer:
         query = json.loads(post.body)
         found = KNOWN.get((query["package"]["name"], query["version"]))
         return Answer(body=json.dumps({"vulns": [found]} if found else {}).encode())
 
-    with http_server(look_up) as url:
+    with http_server(answer) as url:
         yield url
 
 
 def installed(directory: Path, **versions: str) -> Path:
-    """Pretend that packages are installed in a directory: what is known of them is their metadata."""
+    """Write the metadata of packages to a directory, as if they were installed there."""
     for name, version in versions.items():
         metadata = directory / f"{name}-{version}.dist-info"
         metadata.mkdir(parents=True)
@@ -54,14 +54,14 @@ def audit(url: str, path: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_known_vulnerability_fails_the_audit_by_name_and_number(osv: str, tmp_path: Path) -> None:
+def test_a_known_vulnerability_fails_the_audit(osv: str, tmp_path: Path) -> None:
     result = audit(osv, installed(tmp_path, urllib3="1.24", idna="3.10"))
 
     assert result.returncode == 1
-    assert result.stdout == ("urllib3 1.24: PYSEC-2019-132, mended in 1.24.3\n2 packages, 1 known vulnerabilities\n")
+    assert result.stdout == ("urllib3 1.24: PYSEC-2019-132, fixed in 1.24.3\n2 packages, 1 known vulnerabilities\n")
 
 
-def test_good_news_is_told_with_a_number(osv: str, tmp_path: Path) -> None:
+def test_packages_without_vulnerabilities_pass(osv: str, tmp_path: Path) -> None:
     result = audit(osv, installed(tmp_path, urllib3="1.24.3"))
 
     assert result.returncode == 0
@@ -69,7 +69,7 @@ def test_good_news_is_told_with_a_number(osv: str, tmp_path: Path) -> None:
     assert "NOT AUDITED" not in result.stderr
 
 
-def test_without_an_answer_it_goes_on_and_says_so(tmp_path: Path) -> None:
+def test_without_access_to_osv_the_audit_warns_and_passes(tmp_path: Path) -> None:
     result = audit(f"http://127.0.0.1:{free_port()}", installed(tmp_path, urllib3="1.24"))
 
     assert result.returncode == 0
@@ -78,7 +78,7 @@ def test_without_an_answer_it_goes_on_and_says_so(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_it_is_part_of_the_checks() -> None:
+def test_the_audit_is_part_of_make_lint() -> None:
     recipe = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
 
     assert "python -m tests.dependency_audit" in recipe

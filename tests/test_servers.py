@@ -1,4 +1,4 @@
-"""The tests' own footing: servers that can be hurt, processes that never outlive the tests, a private environment."""
+"""The tests' own infrastructure: private servers, processes that end with the tests, a private environment."""
 
 import os
 import signal
@@ -29,23 +29,23 @@ def run_python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
 # --- servers ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_killed_postgresql_comes_back_with_what_was_committed() -> None:
+def test_a_killed_postgresql_keeps_committed_rows() -> None:
     with PostgresServer(durable=True) as server:
         server.execute("CREATE TABLE kept AS SELECT 7 AS number")
-        everybody = processes.family(server.process.pid)
+        members = processes.family(server.process.pid)
 
         server.kill()
 
         assert not server.answers()
-        assert len(everybody) > 1, "the postmaster has children"
-        assert not [pid for pid in everybody if processes.is_alive(pid)]
+        assert len(members) > 1, "the postmaster has children"
+        assert not [pid for pid in members if processes.exists(pid)]
         server.start()
         with psycopg.connect(server.url) as connection:
             assert connection.execute("SELECT number FROM kept").fetchall() == [(7,)]
 
 
 @pytest.mark.parametrize("appendonly", [True, False])
-def test_a_killed_redis_comes_back_with_its_keys_only_when_it_appends_them_to_a_file(appendonly: bool) -> None:
+def test_a_killed_redis_keeps_its_keys_only_with_an_append_only_file(appendonly: bool) -> None:
     with RedisServer(appendonly=appendonly) as server:
         with server.client() as client:
             client.set("key", "value")
@@ -57,7 +57,7 @@ def test_a_killed_redis_comes_back_with_its_keys_only_when_it_appends_them_to_a_
             assert client.get("key") == (b"value" if appendonly else None)
 
 
-def test_a_frozen_server_takes_connections_and_answers_nothing_until_it_thaws() -> None:
+def test_a_frozen_server_does_not_respond_until_it_is_thawed() -> None:
     with RedisServer() as server:
         server.freeze()
         with pytest.raises(redis_client.exceptions.TimeoutError):
@@ -76,7 +76,7 @@ def test_a_restart_keeps_the_port() -> None:
         assert server.answers()
 
 
-def test_a_server_that_cannot_start_says_why() -> None:
+def test_a_failed_start_reports_the_servers_output() -> None:
     with RedisServer() as first:
         second = RedisServer()
         second.port = first.port
@@ -84,54 +84,57 @@ def test_a_server_that_cannot_start_says_why() -> None:
             second.start()
 
 
-# --- servers that are not there --------------------------------------------------------------------------------------
+# --- missing servers -----------------------------------------------------------------------------------------
+
+
+PACKAGES = ["postgresql", "redis-server", "chromium", "gettext", "prometheus", "openssl"]
 
 
 @pytest.fixture
 def no_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A machine without servers; programs can be put into the returned directory, which is its PATH."""
+    """Simulate a machine without servers. Its PATH is the returned directory, in which a test can create programs."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(servers, "_postgres_directories", lambda: iter([tmp_path]))
+    monkeypatch.setattr(servers, "DEBIAN_POSTGRESQL", tmp_path)
     return tmp_path
 
 
-def test_a_missing_server_is_named_with_its_package(no_servers: Path) -> None:
+def test_the_error_about_a_missing_server_names_its_package(no_servers: Path) -> None:
     with pytest.raises(ServerMissing, match="`redis-server`"):
         servers.redis_binary()
     with pytest.raises(ServerMissing, match="`postgresql`"):
         servers.postgres_binary("initdb")
-    assert install_servers.missing_packages() == ["postgresql", "redis-server", "chromium", "gettext", "prometheus"]
+    assert install_servers.missing_packages() == PACKAGES
 
 
-def test_without_apt_the_missing_servers_fail_the_run(no_servers: Path) -> None:
-    with pytest.raises(SystemExit, match="need postgresql and redis-server and chromium and gettext and prometheus"):
+def test_without_apt_missing_servers_fail_the_run(no_servers: Path) -> None:
+    with pytest.raises(SystemExit, match=" and ".join(PACKAGES)):
         install_servers.main()
 
 
-def test_without_root_the_command_to_install_them_is_told(no_servers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_root_the_error_shows_the_install_command(no_servers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(no_servers / "apt-get", "exit 0")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(SystemExit, match="sudo apt-get install postgresql redis-server chromium gettext prometheus"):
+    with pytest.raises(SystemExit, match="sudo apt-get install " + " ".join(PACKAGES)):
         install_servers.main()
 
 
-def test_the_services_of_installed_packages_are_kept_from_starting(
+def test_the_services_of_installed_packages_do_not_start(
     no_servers: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    policy, told = tmp_path / "policy-rc.d", tmp_path / "told"
-    monkeypatch.setattr(install_servers, "_INSTALL", install_servers._INSTALL.replace("/usr/sbin", str(tmp_path)))
+    policy, calls = tmp_path / "policy-rc.d", tmp_path / "calls"
+    monkeypatch.setattr(install_servers, "POLICY", policy)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     for name in ("sh", "rm", "chmod", "touch"):
         (tmp_path / name).symlink_to(f"/bin/{name}")
     program(
-        tmp_path / "apt-get", f'{policy}; echo "$1 $?" >> {told}; touch {tmp_path}/postgres {tmp_path}/redis-server'
+        tmp_path / "apt-get", f'{policy}; echo "$1 $?" >> {calls}; touch {tmp_path}/postgres {tmp_path}/redis-server'
     )
-    for name in ("redis-server", "chromium", "xgettext", "promtool"):
+    for name in ("redis-server", "chromium", "xgettext", "promtool", "openssl"):
         program(tmp_path / name, "exit 0")
 
     install_servers.main()
 
-    assert told.read_text() == "update 101\ninstall 101\n"
+    assert calls.read_text() == "update 101\ninstall 101\n"
     assert not policy.exists()
 
 
@@ -157,21 +160,22 @@ def test_no_server_outlives_the_tests_that_started_it(end: str) -> None:
     done = run_python(_LEAVES_A_SERVER_BEHIND.format(end=end))
 
     pid, scratch = done.stdout.split()
-    processes.wait_until(lambda: not processes.is_alive(int(pid)), 10, "the server's end")
+    processes.wait_until(lambda: not processes.exists(int(pid)), 10, "the server's end")
     processes.wait_until(lambda: not Path(scratch).exists(), 10, "the removal of its files")
 
 
-def test_children_of_a_process_end_with_it() -> None:
+def test_the_descendants_of_a_killed_process_end_with_it() -> None:
     directory = processes.scratch_directory("family")
-    command = ["sh", "-c", "sleep 100 & (setsid sleep 100 &) ; sleep 100"]
+    # One child in a session of its own, one whose parent has ended, and one in the foreground.
+    command = ["sh", "-c", "setsid sleep 100 & (sleep 100 &) ; sleep 100"]
     process = processes.Process(command, env=dict(os.environ), cwd=directory, log=directory / "log")
     process.start()
-    processes.wait_until(lambda: len(processes.family(process.pid)) >= 3, 10, "the children")
+    processes.wait_until(lambda: len(processes.family(process.pid)) >= 4, 10, "the children")
     members = processes.family(process.pid)
 
     process.kill()
 
-    processes.wait_until(lambda: not any(map(processes.is_alive, members)), 10, "the end of the children")
+    processes.wait_until(lambda: not any(map(processes.exists, members)), 10, "the end of the descendants")
     assert process.exit_code is None
     assert not process.is_running
 
@@ -179,7 +183,7 @@ def test_children_of_a_process_end_with_it() -> None:
 # --- the environment -------------------------------------------------------------------------------------------------
 
 
-def test_a_developers_environment_does_not_reach_the_settings(tmp_path: Path) -> None:
+def test_the_developers_environment_does_not_reach_the_settings(tmp_path: Path) -> None:
     code = f"""
 from tests import environment
 environment.take_over(DB_NAME="{tmp_path}/x.sqlite3", VAR_DIR="{tmp_path}")
@@ -194,12 +198,12 @@ print(settings.ENABLE_AUTH, settings.DATABASES["default"]["NAME"], settings.LOG_
     assert done.stdout.split() == ["False", f"{tmp_path}/x.sqlite3", "info", "None"], done.stderr
 
 
-def test_a_variable_that_the_settings_do_not_know_is_refused() -> None:
+def test_an_unknown_variable_is_refused() -> None:
     with pytest.raises(ValueError, match="NO_SUCH"):
         environment.private_variables(NO_SUCH="1")
 
 
-def test_a_process_of_the_gateway_sees_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_of_the_gateway_does_not_inherit_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--bind=0.0.0.0:1")
     monkeypatch.setenv("DB_HOST", "nowhere")
     env = environment.of_a_process(DB_PORT="7")
@@ -208,5 +212,5 @@ def test_a_process_of_the_gateway_sees_nothing_of_ours(monkeypatch: pytest.Monke
     assert env["PATH"].startswith(str(environment.ROOT / ".venv"))
 
 
-def test_no_signal_goes_to_a_process_that_only_inherited_a_number() -> None:
+def test_no_signal_is_sent_for_an_unused_pid() -> None:
     assert processes.signal_family(2**22 - 1, signal.SIGKILL) == []

@@ -22,7 +22,7 @@ LEAD_TEXT_COLUMNS = (
 )
 
 #: The columns of a delivery attempt that can mention a person.
-ATTEMPT_TEXT_COLUMNS = ("response_body", "error_message")
+ATTEMPT_TEXT_COLUMNS = ("response_body", "error_message", "error")
 
 #: Called with the number of leads completed since the last call.
 Progress = Callable[[int], object]

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
@@ -15,12 +14,21 @@ from delivery.retry import MAX_RETRY_AFTER, RetryPolicy
 from leadgateway.time_format import span
 from stats.admin.dashboard_queries import State
 from stats.admin.formatting import number
-from stats.models import Heartbeat
-from stats.monitoring.rules import Kind
-from stats.text.incidents import tell
+from stats.models import ProcessKind
+from stats.monitoring.checks.pipeline import IncidentKind
+from stats.monitoring.checks.result import Verdict
+from stats.text.incidents import describe_incident, describe_problem
 
-#: Incidents that only the pipeline check finds. The dashboard's own numbers show the others, and are more recent.
-_FROM_PIPELINE_CHECK = {Kind.DELIVERIES_FAIL, Kind.QUEUE_DEEP, Kind.SOURCE_SILENT}
+#: Shown at once. The state of delivery has a banner of its own.
+_FROM_STATE = {
+    IncidentKind.QUEUE_UNAVAILABLE,
+    IncidentKind.NO_WORKER,
+    IncidentKind.NO_BEAT,
+    IncidentKind.LEADS_STUCK,
+}
+
+#: Shown only once they are incidents.
+_FROM_INCIDENTS = {IncidentKind.DELIVERIES_FAIL, IncidentKind.QUEUE_DEEP, IncidentKind.SOURCE_SILENT}
 
 
 @dataclass(frozen=True)
@@ -36,10 +44,10 @@ class Banner:
 
 def banners(state: State) -> list[Banner]:
     """Return the banners for a state, problems first; an empty list when everything works."""
-    problems = (_queue, _workers, _beat, _late, _too_old)
     warnings = (_silent_workers, _several_beats, _attention)
     return [
-        *(banner for check in problems if (banner := check(state))),
+        *_pipeline(state),
+        *filter(None, [_too_old(state)]),
         *_incidents(state),
         *(banner for check in warnings if (banner := check(state))),
     ]
@@ -53,34 +61,11 @@ def list_url(**filters: str) -> str:
 # --- problems --------------------------------------------------------------------------------------------------------
 
 
-def _queue(state: State) -> Banner | None:
-    return _incident_banner(Kind.QUEUE_UNAVAILABLE, state) if state.queued is None else None
-
-
-def _workers(state: State) -> Banner | None:
-    return _not_running(Heartbeat.Kind.WORKER, Kind.NO_WORKER, state)
-
-
-def _beat(state: State) -> Banner | None:
-    return _not_running(Heartbeat.Kind.BEAT, Kind.NO_BEAT, state)
-
-
-def _not_running(process: Heartbeat.Kind, incident: Kind, state: State) -> Banner | None:
-    if state.processes_of(process, running=True):
-        return None
-    silent = state.processes_of(process, running=False)
-    since = {"since": max(each.seen_at for each in silent).isoformat()} if silent else {}
-    return _incident_banner(incident, state, **since)
-
-
-def _late(state: State) -> Banner | None:
-    late, since = state.in_progress.late, state.in_progress.late_since
-    return _incident_banner(Kind.LEADS_STUCK, state, leads=late, since=since.isoformat()) if late and since else None
-
-
-def _incident_banner(kind: Kind, state: State, **facts: Any) -> Banner:
-    text = tell(kind, facts, now=state.at)
-    return Banner(text.what, text.advice)
+def _pipeline(state: State) -> Iterator[Banner]:
+    for result in state.results:
+        if result.check in _FROM_STATE and result.verdict in (Verdict.WARNING, Verdict.FAILURE):
+            text = describe_problem(IncidentKind(result.check), result.facts, now=state.at)
+            yield Banner(text.problem, text.remedy)
 
 
 def _too_old(state: State) -> Banner | None:
@@ -104,11 +89,11 @@ def _longest_schedule() -> timedelta:
 
 def _incidents(state: State) -> Iterator[Banner]:
     for incident in state.incidents:
-        if (kind := Kind(incident.kind)) in _FROM_PIPELINE_CHECK:
-            text = tell(kind, incident.detail, now=state.at, subject=incident.subject)
+        if incident.kind in _FROM_INCIDENTS:
+            text = describe_incident(incident, now=state.at)
             yield Banner(
-                text.what,
-                text.advice,
+                text.problem,
+                text.remedy,
                 url=reverse("admin:stats_incident_change", args=[incident.pk]),
                 link=_("Incident {id}").format(id=incident.pk),
             )
@@ -118,8 +103,8 @@ def _incidents(state: State) -> Iterator[Banner]:
 
 
 def _silent_workers(state: State) -> Banner | None:
-    silent = state.processes_of(Heartbeat.Kind.WORKER, running=False)
-    if not silent or not state.processes_of(Heartbeat.Kind.WORKER, running=True):
+    silent = state.processes_of(ProcessKind.WORKER, running=False)
+    if not silent or not state.processes_of(ProcessKind.WORKER, running=True):
         return None
     what = ngettext("{number} worker stopped unexpectedly", "{number} workers stopped unexpectedly", len(silent))
     advice = _(
@@ -131,7 +116,7 @@ def _silent_workers(state: State) -> Banner | None:
 
 
 def _several_beats(state: State) -> Banner | None:
-    if len(state.processes_of(Heartbeat.Kind.BEAT, running=True)) < 2:
+    if len(state.processes_of(ProcessKind.BEAT, running=True)) < 2:
         return None
     advice = _("No lead is delivered twice, but periodic tasks run more often than needed. Stop all but one.")
     return Banner(_("More than one beat process is running"), advice, is_problem=False)

@@ -21,8 +21,8 @@ from stats.admin import dashboard_queries, delivery_control, formatting
 from stats.admin.banners import banners, list_url
 from stats.admin.bulk_action_form import may_act, preview_url
 from stats.admin.dashboard_queries import WINDOWS, Bar, Failures, State, Traffic, Window
-from stats.models import Heartbeat
-from stats.monitoring.heartbeat import is_alive
+from stats.models import Heartbeat, ProcessKind
+from stats.monitoring.heartbeat import is_running
 from stats.text.filters import NO_RESPONSE
 from stats.text.reasons import response_text
 
@@ -49,7 +49,7 @@ _BAR_TEXTS = {
     "7d": gettext_lazy("Each bar is 6 hours."),
     "30d": gettext_lazy("Each bar is one day."),
 }
-_PROCESS_NAMES = {Heartbeat.Kind.WORKER: gettext_lazy("Worker"), Heartbeat.Kind.BEAT: gettext_lazy("Beat")}
+_PROCESS_NAMES = {ProcessKind.WORKER: gettext_lazy("Worker"), ProcessKind.BEAT: gettext_lazy("Beat")}
 _PROCESS_STATES = {True: (gettext_lazy("Running"), "delivered"), False: (gettext_lazy("Stopped"), "unknown")}
 
 admin.site.index_template = "stats/admin/dashboard.html"
@@ -141,12 +141,12 @@ def _queue_tile(state: State) -> Tile:
 
 
 def _workers_tile(state: State) -> Tile:
-    running = state.processes_of(Heartbeat.Kind.WORKER, running=True)
+    running = state.processes_of(ProcessKind.WORKER, running=True)
     return Tile(_("Workers"), _("{number} running").format(number=len(running)), _last_heartbeat(state, running))
 
 
 def _beat_tile(state: State) -> Tile:
-    running = state.processes_of(Heartbeat.Kind.BEAT, running=True)
+    running = state.processes_of(ProcessKind.BEAT, running=True)
     return Tile(_("Beat"), _("running") if running else _("not running"), _last_heartbeat(state, running))
 
 
@@ -158,11 +158,11 @@ def _last_heartbeat(state: State, processes: list[Heartbeat]) -> str:
 
 
 def _process(process: Heartbeat, *, now: datetime) -> dict[str, Any]:
-    kind = Heartbeat.Kind(process.kind)
+    kind = ProcessKind(process.kind)
     return {
         "kind": _PROCESS_NAMES[kind],
         "name": process.name,
-        "badge": formatting.badge(*_PROCESS_STATES[is_alive(process, now=now)]),
+        "badge": formatting.badge(*_PROCESS_STATES[is_running(process, now=now)]),
         "seen": formatting.full_time(process.seen_at, now=now),
         "started": formatting.full_time(process.started_at, now=now),
     }

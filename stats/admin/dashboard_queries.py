@@ -14,22 +14,20 @@ from threading import Lock
 from typing import Any
 
 from django.core.cache import cache
-from django.db import connection
-from django.db.models import Aggregate, Count, FloatField, Func, IntegerField, Min, Q, QuerySet
+from django.db.models import Count, Func, IntegerField, Min, Q, QuerySet
 from django.utils import timezone
 
-from delivery.configuration import limits
-from delivery.models import OUTCOME_UNKNOWN, DeliveryAttempt, DeliveryControl
-from leadgateway import queue
+from delivery.models import DeliveryAttempt, DeliveryControl
 from leads.models import NEEDS_ATTENTION, OPEN_STATUSES, InboundLead, LeadStatus
-from stats.models import Heartbeat, Incident
-from stats.monitoring import heartbeat
+from stats.models import Heartbeat, Incident, ProcessKind
+from stats.monitoring import counting, heartbeat
+from stats.monitoring.checks.pipeline import evaluate
+from stats.monitoring.checks.result import CheckResult
+from stats.monitoring.pipeline_check import THRESHOLDS
+from stats.monitoring.snapshot import take_snapshot
 
 #: The maximum number of rejection reasons to show. The column may hold reasons that other programs wrote.
 MAX_REASONS = 8
-
-#: A lead that is due for longer than this and not claimed is late. The sweep enqueues it again after REQUEUE_AFTER.
-LATE_AFTER = timedelta(minutes=1)
 
 #: How long the state is cached. It is shorter than a dashboard's refresh, so that each refresh shows new numbers.
 STATE_CACHED_FOR = timedelta(seconds=5)
@@ -111,13 +109,13 @@ def traffic(window: Window, *, now: datetime) -> Traffic:
 def _traffic(window: Window, now: datetime) -> Traffic:
     edges = window.edges(now)
     leads = InboundLead.objects.filter(received_at__gte=edges[0], received_at__lt=edges[-1])
-    median, p95 = _delivery_times(leads)
-    first_attempts, first_attempts_succeeded = _first_attempts(since=edges[0])
+    median, p95 = counting.delivery_time_percentiles(leads)
+    first = counting.count_attempts(DeliveryAttempt.objects.filter(attempt_no=1, requested_at__gte=edges[0]))
     return Traffic(
         at=now,
         bars=_bars(leads, edges),
-        first_attempts=first_attempts,
-        first_attempts_succeeded=first_attempts_succeeded,
+        first_attempts=first.finished,
+        first_attempts_succeeded=first.finished - first.failed,
         median=median,
         p95=p95,
         rejections=_rejections(leads),
@@ -144,52 +142,6 @@ def _bars(leads: QuerySet[InboundLead], edges: list[datetime]) -> list[Bar]:
         start = datetime.fromtimestamp(quarter * 900, UTC)
         bars[bisect_right(edges, start) - 1].leads[status] += number
     return bars
-
-
-class Elapsed(Func):
-    """The number of seconds from the second time to the first."""
-
-    template = "date_part('epoch', %(expressions)s)"
-    arg_joiner = " - "
-    arity = 2
-    output_field = FloatField()
-
-    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        template, joiner = "((julianday(%(expressions)s)) * 86400.0)", ") - julianday("
-        return self.as_sql(compiler, connection, template=template, arg_joiner=joiner, **context)
-
-
-class Percentile(Aggregate):
-    """PostgreSQL's aggregate for the value below which a fraction of the values lies."""
-
-    template = "percentile_cont(%(fraction)s) WITHIN GROUP (ORDER BY %(expressions)s)"
-    output_field = FloatField()
-
-
-def _delivery_times(leads: QuerySet[InboundLead]) -> tuple[float | None, float | None]:
-    """Return the median and the 95th percentile of the seconds from received to delivered."""
-    delivered = leads.filter(status=LeadStatus.DELIVERED, delivered_at__isnull=False)
-    if connection.vendor == "sqlite":
-        return _percentiles_by_position(delivered)
-    elapsed = Elapsed("delivered_at", "received_at")
-    found = delivered.aggregate(median=Percentile(elapsed, fraction=0.5), p95=Percentile(elapsed, fraction=0.95))
-    return found["median"], found["p95"]
-
-
-def _percentiles_by_position(delivered: QuerySet[InboundLead]) -> tuple[float | None, float | None]:
-    number = delivered.count()
-    if not number:
-        return None, None
-    timed = delivered.annotate(elapsed=Elapsed("delivered_at", "received_at")).order_by("elapsed")
-    seconds = timed.values_list("elapsed", flat=True)
-    return seconds[(number - 1) // 2], seconds[(number - 1) * 95 // 100]
-
-
-def _first_attempts(*, since: datetime) -> tuple[int, int]:
-    """Return the number of first attempts with a known outcome, and the number of successful ones."""
-    first = DeliveryAttempt.objects.filter(attempt_no=1, requested_at__gte=since)
-    found = first.aggregate(known=Count("pk", filter=~OUTCOME_UNKNOWN), good=Count("pk", filter=Q(success=True)))
-    return found["known"], found["good"]
 
 
 def _rejections(leads: QuerySet[InboundLead]) -> dict[str, int]:
@@ -220,9 +172,6 @@ class InProgress:
     #: The same for leads that no operator has redelivered. A redelivered lead may be old without a problem.
     oldest_first_run_id: int | None
     oldest_first_run: datetime | None
-    #: The number of late leads, and since when the first of them is due.
-    late: int
-    late_since: datetime | None
 
 
 @dataclass(frozen=True)
@@ -237,6 +186,8 @@ class State:
     #: The number of messages in the queue; None when the queue is unavailable.
     queued: int | None
     has_leads: bool
+    #: The results of the pipeline's checks.
+    results: list[CheckResult] = field(default_factory=list)
     #: Open incidents, the oldest first.
     incidents: list[Incident] = field(default_factory=list)
 
@@ -245,10 +196,10 @@ class State:
         """The number of leads that need attention."""
         return sum(group.leads for group in self.failures)
 
-    def processes_of(self, kind: Heartbeat.Kind, *, running: bool) -> list[Heartbeat]:
+    def processes_of(self, kind: ProcessKind, *, running: bool) -> list[Heartbeat]:
         """Return the processes of a kind that are running, or that have stopped within the last day."""
         return [
-            each for each in self.processes if each.kind == kind and heartbeat.is_alive(each, now=self.at) == running
+            each for each in self.processes if each.kind == kind and heartbeat.is_running(each, now=self.at) == running
         ]
 
 
@@ -259,13 +210,15 @@ def state(*, now: datetime) -> State:
 
 
 def _state(now: datetime) -> State:
+    snapshot = take_snapshot(now=now, thresholds=THRESHOLDS)
     return State(
         at=now,
         in_progress=_in_progress(now),
         failures=_failures(),
-        processes=heartbeat.known(now=now),
-        queued=_queued(),
+        processes=heartbeat.recent_processes(now=now),
+        queued=snapshot.queue_depth,
         has_leads=InboundLead.objects.exists(),
+        results=evaluate(snapshot, THRESHOLDS),
         incidents=list(Incident.objects.filter(closed_at=None).order_by("pk")),
     )
 
@@ -273,19 +226,15 @@ def _state(now: datetime) -> State:
 def _in_progress(now: datetime) -> InProgress:
     """Count the leads in progress. It is slow only with a large backlog; the ids are looked up by time, an index.
 
-    Leads that delivery control keeps back are neither late nor too old. Leads that wait for a rate limit are not late.
+    Leads that delivery control keeps back are not too old.
     """
     leads = InboundLead.objects.filter(status__in=OPEN_STATUSES, next_attempt_at__isnull=False)
     is_blocked = DeliveryControl.objects.current().is_blocked
-    is_unclaimed = Q(claimed_until=None) | Q(claimed_until__lt=now)
-    is_late = Q(next_attempt_at__lt=now - LATE_AFTER) & is_unclaimed & _only_unvalidated(is_blocked or limits().exist)
     first_run = Q(uncounted_attempts=0) & _only_unvalidated(is_blocked)
     found = leads.aggregate(
         leads=Count("*"),
         oldest=Min("received_at"),
         oldest_first_run=Min("received_at", filter=first_run),
-        late=Count("pk", filter=is_late),
-        late_since=Min("next_attempt_at", filter=is_late),
     )
     return InProgress(
         oldest_id=_id_by_time(leads, found["oldest"]),
@@ -309,13 +258,6 @@ def _failures() -> list[Failures]:
     counted = InboundLead.objects.filter(NEEDS_ATTENTION).values_list("last_answer")
     groups = counted.annotate(leads=Count("*"), oldest=Min("received_at")).order_by("-leads", "last_answer")
     return [Failures(*group) for group in groups]
-
-
-def _queued() -> int | None:
-    try:
-        return queue.depth()
-    except queue.QueueUnavailable:
-        return None
 
 
 # --- cache -----------------------------------------------------------------------------------------------------------

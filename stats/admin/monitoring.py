@@ -18,9 +18,9 @@ from stats.admin import formatting
 from stats.admin.filters import ConditionFilter
 from stats.admin.records import RecordAdmin, column
 from stats.models import HourlyStatistics, Incident
-from stats.monitoring.rules import Kind
+from stats.monitoring.checks.pipeline import IncidentKind
 from stats.text.filters import CHOICES, NO_SOURCE
-from stats.text.incidents import NAMES, tell
+from stats.text.incidents import INCIDENTS, Description, describe_incident
 
 # --- incidents -------------------------------------------------------------------------------------------------------
 
@@ -34,7 +34,7 @@ class StateFilter(ConditionFilter):
 class KindFilter(ConditionFilter):
     title = _("kind")
     parameter_name = "kind"
-    conditions = {kind.value: (name, Q(kind=kind)) for kind, name in NAMES.items()}
+    conditions = {kind.value: (text.name, Q(kind=kind)) for kind, text in INCIDENTS.items()}
 
 
 @admin.register(Incident)
@@ -60,7 +60,7 @@ class IncidentAdmin(RecordAdmin):
 
     @admin.display(description=_("kind"))
     def name(self, incident: Incident) -> str:
-        return str(NAMES[Kind(incident.kind)])
+        return str(INCIDENTS[IncidentKind(incident.kind)].name)
 
     @admin.display(description=_("state"))
     def state(self, incident: Incident) -> str:
@@ -74,17 +74,17 @@ class IncidentAdmin(RecordAdmin):
 
     @admin.display(description=_("description"))
     def description(self, incident: Incident) -> str:
-        return formatting.escape_invisible(_text(incident).what)
+        return formatting.escape_invisible(_text(incident).problem)
 
     @admin.display(description=_("what to do"))
     def advice(self, incident: Incident) -> str:
-        return _text(incident).advice
+        return _text(incident).remedy
 
     @admin.display(description=_("alerts"))
     def alerts(self, incident: Incident) -> str:
         """Return the alerts with their channels and times."""
         alerts = [
-            _ALERTS[alert.channel, alert.is_over].format(
+            _ALERTS[alert.channel, alert.is_recovery].format(
                 time=gettext("not sent yet") if alert.sent_at is None else formatting.exact_time(alert.sent_at)
             )
             for alert in incident.alerts.order_by("pk")
@@ -104,8 +104,8 @@ _ALERTS = {
 }
 
 
-def _text(incident: Incident) -> Any:
-    return tell(Kind(incident.kind), incident.detail, now=incident.last_seen_at, subject=incident.subject)
+def _text(incident: Incident) -> Description:
+    return describe_incident(incident, now=incident.last_seen_at)
 
 
 # --- hourly statistics -----------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@ from django.urls import re_path
 
 from stats.api.views import Contract, Counts, Health, History, Metrics, Ready, Recent
 
-# With and without the slash: nobody is redirected.
+# Both with and without a trailing slash, because clients may not follow a redirect.
 urlpatterns = [
     re_path(r"^stats/leads/counts/?\Z", Counts.as_view(), name="stats-counts"),
     re_path(r"^stats/leads/recent/?\Z", Recent.as_view(), name="stats-recent"),

@@ -1,4 +1,4 @@
-"""The statistics and the health of the gateway, over HTTP."""
+"""The views of statistics, metrics and health."""
 
 import json
 import re
@@ -21,43 +21,44 @@ from leadgateway.errors import ServiceUnavailable
 from leadgateway.logging import get_logger
 from stats.api import queries
 from stats.monitoring import metrics, readiness
+from stats.monitoring.checks.result import Verdict
 from stats.permissions import HistoryReaders, StatsReaders, is_staff_for_leads, may_read_by_token
 
 log = get_logger(__name__)
 
-#: How long a database that is there may take over an answer: counting millions of leads is not being away.
+#: How long queries may take once the database is connected: counting millions of leads takes a while.
 READ_DEADLINE = timedelta(seconds=5)
 
-#: Longer than any id, and shorter than what `int` refuses to read.
-_LONGEST_ID = 1000
+#: Longer than any id, and shorter than the maximum that `int` accepts.
+_MAX_ID_LENGTH = 1000
 
-#: A version in an Accept header that is none: the library would stumble over it, or repeat it in its answer.
-_NO_VERSION = re.compile(r"version=(?!\d{1,9}(?:\.\d{1,9}){0,2}\s*(?:[;,]|\Z))[^;,]*", re.ASCII)
+#: An invalid version in an Accept header. prometheus_client would crash, or repeat it in its response.
+_INVALID_VERSION = re.compile(r"version=(?!\d{1,9}(?:\.\d{1,9}){0,2}\s*(?:[;,]|\Z))[^;,]*", re.ASCII)
 
 
 class StatsView(APIView):
-    """A read-only view of the leads, for those who may read the statistics."""
+    """Base of the views that only readers of the statistics may use."""
 
     authentication_classes = [StatsReaders]
     http_method_names = ["get", "head"]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Admit the request, and make sure of the database."""
+        """Authenticate the request and connect to the database, within DATABASE_TIMEOUT."""
         with db.deadline(settings.DATABASE_TIMEOUT):
             super().initial(request, *args, **kwargs)
             connection.ensure_connection()
 
     def get(self, request: Request, **kwargs: str) -> HttpResponse:
-        """Answer 200 with what `read` returns."""
+        """Respond with the result of `read`."""
         with db.deadline(READ_DEADLINE):
             return _json(self.read(**kwargs))
 
     def read(self, **kwargs: str) -> Any:
-        """Return the answer's body."""
+        """Return the body of the response."""
         raise NotImplementedError
 
     def handle_exception(self, exc: Exception) -> Response:
-        """Answer 503 when the database is away."""
+        """Respond with 503 if the database is unavailable."""
         if isinstance(exc, db.UNAVAILABLE):
             log.error("database_error", exc_info=exc)
             exc = ServiceUnavailable("database error")
@@ -65,21 +66,21 @@ class StatsView(APIView):
 
 
 class Counts(StatsView):
-    """GET /stats/leads/counts: how many leads are in each status."""
+    """GET /stats/leads/counts: the number of leads in each status."""
 
     def read(self, **kwargs: str) -> Any:
         return queries.counts()
 
 
 class Recent(StatsView):
-    """GET /stats/leads/recent: the leads received last."""
+    """GET /stats/leads/recent: the last received leads."""
 
     def read(self, **kwargs: str) -> Any:
         return queries.recent()
 
 
 class History(StatsView):
-    """GET /stats/leads/{id}/history: all about one lead, its personal data included."""
+    """GET /stats/leads/{id}/history: everything about one lead, including personal data."""
 
     authentication_classes = [HistoryReaders]
 
@@ -93,22 +94,24 @@ class History(StatsView):
 
 
 class Metrics(StatsView):
-    """GET /metrics: the figures for Prometheus, as many as can be had."""
+    """GET /metrics: all available metrics for Prometheus."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Admit the request, whether or not the database is there."""
+        """Authenticate the request without connecting to the database."""
         with db.deadline(settings.DATABASE_TIMEOUT):
             APIView.initial(self, request, *args, **kwargs)
 
     def get(self, request: Request, **kwargs: str) -> HttpResponse:
-        """Answer 200 in the format that is asked for."""
-        encode, content_type = choose_encoder(_NO_VERSION.sub("", request.META.get("HTTP_ACCEPT", "")))
-        figures = metrics.figures(now=timezone.now(), reach=settings.DATABASE_TIMEOUT, read=READ_DEADLINE)
-        return HttpResponse(encode(figures), content_type=content_type, headers={"Cache-Control": "no-store"})
+        """Respond in the format of the Accept header."""
+        encode, content_type = choose_encoder(_INVALID_VERSION.sub("", request.META.get("HTTP_ACCEPT", "")))
+        collected = metrics.collect(
+            now=timezone.now(), connect_timeout=settings.DATABASE_TIMEOUT, query_timeout=READ_DEADLINE
+        )
+        return HttpResponse(encode(collected), content_type=content_type, headers={"Cache-Control": "no-store"})
 
 
 class Health(APIView):
-    """GET /health: the process answers. It asks no neighbour: restarting us would not make another well."""
+    """GET /health: the process answers. It checks no dependency, because a restart would not fix one."""
 
     http_method_names = ["get", "head"]
 
@@ -117,23 +120,24 @@ class Health(APIView):
 
 
 class Ready(APIView):
-    """GET /health/ready: whether leads can be taken, and if not, why."""
+    """GET /health/ready: whether leads can be accepted, and if not, why."""
 
     http_method_names = ["get", "head"]
 
     def perform_authentication(self, request: Request) -> None:
-        """Admit everybody, and leave the session's user in place, whom the framework would replace by nobody."""
+        """Admit every request, and keep the user of the session, which the framework would replace."""
 
     def get(self, request: Request) -> HttpResponse:
-        checks = readiness.look()
-        detailed = _may_see_reasons(request._request, database_is_there=checks["database"].ok)
-        status = readiness.status(checks)
-        body = {"status": status, "checks": {name: check.shown(detailed=detailed) for name, check in checks.items()}}
-        return _json(body, status=503 if status == "not ready" else 200)
+        results = readiness.run_checks()
+        has_database = results["database"].verdict is Verdict.OK
+        detailed = _may_see_reasons(request._request, has_database=has_database)
+        status = readiness.status(results)
+        checks = {name: readiness.as_json(result, detailed=detailed) for name, result in results.items()}
+        return _json({"status": status, "checks": checks}, status=503 if status == "not ready" else 200)
 
 
 class Contract(APIView):
-    """GET /openapi.yaml: the HTTP interface in OpenAPI, open to all: there is no more in it than in the README."""
+    """GET /openapi.yaml: the description of the HTTP API, without authentication because it is public documentation."""
 
     http_method_names = ["get", "head"]
 
@@ -146,8 +150,8 @@ def _contract() -> bytes:
     return (settings.BASE_DIR / "config" / "openapi.yaml").read_bytes()
 
 
-def _may_see_reasons(request: HttpRequest, *, database_is_there: bool) -> bool:
-    if may_read_by_token(request) or not database_is_there:
+def _may_see_reasons(request: HttpRequest, *, has_database: bool) -> bool:
+    if may_read_by_token(request) or not has_database:
         return may_read_by_token(request)
     try:
         with db.deadline(timedelta(milliseconds=100)):
@@ -157,11 +161,11 @@ def _may_see_reasons(request: HttpRequest, *, database_is_there: bool) -> bool:
 
 
 def _lead_id(digits: str) -> int:
-    return int(digits) if len(digits) <= _LONGEST_ID else -1
+    return int(digits) if len(digits) <= _MAX_ID_LENGTH else -1
 
 
 def _json(body: Any, *, status: int = 200) -> HttpResponse:
-    """Answer UTF-8 as people read it; leads are personal data, so no cache keeps it."""
+    """Respond with readable UTF-8 that no cache may keep, because leads are personal data."""
     text = json.dumps(body, ensure_ascii=False)
     response = HttpResponse(text.encode("utf-8", "replace"), content_type="application/json", status=status)
     response["Cache-Control"] = "no-store"

@@ -1,8 +1,8 @@
-"""Tells people of incidents, by e-mail and by a webhook: once when one begins, and once when it is over.
+"""Sends alerts of incidents by e-mail and to a webhook: one when an incident begins, one when it is over.
 
-What there is to tell is in rows. Whoever checks the pipeline claims those of a channel, sends them as one message and
-marks them; what could not be sent is tried again at the next check. After a crash between sending and marking it is
-sent again when the claim has run out.
+Alerts are rows. The process that checks the pipeline claims the rows of a channel, sends them as one message and marks
+them as sent. If the channel fails, the next check tries again. If the process crashes between sending and marking, the
+message is sent again after the claim has expired.
 """
 
 import socket
@@ -22,60 +22,62 @@ from leadgateway import db
 from leadgateway.logging import get_logger
 from leadgateway.time_format import span, timestamp
 from stats.models import Alert, Incident
-from stats.monitoring.rules import Kind
-from stats.text.incidents import tell
+from stats.text.incidents import describe_incident
 
 log = get_logger(__name__)
 
-#: How long nobody else sends what somebody is sending; longer than both channels together may take.
-_LEASE = timedelta(minutes=2)
+#: An incident, and whether the message is about its end.
+Change = tuple[Incident, bool]
 
-#: Nobody wants to know any more, after so long a failure of the channel itself.
-_STALE_AFTER = timedelta(days=1)
+#: How long a claim lasts; longer than both channels together may take.
+_CLAIM_DURATION = timedelta(minutes=2)
 
-#: What one message tells at most.
-_MOST = 20
+#: An alert that could not be sent for this long is out of date.
+_OUTDATED_AFTER = timedelta(days=1)
 
-_CONNECT_S, _READ_S = 3, 5
+#: Maximum number of alerts in one message.
+_MAX_ALERTS = 20
 
-#: What one step may wait for the database.
-_TIMEOUT = timedelta(seconds=10)
+_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 3, 5
+
+#: How long one step may wait for the database.
+_DATABASE_TIMEOUT = timedelta(seconds=10)
 
 _RUNBOOK = "docs/operations.md"
 
 
 class NotSent(Exception):
-    """The channel did not take the message. The text names no address and no secret."""
+    """The channel did not accept the message. The text contains no address and no secret."""
 
 
-def channels() -> list[Alert.Channel]:
-    """Return by which channels people are to be told."""
-    found = []
+def configured_channels() -> list[Alert.Channel]:
+    """Return the channels that the settings configure."""
+    channels = []
     if settings.ALERT_EMAIL:
-        found.append(Alert.Channel.EMAIL)
+        channels.append(Alert.Channel.EMAIL)
     if settings.ALERT_WEBHOOK_URL:
-        found.append(Alert.Channel.WEBHOOK)
-    return found
+        channels.append(Alert.Channel.WEBHOOK)
+    return channels
 
 
 def send_due(*, now: datetime) -> None:
-    """Send what has not been sent yet; a channel that does not take it costs its bounded wait.
+    """Send the alerts that are not sent yet. A channel that does not answer costs its time-out.
 
-    :raises django.db.Error: the database is away; it is sent later.
+    :raises django.db.Error: the database is unavailable; the next check sends them.
     """
-    for channel in channels():
-        with db.deadline(_TIMEOUT):
+    for channel in configured_channels():
+        with db.deadline(_DATABASE_TIMEOUT):
             alerts = _claim(channel, now=now)
         if not alerts:
             continue
-        was_sent = deliver(channel, [(alert.incident, alert.is_over) for alert in alerts], now=now)
-        with db.deadline(_TIMEOUT):
-            ours = Alert.objects.filter(claim_token=alerts[0].claim_token)
-            ours.update(**{"sent_at": now} if was_sent else {"claimed_until": None})
+        was_sent = send(channel, [(alert.incident, alert.is_recovery) for alert in alerts], now=now)
+        with db.deadline(_DATABASE_TIMEOUT):
+            claimed = Alert.objects.filter(claim_token=alerts[0].claim_token)
+            claimed.update(**{"sent_at": now} if was_sent else {"claimed_until": None})
 
 
-def deliver(channel: Alert.Channel, changes: Sequence[tuple[Incident, bool]], *, now: datetime) -> bool:
-    """Send one message of incidents that begin, or with True are over; tell whether the channel took it."""
+def send(channel: Alert.Channel, changes: Sequence[Change], *, now: datetime) -> bool:
+    """Send one message about incidents that began or ended; return whether the channel accepted it."""
     with override("en"):
         try:
             _SENDERS[channel](changes, now)
@@ -87,53 +89,53 @@ def deliver(channel: Alert.Channel, changes: Sequence[tuple[Incident, bool]], *,
 
 
 def _claim(channel: Alert.Channel, *, now: datetime) -> list[Alert]:
-    fresh = now - _STALE_AFTER
-    is_fresh = Q(is_over=False, incident__opened_at__gt=fresh) | Q(is_over=True, incident__closed_at__gt=fresh)
-    free = Q(claimed_until=None) | Q(claimed_until__lt=now)
-    waiting = Alert.objects.filter(free, is_fresh, channel=channel, sent_at=None).order_by("pk")
+    oldest = now - _OUTDATED_AFTER
+    is_current = Q(is_recovery=False, incident__opened_at__gt=oldest) | Q(
+        is_recovery=True, incident__closed_at__gt=oldest
+    )
+    unclaimed = Q(claimed_until=None) | Q(claimed_until__lt=now)
+    waiting = Alert.objects.filter(unclaimed, is_current, channel=channel, sent_at=None).order_by("pk")
     token = uuid.uuid4()
-    chosen = Alert.objects.filter(free, pk__in=list(waiting.values_list("pk", flat=True)[:_MOST]), sent_at=None)
-    chosen.update(claim_token=token, claimed_until=now + _LEASE)
+    next_ones = list(waiting.values_list("pk", flat=True)[:_MAX_ALERTS])
+    # Again with `unclaimed`, because another process may have claimed some of them since.
+    claimable = Alert.objects.filter(unclaimed, pk__in=next_ones, sent_at=None)
+    claimable.update(claim_token=token, claimed_until=now + _CLAIM_DURATION)
     return list(Alert.objects.filter(claim_token=token, sent_at=None).select_related("incident").order_by("pk"))
 
 
-# --- in words --------------------------------------------------------------------------------------------------------
+# --- texts -----------------------------------------------------------------------------------------------------------
 
 
-def _headline(incident: Incident, is_over: bool, now: datetime) -> str:
-    if not is_over:
-        return _what(incident, now)
+def _headline(incident: Incident, is_recovery: bool, now: datetime) -> str:
+    if not is_recovery:
+        return describe_incident(incident, now=now).problem
     lasted = span((incident.closed_at or now) - incident.opened_at)
-    return f"Over after {lasted}: {_what(incident, incident.last_seen_at)}"
+    return f"Over after {lasted}: {describe_incident(incident, now=incident.last_seen_at).problem}"
 
 
-def _what(incident: Incident, now: datetime) -> str:
-    return tell(Kind(incident.kind), incident.detail, now=now, subject=incident.subject).what
-
-
-def _paragraph(incident: Incident, is_over: bool, now: datetime) -> str:
-    lines = [f"{_headline(incident, is_over, now)}.", f"Since {timestamp(incident.opened_at)}."]
-    if not is_over:
-        lines.append(tell(Kind(incident.kind), incident.detail, now=now, subject=incident.subject).advice)
+def _paragraph(incident: Incident, is_recovery: bool, now: datetime) -> str:
+    lines = [f"{_headline(incident, is_recovery, now)}.", f"Since {timestamp(incident.opened_at)}."]
+    if not is_recovery:
+        lines.append(describe_incident(incident, now=now).remedy)
         lines.append(f"Runbook: {_RUNBOOK}#{incident.kind}")
     return "\n".join(lines)
 
 
-def _title(changes: Sequence[tuple[Incident, bool]], now: datetime) -> str:
+def _title(changes: Sequence[Change], now: datetime) -> str:
     first = _headline(*changes[0], now)
     return f"{first} (and {len(changes) - 1} more)" if len(changes) > 1 else first
 
 
-def _body(changes: Sequence[tuple[Incident, bool]], now: datetime) -> str:
-    return "\n\n".join(_paragraph(incident, is_over, now) for incident, is_over in changes)
+def _body(changes: Sequence[Change], now: datetime) -> str:
+    return "\n\n".join(_paragraph(incident, is_recovery, now) for incident, is_recovery in changes)
 
 
-# --- the channels ----------------------------------------------------------------------------------------------------
+# --- channels --------------------------------------------------------------------------------------------------------
 
 
-def _email(changes: Sequence[tuple[Incident, bool]], now: datetime) -> None:
+def _send_email(changes: Sequence[Change], now: datetime) -> None:
     message = EmailMessage(
-        subject=" ".join(f"[Lead Gateway] {_title(changes, now)}".split()),  # a header is one line
+        subject=" ".join(f"[Lead Gateway] {_title(changes, now)}".split()),  # a header must not contain line breaks
         body=f"{_body(changes, now)}\n\nSent by {socket.gethostname()}.\n",
         from_email=settings.ALERT_EMAIL_FROM,
         to=settings.ALERT_EMAIL,
@@ -144,35 +146,39 @@ def _email(changes: Sequence[tuple[Incident, bool]], now: datetime) -> None:
         raise NotSent(type(error).__name__) from error
 
 
-def _webhook(changes: Sequence[tuple[Incident, bool]], now: datetime) -> None:
-    """Post JSON; `text` is what Slack, Mattermost and the like show."""
+def _post_to_webhook(changes: Sequence[Change], now: datetime) -> None:
+    """Post JSON. Slack, Mattermost and similar services show `text`."""
     body = {
         "text": f"Lead Gateway: {_body(changes, now)}",
-        "incidents": [_as_json(incident, is_over) for incident, is_over in changes],
+        "incidents": [_as_json(incident, is_recovery) for incident, is_recovery in changes],
     }
     try:
-        answer = requests.post(
-            settings.ALERT_WEBHOOK_URL, json=body, timeout=(_CONNECT_S, _READ_S), allow_redirects=False, stream=True
+        response = requests.post(
+            settings.ALERT_WEBHOOK_URL,
+            json=body,
+            timeout=(_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S),
+            allow_redirects=False,
+            stream=True,
         )
     except requests.RequestException as error:
         raise NotSent(type(error).__name__) from error
-    answer.close()  # unread: nobody needs what it says
-    if not 200 <= answer.status_code < 300:
-        raise NotSent(f"HTTP {answer.status_code}")
+    response.close()  # without reading the body, which is not needed
+    if not 200 <= response.status_code < 300:
+        raise NotSent(f"HTTP {response.status_code}")
 
 
-def _as_json(incident: Incident, is_over: bool) -> dict[str, Any]:
+def _as_json(incident: Incident, is_recovery: bool) -> dict[str, Any]:
     return {
         "kind": str(incident.kind),
         "subject": incident.subject,
-        "status": "over" if is_over else "open",
+        "status": "over" if is_recovery else "open",
         "opened_at": timestamp(incident.opened_at),
-        "closed_at": timestamp(incident.closed_at) if is_over and incident.closed_at else None,
+        "closed_at": timestamp(incident.closed_at) if is_recovery and incident.closed_at else None,
         "detail": incident.detail,
     }
 
 
-_SENDERS: dict[Alert.Channel, Callable[[Sequence[tuple[Incident, bool]], datetime], None]] = {
-    Alert.Channel.EMAIL: _email,
-    Alert.Channel.WEBHOOK: _webhook,
+_SENDERS: dict[Alert.Channel, Callable[[Sequence[Change], datetime], None]] = {
+    Alert.Channel.EMAIL: _send_email,
+    Alert.Channel.WEBHOOK: _post_to_webhook,
 }

@@ -1,7 +1,7 @@
-"""The counters of the metrics: what the trail adds up to, the same whichever process is asked.
+"""The counters of the metrics: sums over the event log that are the same in every process and never fall.
 
-They are the sum of what is kept in one row and of the events after it. Every minute a task counts older events into
-the row, so the rest is short, however many leads there are, and retention may delete what has been counted.
+A counter is the total that one row holds plus the events after it. Every minute a task adds older events to the row.
+So the rest is short however many leads there are, and retention may delete what has been counted.
 """
 
 from bisect import bisect_right
@@ -16,22 +16,23 @@ from delivery.retry import ResponseClass, classify_response
 from leads.models import OPEN_STATUSES, EventKind, InboundLead, LeadEvent, LeadStatus
 from leads.rules import RejectionReason
 from stats.models import CounterTotals
+from stats.monitoring import counting
 
-#: The number of each series. A name with more than one part is joined by "|": "attempts|503".
-Totals = Counter[str]
+#: The number of each series. The parts of a name are joined by "|": "attempts|503".
+Counts = Counter[str]
 
-#: Events get their numbers before they are committed, so a low one may appear late. Every transaction of the gateway
-#: is over within seconds; after this long none is missed. Less than the minute after which the task runs again.
+#: An event gets its id before it is committed, so a low id may appear late. Every transaction of the gateway ends
+#: within seconds, so after this long no event is missing. Shorter than the minute between two runs of the task.
 COMPLETE_AFTER = timedelta(seconds=50)
 
-#: How many events are counted in at a time.
+#: Maximum number of event ids to add in one run.
 BATCH = 100_000
 
-#: Upper bounds of the histogram from accepted to delivered, in seconds: a delivery at once, the retry schedule (30, 90,
-#: 210, 450), and what waits for a customer that is back. What is kept was counted by them: new ones begin at 0.
+#: Upper bounds of the histogram from accepted to delivered, in seconds: immediate deliveries, the retry schedule (30,
+#: 90, 210, 450), and leads that waited for the customer. A bound that is added later starts at 0.
 BOUNDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 86400)
 
-_COUNTED = (
+_COUNTED_KINDS = (
     EventKind.RECEIVED,
     EventKind.DUPLICATE,
     EventKind.STATUS,
@@ -44,78 +45,79 @@ _REASONS = frozenset(RejectionReason)
 _OUTCOMES = {ResponseClass.DELIVERED: "delivered", ResponseClass.RETRY: "failed", ResponseClass.PERMANENT: "refused"}
 
 
-def read(counter_totals: CounterTotals) -> Totals:
-    """Return the number of every series that is not 0. No series ever goes down."""
-    totals = Counter(counter_totals.counted)
-    totals.update(count(LeadEvent.objects.filter(pk__gt=counter_totals.until)))
-    return totals
-
-
-def kept() -> CounterTotals:
-    """Return the row; an empty one when there is none."""
+def stored_totals() -> CounterTotals:
+    """Return the row of totals; an empty one if there is none yet."""
     return CounterTotals.objects.filter(pk=1).first() or CounterTotals()
 
 
-def fold(*, now: datetime) -> None:
-    """Count the next settled events into the row.
+def current_counts(totals: CounterTotals) -> Counts:
+    """Return the number of every series that is not 0."""
+    counts = Counter(totals.counts)
+    counts.update(count_events(LeadEvent.objects.filter(pk__gt=totals.last_event_id)))
+    return counts
 
-    No lock is held while events are counted. Who was slower than another writes nothing, by a conditional UPDATE.
+
+def update_totals(*, now: datetime) -> None:
+    """Add the next events to the row, as soon as none before them can appear any more.
+
+    No lock is held while events are counted. If another process was faster, the conditional UPDATE changes nothing.
     """
-    counter_totals, _ = CounterTotals.objects.get_or_create(
-        pk=1, defaults={"looked_at": now, "newest": _newest_event()}
+    totals, _ = CounterTotals.objects.get_or_create(
+        pk=1, defaults={"checked_at": now, "newest_event_id": _newest_event_id()}
     )
-    if now - counter_totals.looked_at < COMPLETE_AFTER:
+    if now - totals.checked_at < COMPLETE_AFTER:
         return
-    until = min(counter_totals.newest, counter_totals.until + BATCH)
-    counted = Counter(counter_totals.counted)
-    counted.update(count(LeadEvent.objects.filter(pk__gt=counter_totals.until, pk__lte=until)))
-    columns: dict[str, Any] = {"until": until, "counted": counted}
-    if until == counter_totals.newest:
-        columns |= {"newest": _newest_event(), "looked_at": now}
-    CounterTotals.objects.filter(pk=1, until=counter_totals.until, looked_at=counter_totals.looked_at).update(**columns)
+    last = min(totals.newest_event_id, totals.last_event_id + BATCH)
+    counts = Counter(totals.counts)
+    counts.update(count_events(LeadEvent.objects.filter(pk__gt=totals.last_event_id, pk__lte=last)))
+    columns: dict[str, Any] = {"last_event_id": last, "counts": counts}
+    if last == totals.newest_event_id:
+        columns |= {"newest_event_id": _newest_event_id(), "checked_at": now}
+    unchanged = CounterTotals.objects.filter(pk=1, last_event_id=totals.last_event_id, checked_at=totals.checked_at)
+    unchanged.update(**columns)
 
 
-def count_closed() -> None:
-    """Count the leads that are done with into the row: of those there may be millions."""
-    closed = InboundLead.objects.exclude(status__in=OPEN_STATUSES).values_list("status").annotate(number=Count("*"))
-    CounterTotals.objects.filter(pk=1).update(closed=dict(closed.order_by()))
+def update_closed_leads() -> None:
+    """Store the numbers of closed leads by status, since there may be millions of them."""
+    closed = counting.leads_by_status(InboundLead.objects.exclude(status__in=OPEN_STATUSES))
+    CounterTotals.objects.filter(pk=1).update(closed_leads=closed)
 
 
-def _newest_event() -> int:
+def _newest_event_id() -> int:
     return LeadEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
 
 
-# --- counting --------------------------------------------------------------------------------------------------------
+# --- events to series ------------------------------------------------------------------------------------------------
 
 
 def outcome(code: str) -> str:
-    """Name what became of an attempt with such an answer, an HTTP status or `none`."""
+    """Return the outcome of an attempt with this HTTP status, or `none` for no response."""
     return _OUTCOMES[classify_response(int(code) if code != "none" else None)]
 
 
-def count(events: QuerySet[LeadEvent]) -> Totals:
+def count_events(events: QuerySet[LeadEvent]) -> Counts:
     """Return the number of every series in these events that is not 0."""
-    totals = _by_kind(events)
-    totals.update(_delivery_times(events))
-    return totals
+    counts = _by_kind(events)
+    counts.update(_delivery_time_buckets(events))
+    return counts
 
 
-def _by_kind(events: QuerySet[LeadEvent]) -> Totals:
-    # Only of a stopped lead is the reason a code; of one that was given up it is a text.
+def _by_kind(events: QuerySet[LeadEvent]) -> Counts:
+    # The reason is a rejection reason for these two statuses only.
     stopped = When(to_status__in=[LeadStatus.REJECTED, LeadStatus.FAILED], then=KeyTextTransform("reason", "detail"))
     answered = When(kind=EventKind.ATTEMPT_FINISHED, then=KeyTextTransform("response_status", "detail"))
-    found = events.filter(kind__in=_COUNTED).annotate(reason=Case(stopped), code=Case(answered))
-    totals: Totals = Counter()
+    found = events.filter(kind__in=_COUNTED_KINDS).annotate(reason=Case(stopped), code=Case(answered))
+    counts: Counts = Counter()
     for kind, status, reason, code, number in (
         found.values_list("kind", "to_status", "reason", "code").annotate(number=Count("*")).order_by()
     ):
         for series in _series(kind, status, reason, code):
-            totals[series] += number
-    return totals
+            counts[series] += number
+    return counts
 
 
 def _series(kind: str, status: str | None, reason: str | None, code: Any) -> list[str]:
-    """Name the series in which such an event counts."""
+    """Return the series in which such an event counts."""
     if kind == EventKind.ATTEMPT_FINISHED:
         return [f"attempts|{code if str(code).isdigit() else 'none'}"]  # SQLite's text for null is "null"
     if kind != EventKind.STATUS:
@@ -127,12 +129,8 @@ def _known(reason: str) -> str:
     return reason if reason in _REASONS else "other"
 
 
-def _delivery_times(events: QuerySet[LeadEvent]) -> Totals:
-    """Count the deliveries by how long after acceptance they came; those of redelivered leads tell of the operator."""
-    delivered = events.filter(kind=EventKind.STATUS, to_status=LeadStatus.DELIVERED, lead__uncounted_attempts=0)
-    # Subtracted and sorted here: SQLite would call back into Python for each pair and bound.
-    pairs = delivered.values_list("at", "lead__received_at").iterator()
-    times = sorted(max(0.0, (at - received_at).total_seconds()) for at, received_at in pairs)
-    totals: Totals = Counter({f"delivered|{bound:g}": bisect_right(times, bound) for bound in BOUNDS})
-    totals.update({"delivered": len(times), "delivered_ms": round(sum(times) * 1000)})
-    return +totals
+def _delivery_time_buckets(events: QuerySet[LeadEvent]) -> Counts:
+    seconds = counting.delivery_seconds(events)
+    counts: Counts = Counter({f"delivered|{bound:g}": bisect_right(seconds, bound) for bound in BOUNDS})
+    counts.update({"delivered": len(seconds), "delivered_ms": round(sum(seconds) * 1000)})
+    return +counts

@@ -1,11 +1,12 @@
-"""How workers and beat say that they live: each renews its row in the db, from a thread of its own.
+"""Heartbeats: each worker, and beat, renews its own row in the database from a thread.
 
-A thread, so that a database that is away costs neither a delivery nor a tick.
+In a thread, so that an unavailable database delays neither a delivery nor a tick.
 """
 
 import atexit
 import socket
 import threading
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,130 +17,128 @@ from django.utils import timezone
 
 from leadgateway import db
 from leadgateway.logging import get_logger
-from stats.models import Heartbeat
+from stats.models import Heartbeat, ProcessKind
 
 log = get_logger(__name__)
 
-#: How often a row is renewed; beat's only when it has published a tick since.
-EVERY = timedelta(seconds=3)
+#: How often a row is renewed. Beat's row is renewed only if beat has published a task since.
+INTERVAL = timedelta(seconds=3)
 
-#: Whoever was not seen for so long is taken for dead. Beat may be asleep from one tick to the next.
-ALIVE_WITHIN = timedelta(seconds=30)
-TICKS_MISSED = 3
+#: A process without a heartbeat for this long has stopped. Beat may sleep from one tick to the next.
+RUNNING_WITHIN = timedelta(seconds=30)
+MISSED_TICKS = 3
 
-#: Who died without a word is told of for so long.
+#: How long a process that stopped unexpectedly is shown.
 FORGOTTEN_AFTER = timedelta(days=1)
 
-#: What one write may take, and the wait for the last one when the process ends.
+#: How long one write may take, and how long the process waits for the last one when it ends.
 _TIMEOUT = timedelta(seconds=5)
 
-_LONGEST_NAME = 200
+_MAX_NAME_LENGTH = 200
 
 
 class HeartbeatThread(threading.Thread):
-    """Renews the row of this process until the process ends; then takes it away.
+    """Renews the row of this process until the process ends, then deletes it.
 
-    :param worked: set whenever the process has done what it is there for, without which the row is not renewed;
-        by default being there is enough.
+    :param worked: an event that the process sets whenever it has done its work. If given, the row is renewed only
+        after that.
     """
 
     def __init__(
-        self, name: str, kind: Heartbeat.Kind, *, every: timedelta, worked: threading.Event | None = None
+        self, name: str, kind: ProcessKind, *, interval: timedelta = INTERVAL, worked: threading.Event | None = None
     ) -> None:
         super().__init__(name="heartbeat", daemon=True)
-        self._row = name[:_LONGEST_NAME]
+        self._row_name = name[:_MAX_NAME_LENGTH]
         self._kind = kind
-        self._every = every
+        self._interval = interval
         self._worked = worked
-        self._ended = threading.Event()
+        self._stopping = threading.Event()
         self._started_at = timezone.now()
-        self._is_away = False
+        self._is_failing = False
 
     def run(self) -> None:
-        """Renew the row at once and then again and again."""
-        self._surely(_forget_the_gone)
+        """Renew the row at once, and then in every interval."""
+        self._try(_delete_forgotten)
         while True:
-            self._beat()
-            if self._ended.wait(self._every.total_seconds()):
+            if self._has_worked():
+                self._try(self._renew_row)
+            if self._stopping.wait(self._interval.total_seconds()):
                 break
-        self._surely(self._remove)
+        self._try(self._delete_row)
 
-    def end(self, **_: Any) -> None:
-        """Take the row away, if the database is there, and end."""
-        self._ended.set()
+    def stop(self, **_: Any) -> None:
+        """Delete the row, if the database is available, and end the thread."""
+        self._stopping.set()
         self.join(_TIMEOUT.total_seconds())
 
-    def _beat(self) -> None:
-        if self._worked is not None:
-            if not self._worked.is_set():
-                return
-            self._worked.clear()
-        self._surely(self._renew)
+    def _has_worked(self) -> bool:
+        if self._worked is None:
+            return True
+        has_worked = self._worked.is_set()
+        self._worked.clear()
+        return has_worked
 
-    def _surely(self, write: Any) -> None:
-        """Write, and come back whatever the database does; the next turn tries again."""
+    def _try(self, write: Callable[[], None]) -> None:
+        """Write, and log the first of several errors in a row. The next interval tries again."""
         try:
             with db.deadline(_TIMEOUT):
                 write()
         except Error as error:
-            if not self._is_away:
-                log.warning("heartbeat_not_written", name=self._row, exc_info=error)
-            self._is_away = True
+            if not self._is_failing:
+                log.warning("heartbeat_not_written", name=self._row_name, exc_info=error)
+            self._is_failing = True
         else:
-            if self._is_away:
-                log.info("heartbeat_written_again", name=self._row)
-            self._is_away = False
+            if self._is_failing:
+                log.info("heartbeat_written_again", name=self._row_name)
+            self._is_failing = False
         finally:
-            connection.close()  # or the thread would keep one of the pool's
+            connection.close()  # otherwise the thread would keep a connection of the pool
 
-    def _renew(self) -> None:
-        row = Heartbeat(name=self._row, kind=self._kind, started_at=self._started_at, seen_at=timezone.now())
+    def _renew_row(self) -> None:
+        row = Heartbeat(name=self._row_name, kind=self._kind, started_at=self._started_at, seen_at=timezone.now())
         Heartbeat.objects.bulk_create(
             [row], update_conflicts=True, unique_fields=["name"], update_fields=["kind", "started_at", "seen_at"]
         )
 
-    def _remove(self) -> None:
-        """Take the row away, unless a process by the same name, such as our successor, has taken it over."""
-        Heartbeat.objects.filter(name=self._row, started_at=self._started_at).delete()
+    def _delete_row(self) -> None:
+        """Delete the row unless another process of the same name, such as a successor, has taken it over."""
+        Heartbeat.objects.filter(name=self._row_name, started_at=self._started_at).delete()
 
 
-def _forget_the_gone() -> None:
+def _delete_forgotten() -> None:
     Heartbeat.objects.filter(seen_at__lt=timezone.now() - FORGOTTEN_AFTER).delete()
 
 
-# --- who lives -------------------------------------------------------------------------------------------------------
+# --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def known(*, now: datetime) -> list[Heartbeat]:
-    """Return the rows of those who live, and of those who died without a word in the last day, by name."""
+def recent_processes(*, now: datetime) -> list[Heartbeat]:
+    """Return the processes that are running or stopped unexpectedly in the last day, by kind and name."""
     return list(Heartbeat.objects.filter(seen_at__gt=now - FORGOTTEN_AFTER).order_by("kind", "name"))
 
 
-def is_alive(process: Heartbeat, *, now: datetime) -> bool:
-    """Tell whether the process was seen lately enough."""
-    return process.seen_at >= now - _silence_allowed(process)
-
-
-def _silence_allowed(process: Heartbeat) -> timedelta:
-    if process.kind == Heartbeat.Kind.WORKER:
-        return ALIVE_WITHIN
-    return max(ALIVE_WITHIN, TICKS_MISSED * settings.WORKER_POLL_INTERVAL)
+def is_running(process: Heartbeat, *, now: datetime) -> bool:
+    """Return whether the last heartbeat of the process is recent enough."""
+    silence = RUNNING_WITHIN
+    if process.kind == ProcessKind.BEAT:
+        silence = max(silence, MISSED_TICKS * settings.WORKER_POLL_INTERVAL)
+    return process.seen_at >= now - silence
 
 
 # --- Celery's signals ------------------------------------------------------------------------------------------------
 
 
 @worker_ready.connect
-def _worker_is_ready(sender: Any, **_: Any) -> None:
-    pulse = HeartbeatThread(sender.hostname, Heartbeat.Kind.WORKER, every=EVERY)
-    worker_shutdown.connect(pulse.end, weak=False)
-    pulse.start()
+def _start_in_worker(sender: Any, **_: Any) -> None:
+    thread = HeartbeatThread(sender.hostname, ProcessKind.WORKER)
+    worker_shutdown.connect(thread.stop, weak=False)
+    thread.start()
 
 
 @beat_init.connect
-def _beat_begins(**_: Any) -> None:
-    ticked = threading.Event()
-    pulse = HeartbeatThread(f"beat@{socket.gethostname()}", Heartbeat.Kind.BEAT, every=EVERY, worked=ticked)
-    after_task_publish.connect(lambda **_: ticked.set(), weak=False)
-    atexit.register(pulse.end)  # Celery has no signal for the end of beat
-    pulse.start()
+def _start_in_beat(**_: Any) -> None:
+    published = threading.Event()
+    thread = HeartbeatThread(f"beat@{socket.gethostname()}", ProcessKind.BEAT, worked=published)
+    after_task_publish.connect(lambda **_: published.set(), weak=False)
+    atexit.register(thread.stop)  # Celery has no signal for the end of beat
+    thread.start()

@@ -1,6 +1,7 @@
-"""The figures for Prometheus, the same whichever process is asked: from the db, the queue, and the web server.
+"""The metrics for Prometheus, the same whichever process answers: from the database, the queue and the web server.
 
-No label holds what a sender or a person wrote: statuses, reasons, HTTP codes and the names of our processes.
+To add one, yield it in the function of its subject. No label holds what a sender or a person wrote: only statuses,
+reasons, HTTP statuses and the names of our processes.
 """
 
 from collections import Counter
@@ -9,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from django.db import connection
-from django.db.models import Count, Min, Q
+from django.db.models import Count, Min
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
@@ -22,37 +23,37 @@ from leadgateway.server import request_metrics as web_server
 from leads.models import NEEDS_ATTENTION, OPEN_STATUSES, EventKind, InboundLead, LeadStatus
 from leads.rules import RejectionReason
 from stats.models import Heartbeat, Incident, MonitoringState
-from stats.monitoring import counters
-from stats.monitoring.rules import Kind
+from stats.monitoring import counters, counting
+from stats.monitoring.checks.pipeline import IncidentKind
 
 log = get_logger(__name__)
 
-#: Series that are there from the start: Prometheus sees no increase in one that begins at 1.
+#: HTTP statuses whose series exist from the start, because Prometheus sees no increase in a series that begins at 1.
 _USUAL_CODES = ("200", "400", "401", "403", "404", "422", "429", "500", "502", "503", "504", "none")
 
-#: How many processes are told of, the latest seen first.
-_MOST_PROCESSES = 100
+#: Maximum number of processes to export, the latest heartbeat first.
+_MAX_PROCESSES = 100
 
-#: How long the queue may take to say how deep it is, beside the database; it is bounded by itself.
+#: How long to wait for the depth of the queue after the queries to the database. It has a time-out of its own.
 _QUEUE_TIMEOUT_S = 1.0
 
-# Beside, so that two frozen neighbours cost no more than one.
-_beside = ThreadPoolExecutor(max_workers=2, thread_name_prefix="metrics")
+# In another thread, so that an unresponsive queue and an unresponsive database together cost one time-out.
+_background = ThreadPoolExecutor(max_workers=2, thread_name_prefix="metrics")
 
 
-def figures(*, now: datetime, reach: timedelta, read: timedelta) -> CollectorRegistry:
-    """Return all figures that can be had. With the database away, that is said, and what came from it is not there.
+def collect(*, now: datetime, connect_timeout: timedelta, query_timeout: timedelta) -> CollectorRegistry:
+    """Return all available metrics. When the database is unavailable, export only `database_up 0` of its metrics.
 
-    :param reach: how long to wait for the database to be there.
-    :param read: how long it may then take.
+    :param connect_timeout: how long to wait for a connection to the database.
+    :param query_timeout: how long all queries together may take.
     """
-    depths = _beside.submit(queue.depths)
-    stored = _stored(now=now, reach=reach, read=read)
+    depths = _background.submit(queue.depths)
+    stored = _stored(now=now, connect_timeout=connect_timeout, query_timeout=query_timeout)
     registry = CollectorRegistry()
     registry.register(
         _Fixed(
             [
-                InfoMetricFamily("lead_gateway", "What runs here.", value={"version": __version__}),
+                InfoMetricFamily("lead_gateway", "The running version.", value={"version": __version__}),
                 _gauge("database_up", "Whether the database answers: 1 or 0.", stored is not None),
                 *(stored or []),
                 *_queue(depths),
@@ -64,7 +65,7 @@ def figures(*, now: datetime, reach: timedelta, read: timedelta) -> CollectorReg
 
 
 class _Fixed(Collector):
-    """Hands out what has been found already."""
+    """Returns metrics that are collected already."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = list(metrics)
@@ -73,8 +74,8 @@ class _Fixed(Collector):
         return self._metrics
 
 
-def _gauge(name: str, what: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"lead_gateway_{name}", what, value=value)
+def _gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"lead_gateway_{name}", help_text, value=value)
 
 
 def _queue(depths: Future[dict[str, int]]) -> Iterator[Metric]:
@@ -85,8 +86,8 @@ def _queue(depths: Future[dict[str, int]]) -> Iterator[Metric]:
         waiting = None
     yield _gauge("queue_up", "Whether the queue answers: 1 or 0.", waiting is not None)
     if waiting is not None:
-        what = "Doorbells that wait for a worker, by queue; without those that ring later."
-        depth = GaugeMetricFamily("lead_gateway_queue_depth", what, labels=["queue"])
+        help_text = "Messages that wait for a worker, by queue, without delayed ones."
+        depth = GaugeMetricFamily("lead_gateway_queue_depth", help_text, labels=["queue"])
         for name, number in waiting.items():
             depth.add_metric([name], number)
         yield depth
@@ -95,129 +96,128 @@ def _queue(depths: Future[dict[str, int]]) -> Iterator[Metric]:
 # --- from the database -----------------------------------------------------------------------------------------------
 
 
-def _stored(*, now: datetime, reach: timedelta, read: timedelta) -> list[Metric] | None:
-    """Return what the database tells; None when it is away."""
+def _stored(*, now: datetime, connect_timeout: timedelta, query_timeout: timedelta) -> list[Metric] | None:
+    """Return the metrics from the database; None if it is unavailable."""
     try:
-        with db.deadline(reach):
+        with db.deadline(connect_timeout):
             connection.ensure_connection()
-        with db.deadline(read):
-            counter_totals = counters.kept()
-            rows = [*_counters(counters.read(counter_totals)), *_leads(counter_totals.closed, now=now)]
-            return [*rows, *_gate(), _heartbeats(), *_watch()]
+        with db.deadline(query_timeout):
+            totals = counters.stored_totals()
+            return [
+                *_counters(counters.current_counts(totals)),
+                *_leads(totals.closed_leads, now=now),
+                *_delivery_control(),
+                _heartbeats(),
+                *_monitoring(),
+            ]
     except db.UNAVAILABLE as error:
         log.error("database_error", exc_info=error)
         return None
 
 
 def _leads(closed: dict[str, int], *, now: datetime) -> Iterator[Metric]:
-    """Count what is under way now, of which there is little; what is done with was counted within the last minute."""
-    in_progress = InboundLead.objects.filter(status__in=OPEN_STATUSES)
-    goes_on = Q(next_attempt_at__isnull=False)
-    found = in_progress.values_list("status").annotate(n=Count("*"), oldest=Min("received_at", filter=goes_on))
-    rows = list(found.order_by())
-    leads = GaugeMetricFamily("lead_gateway_leads", "Leads by status.", labels=["status"])
-    current = closed | {status: number for status, number, _ in rows}
+    """Count the open leads, of which there are few. The closed ones were counted within the last minute."""
+    open_leads = InboundLead.objects.filter(status__in=OPEN_STATUSES)
+    family = GaugeMetricFamily("lead_gateway_leads", "Leads by status.", labels=["status"])
+    by_status = {**closed, **counting.leads_by_status(open_leads)}
     for status in LeadStatus.values:
-        leads.add_metric([status], current.get(status, 0))
-    yield leads
-    yield _age(
-        "oldest_undelivered", "Since the oldest lead came that is still to go out", [row[2] for row in rows], now
-    )
+        family.add_metric([status], by_status.get(status, 0))
+    yield family
+    oldest = open_leads.filter(next_attempt_at__isnull=False).aggregate(since=Min("received_at"))
+    yield _age("oldest_undelivered", "Age of the oldest lead that is still to be delivered", oldest["since"], now)
     due = InboundLead.objects.due(now).aggregate(number=Count("*"), since=Min("next_attempt_at"))
-    yield _gauge("leads_due", "Leads that somebody should work on, and nobody does.", due["number"])
-    yield _age("oldest_due", "Since the first of these leads has been due", [due["since"]], now)
+    yield _gauge("leads_due", "Leads that are due and not claimed by a worker.", due["number"])
+    yield _age("oldest_due", "Time since the first of these leads is due", due["since"], now)
     attention = InboundLead.objects.filter(NEEDS_ATTENTION).count()
-    yield _gauge("leads_needing_attention", "Leads that only an operator can bring further.", attention)
-
-
-def _age(name: str, what: str, moments: list[datetime | None], now: datetime) -> Metric:
-    seconds = [(now - moment).total_seconds() for moment in moments if moment is not None]
-    return _gauge(f"{name}_seconds", f"{what}; 0: there is none.", max(0.0, *seconds) if seconds else 0)
-
-
-def _gate() -> Iterator[Metric]:
-    gate = DeliveryControl.objects.current()
-    what = "Since when the customer is taken for down, and leads wait; 0: it is not."
     yield _gauge(
-        "circuit_open_since_timestamp_seconds",
-        what,
-        gate.circuit_opened_at.timestamp() if gate.circuit_opened_at else 0,
+        "leads_needing_attention", "Leads without automatic retries that an operator has to look at.", attention
     )
-    what = "Since when somebody holds delivery, and leads wait; 0: nobody does."
-    yield _gauge("delivery_paused_since_timestamp_seconds", what, gate.paused_at.timestamp() if gate.paused_at else 0)
+
+
+def _age(name: str, help_text: str, since: datetime | None, now: datetime) -> Metric:
+    seconds = 0 if since is None else max(0.0, (now - since).total_seconds())
+    return _gauge(f"{name}_seconds", f"{help_text}; 0 if there is none.", seconds)
+
+
+def _delivery_control() -> Iterator[Metric]:
+    control = DeliveryControl.objects.current()
+    yield _since("circuit_open", "When the customer was marked as down; 0 if it is not.", control.circuit_opened_at)
+    yield _since("delivery_paused", "When an operator paused delivery; 0 if it is active.", control.paused_at)
+
+
+def _since(name: str, help_text: str, moment: datetime | None) -> Metric:
+    return _gauge(f"{name}_since_timestamp_seconds", help_text, moment.timestamp() if moment else 0)
 
 
 def _heartbeats() -> Metric:
-    seen = GaugeMetricFamily(
+    family = GaugeMetricFamily(
         "lead_gateway_heartbeat_timestamp_seconds",
-        "When a worker or beat last said that it lives.",
+        "The last heartbeat of each worker and of beat.",
         labels=["kind", "name"],
     )
-    for process in Heartbeat.objects.order_by("-seen_at")[:_MOST_PROCESSES]:
-        seen.add_metric([process.kind, process.name], process.seen_at.timestamp())
-    return seen
+    for process in Heartbeat.objects.order_by("-seen_at")[:_MAX_PROCESSES]:
+        family.add_metric([process.kind, process.name], process.seen_at.timestamp())
+    return family
 
 
-def _watch() -> Iterator[Metric]:
-    open_now = Counter(Incident.objects.filter(closed_at=None).values_list("kind", flat=True))
-    incidents = GaugeMetricFamily(
-        "lead_gateway_incident_open", "Incidents that are not over, by what is wrong.", labels=["kind"]
-    )
-    for kind in Kind:
-        incidents.add_metric([kind], open_now[kind])
-    yield incidents
-    watch = MonitoringState.objects.filter(pk=1).first()
-    if watch is not None and watch.checked_at is not None:
+def _monitoring() -> Iterator[Metric]:
+    open_incidents = Counter(Incident.objects.filter(closed_at=None).values_list("kind", flat=True))
+    family = GaugeMetricFamily("lead_gateway_incident_open", "Open incidents by kind.", labels=["kind"])
+    for kind in IncidentKind:
+        family.add_metric([kind], open_incidents[kind])
+    yield family
+    state = MonitoringState.objects.filter(pk=1).first()
+    if state is not None and state.checked_at is not None:
         yield _gauge(
-            "monitoring_timestamp_seconds", "When the pipeline was last checked.", watch.checked_at.timestamp()
+            "monitoring_timestamp_seconds", "When the pipeline was last checked.", state.checked_at.timestamp()
         )
 
 
 # --- counters --------------------------------------------------------------------------------------------------------
 
 
-def _counters(counted: counters.Totals) -> Iterator[Metric]:
-    yield _counter("leads_accepted", "Leads that were stored.", counted["received"])
-    yield _counter("duplicates", "Posts that were recognised as a lead we had.", counted["duplicate"])
-    yield _counter("circuit_openings", "How often the customer was taken for down.", counted[EventKind.CIRCUIT_OPENED])
-    yield _labelled("leads_entered", "Leads that came into a status.", "status", counted, "entered", LeadStatus.values)
+def _counters(counts: counters.Counts) -> Iterator[Metric]:
+    yield _counter("leads_accepted", "Leads that were stored.", counts["received"])
+    yield _counter("duplicates", "Requests whose lead was already stored.", counts["duplicate"])
+    yield _counter("circuit_openings", "How often the customer was marked as down.", counts[EventKind.CIRCUIT_OPENED])
+    yield _labelled("leads_entered", "Leads that entered a status.", "status", counts, "entered", LeadStatus.values)
     reasons = [*RejectionReason, "other"]
-    yield _labelled("leads_rejected", "Leads not to be delivered, by reason.", "reason", counted, "stopped", reasons)
-    yield _attempts(counted)
-    yield _delivery_times(counted)
+    yield _labelled("leads_rejected", "Leads that are not delivered, by reason.", "reason", counts, "stopped", reasons)
+    yield _attempts(counts)
+    yield _delivery_times(counts)
 
 
-def _counter(name: str, what: str, value: int) -> CounterMetricFamily:
-    return CounterMetricFamily(f"lead_gateway_{name}", what, value=value)
+def _counter(name: str, help_text: str, value: int) -> CounterMetricFamily:
+    return CounterMetricFamily(f"lead_gateway_{name}", help_text, value=value)
 
 
 def _labelled(
-    name: str, what: str, label: str, counted: counters.Totals, series: str, values: Iterable[str]
+    name: str, help_text: str, label: str, counts: counters.Counts, series: str, values: Iterable[str]
 ) -> CounterMetricFamily:
-    family = CounterMetricFamily(f"lead_gateway_{name}", what, labels=[label])
+    family = CounterMetricFamily(f"lead_gateway_{name}", help_text, labels=[label])
     for value in values:
-        family.add_metric([value], counted[f"{series}|{value}"])
+        family.add_metric([value], counts[f"{series}|{value}"])
     return family
 
 
-def _attempts(counted: counters.Totals) -> CounterMetricFamily:
-    """Count attempts by outcome and HTTP status; the database holds none but 100 to 599."""
+def _attempts(counts: counters.Counts) -> CounterMetricFamily:
+    """Return the attempts by outcome and HTTP status, of which the database allows 100 to 599 only."""
     family = CounterMetricFamily(
         "lead_gateway_delivery_attempts",
-        "Attempts to deliver, by outcome and HTTP status (none: there was no answer).",
+        "Finished delivery attempts, by outcome and HTTP status (none: no response).",
         labels=["outcome", "code"],
     )
-    seen = {name.partition("|")[2] for name in counted if name.startswith("attempts|")}
-    for code in sorted(seen.union(_USUAL_CODES)):
-        family.add_metric([counters.outcome(code), code], counted[f"attempts|{code}"])
+    codes = {name.partition("|")[2] for name in counts if name.startswith("attempts|")}
+    for code in sorted(codes.union(_USUAL_CODES)):
+        family.add_metric([counters.outcome(code), code], counts[f"attempts|{code}"])
     return family
 
 
-def _delivery_times(counted: counters.Totals) -> HistogramMetricFamily:
-    buckets = [(floatToGoString(bound), counted[f"delivered|{bound:g}"]) for bound in counters.BOUNDS]
+def _delivery_times(counts: counters.Counts) -> HistogramMetricFamily:
+    buckets = [(floatToGoString(bound), counts[f"delivered|{bound:g}"]) for bound in counters.BOUNDS]
     return HistogramMetricFamily(
         "lead_gateway_accepted_to_delivered_seconds",
-        "How long after its acceptance a lead was delivered; without redelivered ones.",
-        buckets=[*buckets, ("+Inf", counted["delivered"])],
-        sum_value=counted["delivered_ms"] / 1000,
+        "Time from accepted to delivered, without redelivered leads.",
+        buckets=[*buckets, ("+Inf", counts["delivered"])],
+        sum_value=counts["delivered_ms"] / 1000,
     )

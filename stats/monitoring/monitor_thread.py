@@ -1,8 +1,8 @@
-"""Sees to it that the pipeline is checked also when beat or all workers are dead: by whoever lives.
+"""Checks the pipeline from any running process, so that stopped workers or a stopped beat are noticed.
 
-Beat's tick has a worker check the pipeline. Every web server process, worker and beat has a monitor besides, a thread
-that checks it when nobody has done so for a while. Beat's, of which there is one, also tells people when the database
-is away, since then no incident can be written down.
+Normally beat's task has a worker check the pipeline. In addition every web process, every worker and beat have a
+monitor thread that checks it when no other process has done so in time. Beat's thread, of which there is one, also
+sends the alerts for an unavailable database, since no incident can be stored then.
 """
 
 import atexit
@@ -18,93 +18,95 @@ from django.utils import timezone
 from leadgateway import db
 from leadgateway.logging import get_logger
 from stats.models import Alert, Incident
-from stats.monitoring import alerts, incidents
-from stats.monitoring.pipeline_check import THRESHOLDS, check, is_overdue
-from stats.monitoring.rules import Kind
+from stats.monitoring import alerts, incidents, pipeline_check
+from stats.monitoring.checks.pipeline import IncidentKind
 
 log = get_logger(__name__)
 
 
 class MonitorThread(threading.Thread):
-    """Checks the pipeline whenever nobody else does, until the process ends."""
+    """Checks the pipeline when that is overdue, until the process ends."""
 
-    def __init__(self, outage: "Outage | None" = None) -> None:
+    def __init__(self, outage: "DatabaseOutage | None" = None) -> None:
         super().__init__(name="monitor", daemon=True)
         self._outage = outage
-        self._ended = threading.Event()
+        self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Look again and again; not at once, as the others may just be starting."""
-        while not self._ended.wait(settings.MONITORING_INTERVAL.total_seconds()):
-            self.look(now=timezone.now())
+        """Check in every interval, but not at once, because the other processes may be starting, too."""
+        while not self._stopping.wait(settings.MONITORING_INTERVAL.total_seconds()):
+            self.check_if_overdue(now=timezone.now())
 
-    def end(self, **_: Any) -> None:
-        """End soon, with whatever is being looked at."""
-        self._ended.set()
+    def stop(self, **_: Any) -> None:
+        """End the thread after the check that is running."""
+        self._stopping.set()
 
-    def look(self, *, now: datetime) -> None:
-        """Check the pipeline if that is overdue; whatever goes wrong, the next turn tries again."""
+    def check_if_overdue(self, *, now: datetime) -> None:
+        """Check the pipeline if that is overdue. After an error the next interval tries again."""
         try:
-            if is_overdue(now=now):
-                check(now=now)
+            if pipeline_check.is_overdue(now=now):
+                pipeline_check.run_if_due(now=now)
         except db.UNAVAILABLE:
             if self._outage is not None:
-                self._outage.goes_on(now=now)
-        except Exception as error:  # a thread that ended would never be missed
+                self._outage.record_failure(now=now)
+        except Exception as error:  # otherwise the thread would end without notice
             log.error("monitoring_failed", exc_info=error)
         else:
             if self._outage is not None:
-                self._outage.is_over(now=now)
+                self._outage.record_recovery(now=now)
         finally:
-            connection.close()  # or the thread would keep one of the pool's
+            connection.close()  # otherwise the thread would keep a connection of the pool
 
 
-class Outage:
-    """What is known of an outage of the db, in the memory of one process."""
+class DatabaseOutage:
+    """An outage of the database, kept in the memory of one process until it can be stored."""
 
     def __init__(self) -> None:
-        self._checks = 0
+        self._failures = 0
         self._incident: Incident | None = None
-        self._told: list[Alert.Channel] = []
+        self._alerted: list[Alert.Channel] = []
 
-    def goes_on(self, *, now: datetime) -> None:
-        """Note that the database is away; once that is certain, tell everybody who could not be told before."""
-        self._checks += 1
-        if not THRESHOLDS.opens(Kind.DATABASE_UNAVAILABLE, self._checks):
+    def record_failure(self, *, now: datetime) -> None:
+        """Count a failure. After enough of them, alert the channels that have not been alerted yet."""
+        self._failures += 1
+        if not pipeline_check.THRESHOLDS.opens(IncidentKind.DATABASE_UNAVAILABLE, self._failures):
             return
         if self._incident is None:
-            self._incident = Incident(kind=Kind.DATABASE_UNAVAILABLE, opened_at=now, last_seen_at=now)
-            incidents.log_change(self._incident, is_over=False)
-        for channel in alerts.channels():
-            if channel not in self._told and alerts.deliver(channel, [(self._incident, False)], now=now):
-                self._told.append(channel)
+            self._incident = Incident(kind=IncidentKind.DATABASE_UNAVAILABLE, opened_at=now, last_seen_at=now)
+            incidents.log_change(self._incident, is_recovery=False)
+        for channel in alerts.configured_channels():
+            if channel not in self._alerted and alerts.send(channel, [(self._incident, False)], now=now):
+                self._alerted.append(channel)
 
-    def is_over(self, *, now: datetime) -> None:
-        """Note that the database is there; an outage is written down, and the others told when that is sent next."""
-        self._checks = 0
+    def record_recovery(self, *, now: datetime) -> None:
+        """Store the outage, if there was one, with the alerts of its end, which are sent with the next ones."""
+        self._failures = 0
         if self._incident is None:
             return
         try:
-            incidents.write_down(
-                Kind.DATABASE_UNAVAILABLE, opened_at=self._incident.opened_at, closed_at=now, told=self._told
+            incidents.record_past_incident(
+                IncidentKind.DATABASE_UNAVAILABLE,
+                opened_at=self._incident.opened_at,
+                closed_at=now,
+                alerted=self._alerted,
             )
         except Error:
-            return  # away again
-        self._incident, self._told = None, []
+            return  # unavailable again
+        self._incident, self._alerted = None, []
 
 
-def start(outage: Outage | None = None) -> MonitorThread:
-    """Start the monitor of this process."""
+def start(outage: DatabaseOutage | None = None) -> MonitorThread:
+    """Start the monitor thread of this process."""
     monitor = MonitorThread(outage)
     monitor.start()
     return monitor
 
 
 @worker_ready.connect
-def _worker_is_ready(**_: Any) -> None:
-    worker_shutdown.connect(start().end, weak=False)
+def _start_in_worker(**_: Any) -> None:
+    worker_shutdown.connect(start().stop, weak=False)
 
 
 @beat_init.connect
-def _beat_begins(**_: Any) -> None:
-    atexit.register(start(Outage()).end)
+def _start_in_beat(**_: Any) -> None:
+    atexit.register(start(DatabaseOutage()).stop)

@@ -1,48 +1,105 @@
-"""The check of the pipeline: figures, judgement, incidents, alerts. Whoever comes first does it, one at a time."""
+"""The check of the pipeline: takes a snapshot, judges it, updates incidents and sends alerts.
 
+Beat's task, and the monitor thread of every process, run it. Only one of them does so per interval.
+"""
+
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models import Q
+from django.utils import timezone
 
 from leadgateway import db
-from stats.models import MonitoringState
-from stats.monitoring import alerts, incidents, rules
+from leadgateway.dependencies import database_problem
+from leadgateway.time_format import span
+from stats.models import Incident, MonitoringState
+from stats.monitoring import alerts, incidents
+from stats.monitoring.checks.pipeline import IncidentKind, Thresholds, evaluate
+from stats.monitoring.checks.result import CheckResult, Verdict, failure, ok, warning
 from stats.monitoring.snapshot import take_snapshot
 
-THRESHOLDS = rules.Thresholds()
+THRESHOLDS = Thresholds()
 
-#: What one step may wait for the database.
-_TIMEOUT = timedelta(seconds=10)
+#: How long one step may wait for the database.
+_DATABASE_TIMEOUT = timedelta(seconds=10)
+
+#: The shortest time without a check that is a failure.
+_MIN_CHECK_GAP = timedelta(seconds=30)
 
 
-def check(*, now: datetime) -> bool:
-    """Check the pipeline, unless somebody has just done so; tell whether.
+def current_results(*, now: datetime) -> list[CheckResult]:
+    """Return the results of the checks of the pipeline, good ones included.
 
-    :raises django.db.Error: the database is away.
+    :raises django.db.Error: the database is unavailable.
     """
-    with db.deadline(_TIMEOUT):
-        if not _take_turn(now, after=0.8 * settings.MONITORING_INTERVAL):
+    return evaluate(take_snapshot(now=now, thresholds=THRESHOLDS), THRESHOLDS)
+
+
+def run_if_due(*, now: datetime) -> bool:
+    """Check the pipeline unless another process just did; return whether it was checked.
+
+    :raises django.db.Error: the database is unavailable.
+    """
+    with db.deadline(_DATABASE_TIMEOUT):
+        if not claim_check(now, after=0.8 * settings.MONITORING_INTERVAL):
             return False
-        results = rules.judge(take_snapshot(now=now, thresholds=THRESHOLDS), THRESHOLDS)
-        incidents.take_in(results, now=now, thresholds=THRESHOLDS, channels=alerts.channels())
+        incidents.update(
+            current_results(now=now), now=now, thresholds=THRESHOLDS, channels=alerts.configured_channels()
+        )
     alerts.send_due(now=now)
     return True
 
 
 def is_overdue(*, now: datetime) -> bool:
-    """Tell whether nobody has checked the pipeline when somebody should have.
+    """Return whether no process has checked the pipeline for one and a half intervals.
 
-    :raises django.db.Error: the database is away.
+    :raises django.db.Error: the database is unavailable.
     """
-    with db.deadline(_TIMEOUT):
-        return not MonitoringState.objects.filter(
-            pk=1, checked_at__gt=now - 1.5 * settings.MONITORING_INTERVAL
-        ).exists()
+    with db.deadline(_DATABASE_TIMEOUT):
+        recent = now - 1.5 * settings.MONITORING_INTERVAL
+        return not MonitoringState.objects.filter(pk=1, checked_at__gt=recent).exists()
 
 
-def _take_turn(now: datetime, *, after: timedelta) -> bool:
-    """Take the right to check; a little less than the interval after the last check, as ticks are not exact."""
+def claim_check(now: datetime, *, after: timedelta) -> bool:
+    """Claim the right to check, `after` the last check; return whether this process got it.
+
+    Shorter than the interval, because beat's ticks are not exact.
+    """
     MonitoringState.objects.get_or_create(pk=1)
     due = Q(checked_at=None) | Q(checked_at__lte=now - after)
     return MonitoringState.objects.filter(due, pk=1).update(checked_at=now) == 1
+
+
+# --- for the commands ------------------------------------------------------------------------------------------------
+
+
+def status() -> Iterator[CheckResult]:
+    """Return the current results, the incidents that are about to close, and the age of the last check."""
+    if problem := database_problem():
+        private = {"error": problem}
+        yield CheckResult(IncidentKind.DATABASE_UNAVAILABLE, Verdict.FAILURE, private_facts=private)
+        return
+    now = timezone.now()
+    results = current_results(now=now)
+    yield from results
+    yield from _closing_incidents(results, now=now)
+    yield _last_check(now=now)
+
+
+def _closing_incidents(results: list[CheckResult], *, now: datetime) -> Iterator[CheckResult]:
+    failing = {(result.check, result.subject) for result in results if result.verdict is Verdict.FAILURE}
+    for incident in Incident.objects.filter(closed_at=None).order_by("pk"):
+        if (incident.kind, incident.subject) not in failing:
+            name = f"{incident.kind} {incident.subject}".rstrip()
+            yield warning("open_incident", incident=name, open_for=span(now - incident.opened_at))
+
+
+def _last_check(*, now: datetime) -> CheckResult:
+    """Return whether the pipeline is checked regularly, which the check itself cannot detect."""
+    checked_at = MonitoringState.objects.filter(pk=1).values_list("checked_at", flat=True).first()
+    if checked_at is None:
+        return warning("last_check", code="never")
+    gap = now - checked_at
+    is_late = gap > max(3 * settings.MONITORING_INTERVAL, _MIN_CHECK_GAP)
+    return (failure if is_late else ok)("last_check", gap=span(gap))

@@ -1,106 +1,72 @@
-"""Whether the gateway can take leads: each neighbour looked at once, in a bounded time, and what is wrong in words.
-
-The reasons hold no secret, but they tell of the inside: the view shows them to those who may read the statistics.
-"""
+"""Whether the gateway can take leads: runs the checks of readiness within DATABASE_TIMEOUT."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import cache
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from django.conf import settings
-from django.db import connection
-from django.db.migrations.loader import MigrationLoader
-from django.db.migrations.recorder import MigrationRecorder
 
-from delivery.mapping import MappingError, load_mapping
-from leadgateway import db, queue
-from leadgateway.logging import get_logger
+from leadgateway import db
+from stats.monitoring.checks.check import Check, Consumer
+from stats.monitoring.checks.registry import checks_for
+from stats.monitoring.checks.result import CheckResult, Verdict, failure
+from stats.text.checks import readiness_reason
 
-log = get_logger(__name__)
+#: The facts of a result that the response contains.
+_SHOWN_FACTS = ("depth", "sha256")
 
-_LONGEST_REASON = 200
+#: Without these the gateway still stores leads.
+_NOT_NEEDED = {"queue"}
 
-# The queue is looked at beside the db, so that two frozen neighbours cost no more than one.
-_beside = ThreadPoolExecutor(max_workers=4, thread_name_prefix="readiness")
-
-
-@dataclass(frozen=True)
-class Check:
-    """What a look at one neighbour showed. `facts` is what else is good to know, such as the queue's depth."""
-
-    ok: bool
-    reason: str | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def shown(self, *, detailed: bool) -> dict[str, Any]:
-        """Return it for JSON; without details only whether it is well."""
-        told = {"reason": self.reason} if self.reason else {}
-        return {"ok": self.ok, **(told | self.facts if detailed else {})}
+# In another thread, so that an unresponsive queue and an unresponsive database together cost one time-out.
+_background = ThreadPoolExecutor(max_workers=4, thread_name_prefix="readiness")
 
 
-def look() -> dict[str, Check]:
-    """Look at every neighbour; takes DATABASE_TIMEOUT at most, and never raises.
+def run_checks() -> dict[str, CheckResult]:
+    """Return the result of each check by name; takes DATABASE_TIMEOUT at most, and never raises.
 
-    The wait for the database also depends on its pool, which is bounded where the web server sets it up.
+    The wait for the database also depends on its pool, whose time-out the web server sets.
     """
     timeout = settings.DATABASE_TIMEOUT
     ends_at = time.monotonic() + timeout.total_seconds()
-    depth = _beside.submit(queue.depth)
+    checks = checks_for(Consumer.READINESS)
+    pending = {check.name: _background.submit(_result, check) for check in checks if check.in_background}
+    results: dict[str, CheckResult] = {}
     with db.deadline(timeout):
-        reached = _database()
-        migrations = _migrations() if reached.ok else Check(False, "not looked at: the database is away")
-    mapping = _mapping()
+        for check in checks:
+            if check.needs_database and results["database"].verdict is not Verdict.OK:
+                results[check.name] = failure(check.name, code="database_unavailable")
+            elif not check.in_background:
+                results[check.name] = _result(check)
+    for name, future in pending.items():
+        results[name] = _wait(name, future, ends_at=ends_at)
+    return {check.name: results[check.name] for check in checks}
+
+
+def status(results: dict[str, CheckResult]) -> str:
+    """Return `ready`, `degraded` (only the queue fails: leads are stored all the same) or `not ready`."""
+    failing = {name for name, result in results.items() if result.verdict is not Verdict.OK}
+    return "ready" if not failing else "degraded" if failing <= _NOT_NEEDED else "not ready"
+
+
+def as_json(result: CheckResult, *, detailed: bool) -> dict[str, Any]:
+    """Return a result for JSON, with its reason and facts only if `detailed`, because they describe the system."""
+    shown: dict[str, Any] = {"ok": result.verdict is Verdict.OK}
+    if detailed and result.verdict is not Verdict.OK:
+        shown["reason"] = readiness_reason(result)
+    if detailed:
+        shown |= {name: result.facts[name] for name in _SHOWN_FACTS if name in result.facts}
+    return shown
+
+
+def _result(check: Check) -> CheckResult:
+    [result] = check.run()
+    return result
+
+
+def _wait(name: str, future: Future[CheckResult], *, ends_at: float) -> CheckResult:
     try:
-        waiting = Check(True, facts={"depth": depth.result(timeout=max(0.0, ends_at - time.monotonic()))})
-    except queue.QueueUnavailable as error:
-        waiting = Check(False, f"cannot be reached ({error})")
+        return future.result(timeout=max(0.0, ends_at - time.monotonic()))
     except TimeoutError:
-        depth.cancel()
-        waiting = Check(False, "did not answer in time")
-    return {"database": reached, "queue": waiting, "migrations": migrations, "mapping": mapping}
-
-
-def status(checks: dict[str, Check]) -> str:
-    """Return `ready`, `degraded` (only the queue is away: leads are stored all the same) or `not ready`."""
-    wrong = {name for name, check in checks.items() if not check.ok}
-    return "ready" if not wrong else "degraded" if wrong == {"queue"} else "not ready"
-
-
-def _database() -> Check:
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-    except db.UNAVAILABLE as error:
-        log.warning("database_not_ready", exc_info=error)
-        return Check(False, f"cannot be reached, or did not answer in time ({type(error).__name__})")
-    return Check(True)
-
-
-def _migrations() -> Check:
-    try:
-        applied = set(MigrationRecorder(connection).migration_qs.values_list("app", "name"))
-    except db.UNAVAILABLE as error:
-        return Check(False, f"cannot be read ({type(error).__name__}); has `manage.py migrate` run?")
-    missing = sorted(_migrations_of_the_code() - applied)
-    if not missing:
-        return Check(True)
-    return Check(False, _shortened(f"{len(missing)} not applied: {', '.join('.'.join(one) for one in missing)}"))
-
-
-@cache
-def _migrations_of_the_code() -> frozenset[tuple[str, str]]:
-    return frozenset(MigrationLoader(None, ignore_no_migrations=True).disk_migrations)
-
-
-def _mapping() -> Check:
-    try:
-        mapping = load_mapping(settings.ATTRIBUTE_MAPPING_FILE)
-    except MappingError as error:
-        return Check(False, _shortened(str(error).partition("\n")[0]))
-    return Check(True, facts={"sha256": mapping.sha256})
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 3]}..."
+        future.cancel()
+        return failure(name, code="timed_out")

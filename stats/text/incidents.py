@@ -1,6 +1,6 @@
-"""Incidents in words: what is wrong, and what to do about it. The only place that has them."""
+"""Sentences about the checks of the pipeline and their incidents: what is wrong, and what to do about it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,43 +11,44 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from leadgateway.time_format import span
-from stats.monitoring.rules import Kind
+from stats.models import Incident
+from stats.monitoring.checks.pipeline import IncidentKind
 
-Facts = dict[str, Any]
+Facts = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Told:
+class Description:
     """What is wrong, and what to do about it, in the reader's language."""
 
-    what: str
-    advice: str
+    problem: str
+    remedy: str
 
 
-#: What an incident is called in a list, where one word has to do.
-NAMES = {
-    Kind.DATABASE_UNAVAILABLE: gettext_lazy("Database away"),
-    Kind.QUEUE_UNAVAILABLE: gettext_lazy("Queue away"),
-    Kind.NO_WORKER: gettext_lazy("No worker"),
-    Kind.NO_BEAT: gettext_lazy("No beat"),
-    Kind.LEADS_STUCK: gettext_lazy("Leads are stuck"),
-    Kind.DELIVERIES_FAIL: gettext_lazy("Deliveries fail"),
-    Kind.CUSTOMER_DOWN: gettext_lazy("Customer down"),
-    Kind.DELIVERY_PAUSED: gettext_lazy("Delivery held for long"),
-    Kind.QUEUE_DEEP: gettext_lazy("Queue is deep"),
-    Kind.SOURCE_SILENT: gettext_lazy("A source is silent"),
-}
+@dataclass(frozen=True)
+class IncidentText:
+    """The texts of one kind of incident."""
+
+    #: For lists.
+    name: Any
+    #: Label of the check in a terminal.
+    label: str
+    describe: Callable[[Facts, datetime, str], Description]
+    #: The good result in a terminal, from its facts.
+    good: Callable[[Facts], str]
 
 
-def tell(kind: Kind, facts: Facts, *, now: datetime, subject: str = "") -> Told:
-    """Say what is wrong at a moment, and what to do.
-
-    :param facts: as the rules found them.
-    """
-    return _WORDS[kind](facts, now, subject)
+def describe_incident(incident: Incident, *, now: datetime) -> Description:
+    """Return what was wrong when the incident was last seen, with durations as of `now`."""
+    return describe_problem(IncidentKind(incident.kind), incident.detail, now=now, subject=incident.subject)
 
 
-def _for_how_long(facts: Facts, now: datetime) -> str | None:
+def describe_problem(kind: IncidentKind, facts: Facts, *, now: datetime, subject: str = "") -> Description:
+    """Return what is wrong, from the facts of a check's result."""
+    return INCIDENTS[kind].describe(facts, now, subject)
+
+
+def _duration(facts: Facts, now: datetime) -> str | None:
     return span(now - datetime.fromisoformat(facts["since"])) if "since" in facts else None
 
 
@@ -55,92 +56,128 @@ def _number(number: int) -> str:
     return str(number_format(number, force_grouping=True))
 
 
-def _database(_facts: Facts, _at: datetime, _subject: str) -> Told:
-    advice = _("Senders get 503 and have to send again. See whether it runs, and has room: manage.py doctor.")
-    return Told(_("The database cannot be reached"), advice)
+def _database(_facts: Facts, _now: datetime, _subject: str) -> Description:
+    remedy = _("Senders get 503 and must send again. Check that the server runs and has disk space: manage.py doctor.")
+    return Description(_("The database cannot be reached"), remedy)
 
 
-def _queue(_facts: Facts, _at: datetime, _subject: str) -> Told:
+def _queue(_facts: Facts, _now: datetime, _subject: str) -> Description:
     if settings.QUEUE_TYPE == "redis":
-        advice = _("See whether Redis runs at REDIS_URL. Leads are kept all the same, and delivered once it is back.")
+        remedy = _("Check that Redis runs at REDIS_URL. Leads are stored, and delivered when it is available again.")
     else:
-        advice = _("See whether VAR_DIR can be read. Leads are kept all the same, and delivered once it can.")
-    return Told(_("The queue cannot be reached"), advice)
+        remedy = _("Check that VAR_DIR can be read. Leads are stored, and delivered when it is available again.")
+    return Description(_("The queue cannot be reached"), remedy)
 
 
-def _worker(facts: Facts, now: datetime, _subject: str) -> Told:
-    advice = _("Leads are taken, but not delivered. Start one: {command}, or the line “worker” of the Procfile.")
-    silent_for = _for_how_long(facts, now)
-    what = _("No worker is alive; the last one has been silent for {span}") if silent_for else _("No worker is running")
-    return Told(what.format(span=silent_for), advice.format(command="docker-compose up -d worker"))
+def _worker(facts: Facts, now: datetime, _subject: str) -> Description:
+    problem = _("No worker is running")
+    if duration := _duration(facts, now):
+        problem = _("No worker is running; the last heartbeat was {span} ago").format(span=duration)
+    remedy = _("Leads are accepted but not delivered. Start a worker: {command}, or the line “worker” of the Procfile.")
+    return Description(problem, remedy.format(command="docker-compose up -d worker"))
 
 
-def _beat(facts: Facts, now: datetime, _subject: str) -> Told:
-    advice = _(
-        "What waits for its next attempt, and what the queue has lost, is not looked for. "
-        "Start it: {command}, or the line “beat” of the Procfile. If it runs, it cannot reach queue or database."
+def _beat(facts: Facts, now: datetime, _subject: str) -> Description:
+    problem = _("Beat is not running")
+    if duration := _duration(facts, now):
+        problem = _("Beat is not running; its last heartbeat was {span} ago").format(span=duration)
+    remedy = _(
+        "Retries and lost messages are not enqueued. Start beat: {command}, or the line “beat” of the Procfile. "
+        "If it is running, it cannot reach the queue or the database."
     )
-    silent_for = _for_how_long(facts, now)
-    what = _("Beat has been silent for {span}") if silent_for else _("Beat is not running")
-    return Told(what.format(span=silent_for), advice.format(command="docker-compose up -d beat"))
+    return Description(problem, remedy.format(command="docker-compose up -d beat"))
 
 
-def _stuck(facts: Facts, now: datetime, _subject: str) -> Told:
-    what = ngettext(
-        "{number} lead is late: it has been due for {span}, and nobody works on it",
-        "{number} leads are late: the first has been due for {span}, and nobody works on it",
+def _stuck(facts: Facts, now: datetime, _subject: str) -> Description:
+    problem = ngettext(
+        "{number} lead is late: it has been due for {span} and no worker has taken it",
+        "{number} leads are late: the first has been due for {span} and no worker has taken it",
         facts["leads"],
     )
-    return Told(
-        what.format(number=_number(facts["leads"]), span=_for_how_long(facts, now)),
-        _("The workers cannot keep up, or stand still. Look at their logs; start more, or raise WORKER_CONCURRENCY."),
+    return Description(
+        problem.format(number=_number(facts["leads"]), span=_duration(facts, now)),
+        _("The workers are too slow or blocked. Check their logs. Start more workers, or raise WORKER_CONCURRENCY."),
     )
 
 
-def _failing(facts: Facts, _at: datetime, _subject: str) -> Told:
-    what = _("{failed} of {attempts} attempts to deliver failed within {minutes} minutes")
-    told = {name: _number(facts[name]) for name in ("failed", "attempts", "minutes")}
-    advice = _(
-        "See in the list of attempts what the customer answers. 401, 403 or 404: is the token right, the address?"
+def _failing(facts: Facts, _now: datetime, _subject: str) -> Description:
+    problem = _("{failed} of {attempts} delivery attempts failed within {minutes} minutes")
+    remedy = _(
+        "Check the customer's responses in the list of attempts. "
+        "For 401, 403 or 404, check CUSTOMER_API_TOKEN and CUSTOMER_API_URL."
     )
-    return Told(what.format(**told), advice)
+    numbers = {name: _number(facts[name]) for name in ("failed", "attempts", "minutes")}
+    return Description(problem.format(**numbers), remedy)
 
 
-def _customer(facts: Facts, now: datetime, _subject: str) -> Told:
-    advice = _("Leads wait, and follow by themselves when it is back. Tell the customer: he may not know.")
-    return Told(_("The customer has been down for {span}").format(span=_for_how_long(facts, now)), advice)
+def _customer(facts: Facts, now: datetime, _subject: str) -> Description:
+    remedy = _("Leads wait, and are delivered when the customer is available again. Inform the customer.")
+    return Description(_("The customer has been down for {span}").format(span=_duration(facts, now)), remedy)
 
 
-def _held(facts: Facts, now: datetime, _subject: str) -> Told:
-    advice = _("Leads wait until somebody resumes: {command}. Who holds it, and why, is told by manage.py doctor.")
-    return Told(
-        _("Delivery has been held for {span}").format(span=_for_how_long(facts, now)),
-        advice.format(command="manage.py resume_delivery"),
+def _paused(facts: Facts, now: datetime, _subject: str) -> Description:
+    remedy = _(
+        "Leads wait until delivery is resumed: {command}. manage.py pipeline_status shows who paused it and why."
+    )
+    return Description(
+        _("Delivery has been paused for {span}").format(span=_duration(facts, now)),
+        remedy.format(command="manage.py resume_delivery"),
     )
 
 
-def _deep(facts: Facts, _at: datetime, _subject: str) -> Told:
-    what = ngettext("{number} lead waits for a worker", "{number} leads wait for a worker", facts["depth"])
-    advice = _("More come in than go out. Start more workers, or raise WORKER_CONCURRENCY.")
-    return Told(what.format(number=_number(facts["depth"])), advice)
+def _deep(facts: Facts, _now: datetime, _subject: str) -> Description:
+    problem = ngettext("{number} lead waits for a worker", "{number} leads wait for a worker", facts["depth"])
+    remedy = _("More leads are accepted than delivered. Start more workers, or raise WORKER_CONCURRENCY.")
+    return Description(problem.format(number=_number(facts["depth"])), remedy)
 
 
-def _silent(facts: Facts, now: datetime, subject: str) -> Told:
-    told = {"source": subject, "span": _for_how_long(facts, now), "number": _number(facts["a_week_ago"])}
-    what = _("“{source}” has sent no lead for {span}") if subject else _("No lead has come for {span}")
-    advice = _("A week ago {number} came in this time. See whether posts are refused; if none comes, ask the sender.")
-    return Told(what.format(**told), advice.format(**told))
+def _silent(facts: Facts, now: datetime, subject: str) -> Description:
+    values = {"source": subject, "span": _duration(facts, now), "number": _number(facts["a_week_ago"])}
+    problem = _("“{source}” has sent no lead for {span}") if subject else _("No lead has arrived for {span}")
+    remedy = _(
+        "A week ago, {number} leads arrived in this period. "
+        "Check whether requests are refused. If there are none, ask the sender."
+    )
+    return Description(problem.format(**values), remedy.format(**values))
 
 
-_WORDS: dict[Kind, Callable[[Facts, datetime, str], Told]] = {
-    Kind.DATABASE_UNAVAILABLE: _database,
-    Kind.QUEUE_UNAVAILABLE: _queue,
-    Kind.NO_WORKER: _worker,
-    Kind.NO_BEAT: _beat,
-    Kind.LEADS_STUCK: _stuck,
-    Kind.DELIVERIES_FAIL: _failing,
-    Kind.CUSTOMER_DOWN: _customer,
-    Kind.DELIVERY_PAUSED: _held,
-    Kind.QUEUE_DEEP: _deep,
-    Kind.SOURCE_SILENT: _silent,
+def attempts_summary(facts: Facts) -> str:
+    """Return the number of failed attempts for a terminal."""
+    if not facts["attempts"]:
+        return f"no attempts within {facts['minutes']} min"
+    return f"{facts['failed']} of {facts['attempts']} attempts failed within {facts['minutes']} min"
+
+
+INCIDENTS: dict[IncidentKind, IncidentText] = {
+    IncidentKind.DATABASE_UNAVAILABLE: IncidentText(
+        gettext_lazy("Database unavailable"), "database", _database, lambda _facts: "reachable"
+    ),
+    IncidentKind.QUEUE_UNAVAILABLE: IncidentText(
+        gettext_lazy("Queue unavailable"), "queue", _queue, lambda _facts: "reachable"
+    ),
+    IncidentKind.NO_WORKER: IncidentText(
+        gettext_lazy("No worker"), "workers", _worker, lambda facts: f"{facts['running']} running"
+    ),
+    IncidentKind.NO_BEAT: IncidentText(
+        gettext_lazy("No beat"),
+        "beat",
+        _beat,
+        lambda facts: "running" if facts["running"] == 1 else f"{facts['running']} running, one is enough",
+    ),
+    IncidentKind.LEADS_STUCK: IncidentText(gettext_lazy("Leads stuck"), "leads", _stuck, lambda _facts: "none is late"),
+    IncidentKind.DELIVERIES_FAIL: IncidentText(
+        gettext_lazy("Deliveries fail"), "deliveries", _failing, attempts_summary
+    ),
+    IncidentKind.CUSTOMER_DOWN: IncidentText(
+        gettext_lazy("Customer down"), "customer", _customer, lambda _facts: "not marked as down"
+    ),
+    IncidentKind.DELIVERY_PAUSED: IncidentText(
+        gettext_lazy("Delivery paused for long"), "delivery", _paused, lambda _facts: "not paused"
+    ),
+    IncidentKind.QUEUE_DEEP: IncidentText(
+        gettext_lazy("Queue too deep"), "queue depth", _deep, lambda facts: f"{facts['depth']} messages"
+    ),
+    IncidentKind.SOURCE_SILENT: IncidentText(
+        gettext_lazy("Source silent"), "source", _silent, lambda _facts: "sends as usual"
+    ),
 }

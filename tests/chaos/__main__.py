@@ -1,8 +1,8 @@
-"""`make chaos`: kills everything at random under load, and proves that nothing was lost and nothing sent twice.
+"""Kill processes and servers at random under load, and check that no lead is lost or sent twice: `make chaos`.
 
-Web, workers, beat, Redis and PostgreSQL are killed with SIGKILL and started again, Redis also wiped, while the customer
-answers 200, 429 and 500, resets connections and hangs. Its own ledger is then compared with leads, attempts and events.
-Ends with 1 when a promise was broken.
+Web, workers, beat, Redis and PostgreSQL are killed with SIGKILL and restarted, and Redis is also wiped. The customer
+responds with 200, 429 and 500, resets connections and hangs. Then its ledger is compared with leads, attempts and
+events. The exit code is 1 when there is a problem.
 """
 
 import argparse
@@ -22,13 +22,13 @@ from tests.environment import ROOT
 
 _SHOWN = 20
 _RECOVERY = """
-Recovery is the time from a fault until a lead that was posted after it has reached the customer, with what was struck
-running again. Other faults in that time count in.
+Recovery is the time from a fault until a lead posted after it reaches the customer with the target restored. Other
+faults in that time are included.
 """
 
 
 def main() -> None:
-    """Run it and print what happens, what came of it, and how to repeat it."""
+    """Run it and print the events, the result and how to repeat the run."""
     options = _options()
     _announce(options)
     posts = round(options.per_minute / 60 * options.seconds)
@@ -37,23 +37,23 @@ def main() -> None:
         def show(counts: Counter[str]) -> None:
             bar.update(counts["accepted"] - bar.n)
 
-        result = run(options, tell=lambda line: tqdm.write(line, file=sys.stdout), progress=show)
+        result = run(options, report=lambda line: tqdm.write(line, file=sys.stdout), progress=show)
     print()
-    for what, figure in _figures(result):
-        print(f"{what:<44} {figure}")
+    for name, value in _table(result):
+        print(f"{name:<44} {value}")
     print(_RECOVERY)
     if problems := result.audit.problems:
-        _complain(problems, _keep(result, options))
+        _print_problems(problems, _save(result, options))
         sys.exit(1)
 
 
 def _options() -> Options:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=Options.seconds, help="leads are posted so long (%(default)s)")
-    parser.add_argument("--rate", type=float, default=Options.per_minute, help="leads a minute (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=Options.seconds, help="duration of the load (%(default)s)")
+    parser.add_argument("--rate", type=float, default=Options.per_minute, help="leads per minute (%(default)s)")
     parser.add_argument("--every", type=float, default=Options.every, help="seconds between faults (%(default)s)")
-    parser.add_argument("--seed", type=int, help="draws the same faults again; else a new one")
-    parser.add_argument("--embedded", action="store_true", help="on SQLite without a broker")
+    parser.add_argument("--seed", type=int, help="repeat the faults of an earlier run")
+    parser.add_argument("--embedded", action="store_true", help="use SQLite without a broker")
     given = parser.parse_args()
     seed = random.randrange(1_000_000) if given.seed is None else given.seed
     return Options(seed, given.seconds, given.rate, given.every, embedded=given.embedded)
@@ -67,30 +67,30 @@ def _announce(options: Options) -> None:
     print(" ".join(f"{name}={value}" for name, value in SETTINGS.items()), end="\n\n", flush=True)
 
 
-def _figures(result: Result) -> Iterator[tuple[str, object]]:
-    """Yield the lines of the table."""
+def _table(result: Result) -> Iterator[tuple[str, object]]:
+    """Yield the names and values of the table."""
     counts, audit = result.audit.counts, result.audit
-    yield "accepted (its sender was answered 200)", counts["accepted"]
+    yield "accepted (its sender received 200)", counts["accepted"]
     yield "  delivered", counts["delivered"]
     yield "  rejected by our rules", counts["rejected"]
-    yield "  without a telephone number", counts["incomplete"]
-    yield "  refused by the customer (422)", counts["refused"]
+    yield "  without a phone number", counts["incomplete"]
+    yield "  rejected by the customer (422)", counts["refused"]
     yield (
         f"  given up after {SETTINGS['MAX_RETRY_ATTEMPTS']} attempts",
-        f"{counts['given_up']}, of which the customer has {counts['given_up_though_taken']}",
+        f"{counts['given_up']}, the customer has {counts['given_up_though_taken']}",
     )
     yield "lost", counts["lost"]
     yield "sent twice, after an unknown outcome", counts["sent_again"] - counts["sent_again_unexplained"]
     yield "sent twice, unexplained", counts["sent_again_unexplained"]
-    yield "posts answered 503 / cut off", f"{audit.statuses[503]} / {audit.statuses[0]}"
-    yield "posts recognised as received before", counts["received_again"]
+    yield "posts refused with 503 / broken connections", f"{audit.statuses[503]} / {audit.statuses[0]}"
+    yield "posts recognised as duplicates", counts["received_again"]
     yield "attempts", counts["attempts"]
-    yield "  without an answer / whose worker died", f"{counts['unanswered']} / {counts['died']}"
+    yield "  without response / of a killed worker", f"{counts['unanswered']} / {counts['died']}"
     yield "faults", ", ".join(f"{target} {count}" for target, count in _by_target(result).items())
     yield "longest recovery", _longest_recovery(result)
-    yield "longest from 200 to the customer", f"{audit.longest_wait:.1f} s"
-    yield "last lead ended after the load by", f"{result.ended_after:.1f} s"
-    yield "events of the trail, its chains verified", counts["events"]
+    yield "longest time from 200 to the customer", f"{audit.longest_wait:.1f} s"
+    yield "last lead finished after the load", f"{result.finished_after:.1f} s"
+    yield "events in the audit log (verified)", counts["events"]
 
 
 def _by_target(result: Result) -> Counter[str]:
@@ -99,19 +99,19 @@ def _by_target(result: Result) -> Counter[str]:
 
 def _longest_recovery(result: Result) -> str:
     if not result.recoveries:
-        return "none was seen"
+        return "none"
     slowest = max(result.recoveries, key=lambda recovery: recovery.seconds)
-    return f"{slowest.seconds:.1f} s ({slowest.outage.target} {slowest.outage.way})"
+    return f"{slowest.seconds:.1f} s ({slowest.outage.target} {slowest.outage.kind})"
 
 
-def _complain(problems: Sequence[str], kept: Path) -> None:
-    print(f"\n{len(problems)} problems; everything that is known is in {kept}:")
+def _print_problems(problems: Sequence[str], directory: Path) -> None:
+    print(f"\n{len(problems)} problems. Logs and evidence are in {directory}:")
     for problem in problems[:_SHOWN]:
         print(f"  {problem}")
 
 
-def _keep(result: Result, options: Options) -> Path:
-    """Keep what all parties know and the logs; return where."""
+def _save(result: Result, options: Options) -> Path:
+    """Save the evidence and the logs, and return their directory."""
     kept = ROOT / "var" / f"chaos-{options.seed}"
     shutil.copytree(result.logs, kept, dirs_exist_ok=True)
     (kept / "evidence.json").write_text(json.dumps(asdict(result.evidence), default=str, indent=1))

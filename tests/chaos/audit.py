@@ -1,6 +1,6 @@
-"""Compares what three parties know when all is over: the senders, the customer's ledger, and the gateway's database.
+"""Compare the records of the senders, the customer's ledger and the gateway's database after a chaos run.
 
-It knows the gateway's rules from the README, not from its code, so that a mistake of the one is found by the other.
+The rules here come from the specification and not from the gateway's code, so that each finds mistakes of the other.
 """
 
 from collections import Counter, defaultdict
@@ -14,21 +14,21 @@ from tests.hostile_customer import LedgerRecord
 
 Row = dict[str, Any]
 
-#: README, "What it does": what may follow a status, without an order of an operator.
+#: The statuses that may follow a status, without a bulk action of an operator.
 _MAY_FOLLOW = {
     "RECEIVED": {"REJECTED", "READY"},
     "READY": {"DELIVERED", "FAILED", "PERMANENTLY_FAILED"},
     "FAILED": {"DELIVERED", "FAILED", "PERMANENTLY_FAILED"},
 }
-#: What is in the ledger when the customer answered that it has taken the lead.
-_ANSWERED_YES = {"accepted", "duplicate"}
-#: The ledger tells time in whole milliseconds.
+#: Outcomes in the ledger when the customer has confirmed the lead.
+_CONFIRMED = {"accepted", "duplicate"}
+#: Resolution of the times in the ledger.
 _TICK = timedelta(milliseconds=1)
 
 
 @dataclass
 class Evidence:
-    """What each party has written down. Rows are those of the tables, in the order of their ids."""
+    """The records of each party. Rows are those of the tables in the order of their ids."""
 
     posted: list[Posted]
     ledger: list[LedgerRecord]
@@ -38,8 +38,8 @@ class Evidence:
     max_attempts: int
 
     def arrivals(self) -> Iterator[tuple[float, Posted]]:
-        """Yield every lead that the customer has booked, with the moment (Unix time)."""
-        posted = {one.payload["email"]: one for one in self.posted}
+        """Yield every lead that the customer has booked, with its time (Unix time)."""
+        posted = {lead.payload["email"]: lead for lead in self.posted}
         leads = {row["idempotency_key"]: posted.get(row["raw_payload"].get("email")) for row in self.leads}
         for record in self.ledger:
             lead = leads.get(record["idempotency_key"])
@@ -54,19 +54,19 @@ class Request:
     at: datetime
     outcome: str
     has_it: bool
-    """The customer has the lead now: it booked it with this request, or had before."""
+    """Whether the customer has the lead after this request."""
 
     @property
     def answer(self) -> int | None:
-        """The status that the customer sent, whether or not it arrived; None: it sent none."""
-        if self.outcome in _ANSWERED_YES:
+        """Return the status that the customer sent, whether or not it arrived, None when it sent none."""
+        if self.outcome in _CONFIRMED:
             return 200
         return int(self.outcome.removeprefix("status ")) if self.outcome.startswith("status ") else None
 
 
 @dataclass(frozen=True)
 class Case:
-    """One lead with all that belongs to it."""
+    """One lead with its requests, attempts and events."""
 
     row: Row
     posted: Posted | None
@@ -80,48 +80,48 @@ class Case:
 
     @property
     def has_arrived(self) -> bool:
-        """Tell whether the customer has it, by the customer's own ledger."""
+        """Return whether the customer has the lead, by the customer's ledger."""
         return any(request.has_it for request in self.requests)
 
     @property
-    def times_too_often(self) -> int:
-        """How often the customer received it though it had it already, whatever it answered then."""
+    def repeated_requests(self) -> int:
+        """Return the number of requests that the customer received although it had the lead."""
         return max(0, sum(request.has_it for request in self.requests) - 1)
 
 
 @dataclass
 class Audit:
-    """What was found. `problems` is empty when every promise was kept; the counts are leads."""
+    """The result of the comparison. `counts` are numbers of leads. Without defects `problems` is empty."""
 
     counts: Counter[str]
     statuses: Counter[int]
-    """What senders were told, by HTTP status; 0: the connection broke."""
+    """Number of responses by HTTP status. Status 0 is a broken connection."""
     problems: list[str]
     longest_wait: float
-    """Seconds from the answer 200 until the customer had the lead, of the one that waited longest."""
+    """Maximum number of seconds from the response 200 until the customer had the lead."""
 
 
 def compare(evidence: Evidence) -> Audit:
-    """Compare what all parties know."""
+    """Compare the records of all parties."""
     cases = _cases(evidence)
-    problems = [*_strangers(evidence), *_acceptance(evidence)]
+    problems = [*_unknown_leads(evidence), *_acceptance(evidence)]
     counts = Counter(attempts=len(evidence.attempts), events=len(evidence.events))
     counts["accepted"] = sum(posted.accepted is not None for posted in evidence.posted)
-    counts["lost"] = counts["accepted"] - sum(case.accepted for case in cases)  # no row at all
+    counts["lost"] = counts["accepted"] - sum(case.accepted for case in cases)  # leads without a row
     for case in cases:
-        found = [*_ending(case, evidence.max_attempts), *_attempts(case), *_receipts(case), *_trail(case)]
+        found = [*_result(case, evidence.max_attempts), *_attempts(case), *_repeated(case), *_events(case)]
         problems += [f"lead {case.row['id']}: {problem}" for problem in found]
         counts.update(_count(case, evidence.max_attempts))
-    told = Counter(told.status for posted in evidence.posted for told in posted.told)
+    statuses = Counter(response.status for posted in evidence.posted for response in posted.responses)
     waits = (at - posted.accepted.at for at, posted in evidence.arrivals() if posted.accepted)
-    return Audit(counts, told, problems, longest_wait=max(waits, default=0.0))
+    return Audit(counts, statuses, problems, longest_wait=max(waits, default=0.0))
 
 
 # --- sorting the evidence --------------------------------------------------------------------------------------------
 
 
 def _cases(evidence: Evidence) -> list[Case]:
-    posted = {one.payload["email"]: one for one in evidence.posted}
+    posted = {lead.payload["email"]: lead for lead in evidence.posted}
     requests, attempts, events = defaultdict(list), defaultdict(list), defaultdict(list)
     for record in evidence.ledger:
         requests[record["idempotency_key"]].append(_request(record))
@@ -152,13 +152,13 @@ def _count(case: Case, max_attempts: int) -> Counter[str]:
         {
             "delivered": case.row["status"] == "DELIVERED" and case.has_arrived,
             "rejected": case.row["status"] == "REJECTED",
-            "incomplete": case.row["status"] == "FAILED" and _fate(case) is Scenario.INCOMPLETE,
-            "refused": given_up and _fate(case) is Scenario.REFUSED,
-            "given_up": given_up and _fate(case) is Scenario.DELIVERABLE,
+            "incomplete": case.row["status"] == "FAILED" and _scenario(case) is Scenario.INCOMPLETE,
+            "refused": given_up and _scenario(case) is Scenario.REFUSED,
+            "given_up": given_up and _scenario(case) is Scenario.DELIVERABLE,
             "given_up_though_taken": given_up and case.has_arrived,
-            "lost": case.accepted and any(_ending(case, max_attempts)),
-            "sent_again": case.times_too_often > 0,
-            "sent_again_unexplained": any(_receipts(case)),
+            "lost": case.accepted and any(_result(case, max_attempts)),
+            "sent_again": case.repeated_requests > 0,
+            "sent_again_unexplained": any(_repeated(case)),
             "died": sum(attempt["finished_at"] is None for attempt in case.attempts),
             "unanswered": sum(attempt["response_status"] is None for attempt in case.attempts),
             "received_again": sum(event["kind"] == "duplicate" for event in case.events),
@@ -166,59 +166,59 @@ def _count(case: Case, max_attempts: int) -> Counter[str]:
     )
 
 
-def _fate(case: Case) -> Scenario | None:
+def _scenario(case: Case) -> Scenario | None:
     return case.posted.scenario if case.posted else None
 
 
 # --- senders and the gateway -----------------------------------------------------------------------------------------
 
 
-def _strangers(evidence: Evidence) -> Iterator[str]:
-    """Find what nobody sent."""
+def _unknown_leads(evidence: Evidence) -> Iterator[str]:
+    """Find leads that no sender has posted."""
     known = {row["idempotency_key"] for row in evidence.leads}
     for key in {record["idempotency_key"] for record in evidence.ledger} - known:
-        yield f"the customer received {key}, which is no lead's key"
-    posted = {one.payload["email"]: one.payload for one in evidence.posted}
+        yield f"the customer received {key}, which is the key of no lead"
+    posted = {lead.payload["email"]: lead.payload for lead in evidence.posted}
     for row in evidence.leads:
         if posted.get(row["raw_payload"].get("email")) != row["raw_payload"]:
-            yield f"lead {row['id']}: nobody posted this"
+            yield f"lead {row['id']}: no sender posted its payload"
 
 
 def _acceptance(evidence: Evidence) -> Iterator[str]:
-    """Find whoever was told 200 without there being exactly the lead that was named."""
+    """Find accepted posts without exactly one lead with the id in the response."""
     ids = defaultdict(list)
     for row in evidence.leads:
         ids[row["raw_payload"].get("email")].append(row["id"])
     for posted in evidence.posted:
         stored, email = ids[posted.payload["email"]], posted.payload["email"]
-        if odd := {told.status for told in posted.told} - {0, 200, 503}:
-            yield f"{email}: its sender was told {sorted(odd)}"
+        if unexpected := {response.status for response in posted.responses} - {0, 200, 503}:
+            yield f"{email}: unexpected responses {sorted(unexpected)}"
         if posted.accepted is None:
-            yield f"{email}: its sender was never told 200"
+            yield f"{email}: no post was accepted"
         elif stored != [posted.accepted.lead_id]:
-            yield f"{email}: its sender was told {posted.accepted.lead_id}, stored are {stored}"
+            yield f"{email}: the response names lead {posted.accepted.lead_id}, stored are {stored}"
 
 
 # --- the customer and the gateway ------------------------------------------------------------------------------------
 
 
-def _ending(case: Case, max_attempts: int) -> Iterator[str]:
-    """Find what has not come to the end that its scenario and the customer's answers demand."""
-    status, scenario = case.row["status"], _fate(case)
-    if scenario is not None and not _is_right_end(case, max_attempts):
+def _result(case: Case, max_attempts: int) -> Iterator[str]:
+    """Find leads whose status does not fit their scenario and the customer's responses."""
+    status, scenario = case.row["status"], _scenario(case)
+    if scenario is not None and not _is_expected(case, max_attempts):
         yield f"{scenario}, but {status} after {len(case.attempts)} attempts"
     if status == "DELIVERED" and not case.has_arrived:
         yield "DELIVERED, but the customer does not have it"
     if (case.row["delivered_at"] is not None) != (status == "DELIVERED"):
         yield f"{status}, but delivered_at is {case.row['delivered_at']}"
     if any(attempt["success"] for attempt in case.attempts) != (status == "DELIVERED"):
-        yield f"{status}, but its attempts say otherwise"
+        yield f"{status}, which contradicts its attempts"
     if case.row["claim_token"] is not None:
         yield f"{status}, but still claimed"
 
 
-def _is_right_end(case: Case, max_attempts: int) -> bool:
-    status, scenario = case.row["status"], _fate(case)
+def _is_expected(case: Case, max_attempts: int) -> bool:
+    status, scenario = case.row["status"], _scenario(case)
     if scenario is Scenario.REJECTED:
         return status == "REJECTED" and not case.attempts
     if scenario is Scenario.INCOMPLETE:
@@ -237,21 +237,21 @@ def _is_exhausted(case: Case, max_attempts: int) -> bool:
 
 
 def _attempts(case: Case) -> Iterator[str]:
-    """Find attempts and requests of which one side knows nothing, or something else."""
+    """Find attempts and requests that one side does not know or knows differently."""
     numbers = [attempt["attempt_no"] for attempt in case.attempts]
     if numbers != list(range(1, len(numbers) + 1)):
         yield f"its attempts are numbered {numbers}"
     if _pair(case.requests, case.attempts) is None:
         known = [(attempt["created_at"], attempt["response_status"]) for attempt in case.attempts]
         received = [(request.at, request.outcome) for request in case.requests]
-        yield f"attempts and the customer's ledger do not fit: {known}, {received}"
+        yield f"attempts and the customer's ledger contradict each other: {known}, {received}"
 
 
 def _pair(requests: Sequence[Request], attempts: Sequence[Row]) -> list[Row] | None:
-    """Return the attempt that each request belongs to, in order; None when there is no way to pair them.
+    """Return the attempt of each request in order, None when they cannot be paired.
 
-    An attempt sends one request at most, after its row is written, and has no other answer than the customer gave.
-    Without an answer it may have died, or been timed out, before anything was sent.
+    An attempt sends at most one request after its row is written, and its status is the one that the customer sent.
+    An attempt without response may have ended before it sent a request.
     """
     if not attempts:
         return None if requests else []
@@ -264,27 +264,27 @@ def _pair(requests: Sequence[Request], attempts: Sequence[Row]) -> list[Row] | N
     return _pair(requests, later) if status is None else None
 
 
-def _receipts(case: Case) -> Iterator[str]:
-    """Find what the customer received again after it had said yes, and the gateway had heard it.
+def _repeated(case: Case) -> Iterator[str]:
+    """Find leads that were sent again although the gateway had received the customer's confirmation.
 
-    A lead may go out again after an attempt whose outcome is not known: the worker died, or the connection broke.
+    A lead may be sent again after an attempt with unknown outcome: a killed worker or a broken connection.
     """
-    heard = next((attempt["attempt_no"] for attempt in case.attempts if attempt["success"]), None)
-    if heard is not None and heard < len(case.attempts):
-        yield f"sent again though attempt {heard} had succeeded"
+    succeeded = next((attempt["attempt_no"] for attempt in case.attempts if attempt["success"]), None)
+    if succeeded is not None and succeeded < len(case.attempts):
+        yield f"sent again although attempt {succeeded} had succeeded"
     sent_by = _pair(case.requests, case.attempts) or []
     for request, attempt in zip(case.requests, sent_by, strict=False):
         if request.has_it and attempt is not sent_by[-1] and attempt["response_status"] == 200:
-            yield f"sent again though attempt {attempt['attempt_no']} was answered"
+            yield f"sent again although attempt {attempt['attempt_no']} had a response"
 
 
-# --- the trail -------------------------------------------------------------------------------------------------------
+# --- the events -----------------------------------------------------------------------------------------------------
 
 
-def _trail(case: Case) -> Iterator[str]:
-    """Find a trail that does not tell the same as the row and the attempts."""
+def _events(case: Case) -> Iterator[str]:
+    """Find events that contradict the row or the attempts."""
     if [event["kind"] for event in case.events[:1]] != ["received"]:
-        yield "its trail does not begin with its receipt"
+        yield "its first event is not its receipt"
     status = "RECEIVED"
     for event in case.events:
         if event["kind"] != "status":
@@ -293,12 +293,12 @@ def _trail(case: Case) -> Iterator[str]:
             yield f"event {event['id']}: {event['from_status']} -> {event['to_status']} after {status}"
         status = event["to_status"]
     if status != case.row["status"]:
-        yield f"its row says {case.row['status']}, its trail {status}"
+        yield f"its row says {case.row['status']}, its events {status}"
     finished = [attempt["attempt_no"] for attempt in case.attempts if attempt["finished_at"] is not None]
     for kind, numbers in (
         ("attempt_started", [attempt["attempt_no"] for attempt in case.attempts]),
         ("attempt_finished", finished),
     ):
-        told = [event["detail"]["attempt_no"] for event in case.events if event["kind"] == kind]
-        if told != numbers:
-            yield f"{kind} in its trail: {told}, in its attempts: {numbers}"
+        recorded = [event["detail"]["attempt_no"] for event in case.events if event["kind"] == kind]
+        if recorded != numbers:
+            yield f"{kind} in its events: {recorded}, in its attempts: {numbers}"

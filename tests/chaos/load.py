@@ -1,4 +1,4 @@
-"""Senders as they are: each lead is posted again, unchanged, until it is answered 200."""
+"""Post leads as senders do: repeat each lead unchanged until the response is 200."""
 
 import random
 import threading
@@ -15,29 +15,29 @@ import requests
 
 from tests.e2e.gateway import Gateway
 
-#: A sender that waits for an answer holds one.
+#: Maximum number of senders that wait for a response.
 _SENDERS = 64
-#: Seconds between a failure and the next post: at least, and at most.
-_AGAIN = (0.2, 1.0)
-#: Of a hundred leads.
+#: Minimum and maximum number of seconds between a failure and the next post.
+_RETRY_AFTER = (0.2, 1.0)
+#: Percentage of leads for each scenario.
 _SHARES = {"deliverable": 88, "refused": 4, "rejected": 4, "incomplete": 4}
 
 
 class Scenario(StrEnum):
-    """What has to become of a lead, whatever is killed."""
+    """The expected result of a lead, whatever is killed."""
 
     DELIVERABLE = "deliverable"
     REFUSED = "refused"
-    """The customer answers 422."""
+    """The customer responds with 422."""
     REJECTED = "rejected"
-    """Not in the area that is served."""
+    """The zipcode is outside the accepted area."""
     INCOMPLETE = "incomplete"
-    """Without a telephone number."""
+    """The phone number is missing."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a sender was told at a moment (Unix time); status 0: the connection broke, so that it cannot know."""
+class Response:
+    """A response at a time (Unix time). Status 0 means that the connection broke and the result is unknown."""
 
     at: float
     status: int
@@ -47,21 +47,21 @@ class Told:
 
 @dataclass
 class Posted:
-    """One lead, and all that its sender was told."""
+    """One lead and all responses to its posts."""
 
     scenario: Scenario
     payload: dict[str, Any]
     began: float
-    told: list[Told] = field(default_factory=list)
+    responses: list[Response] = field(default_factory=list)
 
     @property
-    def accepted(self) -> Told | None:
-        """The answer after which the sender need not care any more."""
-        return next((told for told in self.told if told.status == 200), None)
+    def accepted(self) -> Response | None:
+        """Return the response after which the sender stops posting."""
+        return next((response for response in self.responses if response.status == 200), None)
 
 
 def make_lead(number: int, dice: random.Random) -> tuple[Scenario, dict[str, Any]]:
-    """Return a lead that nobody else has, and what has to become of it."""
+    """Return a unique lead and its scenario."""
     scenario = Scenario(dice.choices(list(_SHARES), weights=list(_SHARES.values()))[0])
     payload: dict[str, Any] = {
         "email": f"lead{number}@example.com",
@@ -76,59 +76,59 @@ def make_lead(number: int, dice: random.Random) -> tuple[Scenario, dict[str, Any
 
 
 class Load:
-    """Posts leads at a rate, whatever becomes of those before."""
+    """Post leads at a fixed rate."""
 
     def __init__(self, gateway: Gateway, *, seed: int, per_minute: float) -> None:
         self.posted: list[Posted] = []
         self._gateway = gateway
         self._dice = random.Random(seed)
         self._pause = 60 / per_minute
-        self._over = threading.Event()
-        self._under_way: list[Future[None]] = []
+        self._stop = threading.Event()
+        self._running: list[Future[None]] = []
 
     def counts(self) -> Counter[str]:
-        """Count what was accepted up to now, and what was posted."""
+        """Return the number of leads posted and accepted so far."""
         posted = list(self.posted)
-        return Counter(posted=len(posted), accepted=sum(one.accepted is not None for one in posted))
+        return Counter(posted=len(posted), accepted=sum(lead.accepted is not None for lead in posted))
 
     @contextmanager
     def running(self, timeout: float) -> Iterator[None]:
-        """Post while the block runs; after it wait for the last senders, so many seconds at most."""
-        over = threading.Event()
+        """Post leads while the block runs, then wait up to `timeout` seconds for the last senders."""
+        end_of_load = threading.Event()
         with ThreadPoolExecutor(_SENDERS) as senders:
-            clerk = threading.Thread(target=self._post_on, args=(senders, over))
-            clerk.start()
+            poster = threading.Thread(target=self._post_leads, args=(senders, end_of_load))
+            poster.start()
             try:
                 yield
             finally:
-                over.set()
-                clerk.join()
-                wait(self._under_way, timeout)
-                self._over.set()
-        for sender in self._under_way:
+                end_of_load.set()
+                poster.join()
+                wait(self._running, timeout)
+                self._stop.set()
+        for sender in self._running:
             sender.result()
 
-    def _post_on(self, senders: ThreadPoolExecutor, over: threading.Event) -> None:
+    def _post_leads(self, senders: ThreadPoolExecutor, end_of_load: threading.Event) -> None:
         due = time.monotonic() + self._pause
-        while not over.wait(max(0.0, due - time.monotonic())):
+        while not end_of_load.wait(max(0.0, due - time.monotonic())):
             scenario, payload = make_lead(len(self.posted) + 1, self._dice)
             posted = Posted(scenario, payload, began=time.time())
             self.posted.append(posted)
-            self._under_way.append(senders.submit(self._send, posted))
+            self._running.append(senders.submit(self._send, posted))
             due += self._pause
 
     def _send(self, posted: Posted) -> None:
-        while posted.accepted is None and not self._over.is_set():
-            posted.told.append(self._post(posted.payload))
-            if posted.told[-1].status not in (0, 200, 500, 503):
-                return  # the sender would have to mend it; the audit says so
+        while posted.accepted is None and not self._stop.is_set():
+            posted.responses.append(self._post(posted.payload))
+            if posted.responses[-1].status not in (0, 200, 500, 503):
+                return  # a defect, which the audit reports
             if posted.accepted is None:
-                self._over.wait(random.uniform(*_AGAIN))
+                self._stop.wait(random.uniform(*_RETRY_AFTER))
 
-    def _post(self, payload: dict[str, Any]) -> Told:
+    def _post(self, payload: dict[str, Any]) -> Response:
         try:
             answer = self._gateway.post(payload)
             body = answer.json() if answer.status_code == 200 else {}
         except requests.RequestException:
-            return Told(time.time(), 0)
-        return Told(time.time(), answer.status_code, body.get("lead_id"), body.get("duplicate", False))
+            return Response(time.time(), 0)
+        return Response(time.time(), answer.status_code, body.get("lead_id"), body.get("duplicate", False))

@@ -1,4 +1,4 @@
-"""One run: load, faults, the wait until every lead has come to its end, and the comparison."""
+"""Run load and faults, wait until every lead is finished, and audit the result."""
 
 import time
 from collections import Counter
@@ -14,18 +14,18 @@ from tests.chaos.load import Load
 from tests.chaos.plan import EMBEDDED, ON_SERVERS, draw
 from tests.chaos.targets import WORKERS, Outage, Supervisors, all_targets
 from tests.e2e.gateway import Gateway
-from tests.hostile_customer import HostileCustomer as DemoCustomer
+from tests.hostile_customer import HostileCustomer
 from tests.servers import PostgresServer, RedisServer
 
-#: What the customer does to one request in five, beside its outages. With the last two it has the lead all the same.
+#: Random failures of the customer, in addition to outages. With those in the second list it has booked the lead.
 FAILURES = ("status=500", "status=503", "status=429&retry_after=1", "reset=1", "close=1", "hang=1")
 FAILURES_AFTER_BOOKING = ("reset=after", "delay=1500ms")
 FAIL_RATE = 0.2
-#: Seconds that the customer takes for an answer: so there is always a delivery under way when something is killed.
-ANSWERS_AFTER = 0.2
+#: Seconds until the customer responds, so that deliveries are running when a process is killed.
+RESPONSE_DELAY = 0.2
 
-#: Short, so that a run need not wait for minutes; MAX_RETRY_ATTEMPTS, the breaker's threshold and what is empty are as
-#: in production.
+#: Short intervals, so that a run does not take minutes. MAX_RETRY_ATTEMPTS, the threshold of the circuit breaker and
+#: empty values are as in production.
 SETTINGS = {
     "CUSTOMER_API_TIMEOUT": "1s",
     "MAX_RETRY_ATTEMPTS": "5",
@@ -40,7 +40,7 @@ SETTINGS = {
     "REQUEUE_AFTER": "",
 }
 
-_UNDER_WAY = """
+_UNFINISHED = """
     SELECT count(*) AS n FROM inbound_lead
     WHERE status IN ('RECEIVED', 'READY') OR (status = 'FAILED' AND next_attempt_at IS NOT NULL)
 """
@@ -48,10 +48,11 @@ _UNDER_WAY = """
 
 @dataclass(frozen=True)
 class Options:
-    """What to run.
+    """The options of a run.
 
-    `every`: seconds between two faults, on average. `patience`: seconds that the last senders and the last leads have
-    to come to their end. `embedded`: SQLite and no broker, instead of PostgreSQL and Redis.
+    :param every: Average number of seconds between two faults.
+    :param timeout: Seconds to wait for the last senders and for the last leads.
+    :param embedded: Use SQLite and no broker, instead of PostgreSQL and Redis.
     """
 
     seed: int
@@ -64,10 +65,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Recovery:
-    """How many seconds passed from a strike until the gateway was whole again.
+    """Seconds from a fault until delivery works again.
 
-    That is until the customer had the first lead that was posted after the strike and arrived after what was struck
-    was back. Other strikes in this time count in.
+    Delivery works when a lead posted after the fault reaches the customer after the target is restored. Other faults
+    in this time are included.
     """
 
     outage: Outage
@@ -76,35 +77,38 @@ class Recovery:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a run. `ended_after`: seconds from the end of the load until the last lead had come to its end."""
+    """The result of a run.
+
+    :param finished_after: Seconds from the end of the load until the last lead was finished.
+    """
 
     audit: Audit
     evidence: Evidence
     outages: Sequence[Outage]
     recoveries: Sequence[Recovery]
-    ended_after: float
+    finished_after: float
     logs: Path
 
 
 def run(
     options: Options,
     *,
-    tell: Callable[[str], None] = lambda _: None,
+    report: Callable[[str], None] = lambda _: None,
     progress: Callable[[Counter[str]], None] = lambda _: None,
 ) -> Result:
     """Run it on servers of its own.
 
-    :param tell: is called with a line for everything that is struck or comes back.
-    :param progress: is called several times a second with how many leads were posted and accepted.
+    :param report: Called with a line for every fault and every restored target.
+    :param progress: Called several times a second with the numbers of leads posted and accepted.
     """
-    customer = DemoCustomer(
-        fail_rate=FAIL_RATE, failures=FAILURES + FAILURES_AFTER_BOOKING, delay=ANSWERS_AFTER, seed=options.seed
+    customer = HostileCustomer(
+        fail_rate=FAIL_RATE, failures=FAILURES + FAILURES_AFTER_BOOKING, delay=RESPONSE_DELAY, seed=options.seed
     )
     with customer, _servers(options) as servers:
         gateway = Gateway(customer_url=customer.url, **servers, **SETTINGS)
         gateway.start(worker=WORKERS)
         try:
-            return _strike(gateway, customer, servers, options, tell, progress)
+            return _run(gateway, customer, servers, options, report, progress)
         finally:
             gateway.stop()
 
@@ -118,47 +122,47 @@ def _servers(options: Options) -> Iterator[dict[str, PostgresServer | RedisServe
         yield {"postgres": postgres, "redis": redis}
 
 
-def _strike(
+def _run(
     gateway: Gateway,
-    customer: DemoCustomer,
+    customer: HostileCustomer,
     servers: dict[str, PostgresServer | RedisServer],
     options: Options,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     progress: Callable[[Counter[str]], None],
 ) -> Result:
     load = Load(gateway, seed=options.seed, per_minute=options.per_minute)
     names = EMBEDDED if options.embedded else ON_SERVERS
     plan = draw(options.seed, seconds=options.seconds, every=options.every, targets=names)
-    supervisors = Supervisors(all_targets(gateway, customer, **servers), plan, tell=tell)
-    with supervisors.at_work():
+    supervisors = Supervisors(all_targets(gateway, customer, **servers), plan, report=report)
+    with supervisors.running():
         with load.running(timeout=options.timeout):
             _wait(lambda: False, options.seconds, lambda: progress(load.counts()))
         began = time.monotonic()
-        _wait(lambda: _all_ended(gateway), options.timeout, lambda: progress(load.counts()))
-        ended_after = time.monotonic() - began
+        _wait(lambda: _all_finished(gateway), options.timeout, lambda: progress(load.counts()))
+        finished_after = time.monotonic() - began
     evidence = _evidence(gateway, customer, load)
     audit = compare(evidence)
-    audit.problems += _verify_trail(gateway)
+    audit.problems += _verify_audit_log(gateway)
     recoveries = list(_recoveries(evidence, supervisors.outages))
-    return Result(audit, evidence, supervisors.outages, recoveries, ended_after, gateway.directory)
+    return Result(audit, evidence, supervisors.outages, recoveries, finished_after, gateway.directory)
 
 
-def _wait(is_over: Callable[[], bool], seconds: float, look: Callable[[], None]) -> None:
+def _wait(is_over: Callable[[], bool], seconds: float, show: Callable[[], None]) -> None:
     ends = time.monotonic() + seconds
     while time.monotonic() < ends and not is_over():
-        look()
+        show()
         time.sleep(min(0.25, max(0.0, ends - time.monotonic())))
-    look()
+    show()
 
 
-def _all_ended(gateway: Gateway) -> bool:
+def _all_finished(gateway: Gateway) -> bool:
     try:
-        return gateway.rows(_UNDER_WAY)[0]["n"] == 0
+        return gateway.rows(_UNFINISHED)[0]["n"] == 0
     except psycopg.OperationalError:
-        return False  # it is just being brought back
+        return False  # the database is being restored
 
 
-def _evidence(gateway: Gateway, customer: DemoCustomer, load: Load) -> Evidence:
+def _evidence(gateway: Gateway, customer: HostileCustomer, load: Load) -> Evidence:
     return Evidence(
         posted=load.posted,
         ledger=customer.requests,
@@ -169,8 +173,8 @@ def _evidence(gateway: Gateway, customer: DemoCustomer, load: Load) -> Evidence:
     )
 
 
-def _verify_trail(gateway: Gateway) -> list[str]:
-    """Return what the gateway's own proof of its trail finds, which ends with 1 when there is anything."""
+def _verify_audit_log(gateway: Gateway) -> list[str]:
+    """Return the problems that `verify_audit_log` finds."""
     try:
         gateway.manage("verify_audit_log")
     except AssertionError as error:
@@ -179,9 +183,9 @@ def _verify_trail(gateway: Gateway) -> list[str]:
 
 
 def _recoveries(evidence: Evidence, outages: Sequence[Outage]) -> Iterator[Recovery]:
-    """Yield each outage's recovery; none for an outage after which no lead was posted any more."""
+    """Yield the recovery of each outage after which another lead was posted."""
     arrivals = list(evidence.arrivals())  # in the order of the ledger
     for outage in outages:
-        whole = (at for at, posted in arrivals if at >= outage.ended and posted.began >= outage.began)
-        if (first := next(whole, None)) is not None:
+        delivered = (at for at, posted in arrivals if at >= outage.ended and posted.began >= outage.began)
+        if (first := next(delivered, None)) is not None:
             yield Recovery(outage, first - outage.began)

@@ -1,4 +1,4 @@
-"""The comparison finds whatever is done to the evidence of a run in which every promise was kept."""
+"""The audit finds every defect that is added to the evidence of a correct run."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from tests.chaos.audit import Evidence, Row, compare
-from tests.chaos.load import Posted, Scenario, Told
+from tests.chaos.load import Posted, Response, Scenario
 from tests.hostile_customer import LedgerRecord
 
 NOON = datetime(2026, 1, 21, 12, 0, tzinfo=UTC)
 
-#: What the customer did with each request of a lead, and the status that the gateway heard; None: it heard nothing.
-WAYS: dict[Scenario, list[tuple[str, int | None]]] = {
+#: The customer's outcome of each request, and the status that the gateway received. None means no response.
+REQUESTS: dict[Scenario, list[tuple[str, int | None]]] = {
     Scenario.DELIVERABLE: [("status 503", 503), ("reset after booking", None), ("duplicate", 200)],
     Scenario.REFUSED: [("status 422", 422)],
     Scenario.REJECTED: [],
@@ -31,19 +31,19 @@ DELIVERED, REFUSED, REJECTED, INCOMPLETE = 1, 2, 3, 4
 
 
 def whole() -> Evidence:
-    """Return the evidence of four leads, one of each fate."""
+    """Return the evidence of four leads, one of each scenario."""
     evidence = Evidence(posted=[], ledger=[], leads=[], attempts=[], events=[], max_attempts=5)
     for number, scenario in enumerate(Scenario, start=1):
-        _add(evidence, number, scenario, path=PATHS[scenario], ways=WAYS[scenario])
+        _add(evidence, number, scenario, path=PATHS[scenario], requests=REQUESTS[scenario])
     return evidence
 
 
 def _add(
-    evidence: Evidence, number: int, scenario: Scenario, *, path: list[str], ways: list[tuple[str, int | None]]
+    evidence: Evidence, number: int, scenario: Scenario, *, path: list[str], requests: list[tuple[str, int | None]]
 ) -> None:
     payload = {"email": f"lead{number}@example.com"}
-    told = [Told(NOON.timestamp(), 503), Told(NOON.timestamp() + 1, 200, lead_id=number)]
-    evidence.posted.append(Posted(scenario, payload, NOON.timestamp(), told))
+    responses = [Response(NOON.timestamp(), 503), Response(NOON.timestamp() + 1, 200, lead_id=number)]
+    evidence.posted.append(Posted(scenario, payload, NOON.timestamp(), responses))
     evidence.leads.append(
         {
             "id": number,
@@ -59,10 +59,10 @@ def _add(
     evidence.events.append(event(number, "received"))
     for was, now in pairwise(path):
         evidence.events.append(event(number, "status") | {"from_status": was, "to_status": now})
-    for attempt_no, (outcome, heard) in enumerate(ways, start=1):
+    for attempt_no, (outcome, status) in enumerate(requests, start=1):
         at = NOON + timedelta(seconds=10 * attempt_no)
         evidence.ledger.append(request(f"key-{number}", outcome, now=at))
-        evidence.attempts.append(attempt(number, attempt_no, heard, now=at - timedelta(milliseconds=5)))
+        evidence.attempts.append(attempt(number, attempt_no, status, now=at - timedelta(milliseconds=5)))
         evidence.events += [event(number, kind, attempt_no) for kind in ("attempt_started", "attempt_finished")]
 
 
@@ -96,7 +96,7 @@ def request(key: str, outcome: str, *, now: datetime) -> LedgerRecord:
     )
 
 
-def test_a_run_in_which_all_promises_were_kept() -> None:
+def test_a_correct_run_has_no_problems() -> None:
     audit = compare(whole())
 
     assert audit.problems == []
@@ -118,13 +118,13 @@ def test_a_run_in_which_all_promises_were_kept() -> None:
         "events": 20,
     }
     assert audit.statuses == {503: 4, 200: 4}
-    assert audit.longest_wait == 19  # told 200 at second 1, booked at second 20
+    assert audit.longest_wait == 19  # accepted at second 1, booked at second 20
 
 
 def test_a_lead_may_be_given_up_when_its_attempts_are_used_up_and_not_before() -> None:
     evidence = whole()
     path = ["RECEIVED", "READY", "FAILED", "PERMANENTLY_FAILED"]
-    _add(evidence, 5, Scenario.DELIVERABLE, path=path, ways=[("status 503", 503)] * 5)
+    _add(evidence, 5, Scenario.DELIVERABLE, path=path, requests=[("status 503", 503)] * 5)
 
     assert compare(evidence).problems == []
     assert compare(evidence).counts["given_up"] == 1
@@ -143,64 +143,67 @@ def _lead(evidence: Evidence, number: int) -> Row:
 
 
 def _receive_again(evidence: Evidence) -> None:
-    """Send the delivered lead once more, and write it down as it was."""
+    """Send the delivered lead again, with a correct record."""
     at = NOON + timedelta(minutes=5)
     evidence.ledger.append(request("key-1", "duplicate", now=at))
     evidence.attempts.append(attempt(DELIVERED, 4, 200, now=at))
     evidence.events += [event(DELIVERED, kind, 4) for kind in ("attempt_started", "attempt_finished")]
 
 
-def _send_behind_the_back(evidence: Evidence) -> None:
+def _send_without_attempt(evidence: Evidence) -> None:
     evidence.ledger.append(request("key-1", "duplicate", now=NOON + timedelta(minutes=5)))
 
 
 DAMAGES: dict[str, tuple[Callable[[Evidence], Any], str]] = {
-    "the row is gone": (lambda e: _drop(e.leads, id=REJECTED), "was told 3, stored are []"),
+    "the row is gone": (lambda e: _drop(e.leads, id=REJECTED), "the response names lead 3, stored are []"),
     "two rows of one lead": (lambda e: e.leads.append(_lead(e, REJECTED) | {"id": 9}), "stored are [3, 9]"),
     "another payload": (
         lambda e: _lead(e, REJECTED).update(raw_payload={"email": "lead3@example.com", "x": 1}),
-        "nobody posted this",
+        "no sender posted its payload",
     ),
-    "a sender told 500": (lambda e: e.posted[0].told.insert(0, Told(0, 500)), "its sender was told [500]"),
-    "a sender never told 200": (lambda e: e.posted[2].told.pop(), "was never told 200"),
+    "a response 500": (lambda e: e.posted[0].responses.insert(0, Response(0, 500)), "unexpected responses [500]"),
+    "a lead never accepted": (lambda e: e.posted[2].responses.pop(), "no post was accepted"),
     "stuck in READY": (lambda e: _lead(e, REFUSED).update(status="READY"), "refused, but READY"),
     "a lead that waits": (lambda e: _lead(e, INCOMPLETE).update(next_attempt_at=NOON), "incomplete, but FAILED"),
     "still claimed": (lambda e: _lead(e, DELIVERED).update(claim_token="x"), "still claimed"),
     "no time of delivery": (lambda e: _lead(e, DELIVERED).update(delivered_at=None), "delivered_at is None"),
     "the customer does not have it": (lambda e: _drop(e.ledger, idempotency_key="key-1"), "does not have it"),
-    "a request without an attempt": (_send_behind_the_back, "ledger do not fit"),
+    "a request without an attempt": (_send_without_attempt, "ledger contradict each other"),
     "a request before its attempt was written": (
         lambda e: e.attempts[0].update(created_at=NOON + timedelta(seconds=12)),
-        "ledger do not fit",
+        "ledger contradict each other",
     ),
-    "an attempt with another answer": (lambda e: e.attempts[0].update(response_status=500), "ledger do not fit"),
-    "an attempt that nobody received": (lambda e: _drop(e.ledger, outcome="status 422"), "ledger do not fit"),
-    "a lead of nobody": (lambda e: e.ledger.append(request("key-9", "accepted", now=NOON)), "is no lead's key"),
-    "sent again after a success": (_receive_again, "sent again though attempt 3 had succeeded"),
+    "an attempt with another answer": (
+        lambda e: e.attempts[0].update(response_status=500),
+        "ledger contradict each other",
+    ),
+    "an attempt without a request": (lambda e: _drop(e.ledger, outcome="status 422"), "ledger contradict each other"),
+    "an unknown lead": (lambda e: e.ledger.append(request("key-9", "accepted", now=NOON)), "is the key of no lead"),
+    "sent again after a success": (_receive_again, "sent again although attempt 3 had succeeded"),
     "sent again after an answer": (
         lambda e: (
             e.attempts[1].update(response_status=200),
             e.ledger[1].update(outcome="accepted"),
         ),
-        "sent again though attempt 2 was answered",
+        "sent again although attempt 2 had a response",
     ),
     "attempts that are not numbered": (lambda e: e.attempts[0].update(attempt_no=2), "are numbered [2, 2, 3]"),
-    "a receipt that is not in the trail": (lambda e: e.events.pop(0), "does not begin with its receipt"),
-    "a status that is not in the trail": (lambda e: e.events.pop(3), "its row says DELIVERED, its trail FAILED"),
+    "a receipt that is not in the events": (lambda e: e.events.pop(0), "first event is not its receipt"),
+    "a status that is not in the events": (lambda e: e.events.pop(3), "its row says DELIVERED, its events FAILED"),
     "a step that is not allowed": (lambda e: e.events[1].update(to_status="DELIVERED"), "RECEIVED -> DELIVERED"),
-    "an attempt that is not in the trail": (
+    "an attempt that is not in the events": (
         lambda e: _drop(e.events, kind="attempt_started"),
-        "attempt_started in its trail: []",
+        "attempt_started in its events: []",
     ),
-    "an outcome that is not in the trail": (
+    "an outcome that is not in the events": (
         lambda e: e.attempts[0].update(finished_at=None),
-        "attempt_finished in its trail: [1, 2, 3], in its attempts: [2, 3]",
+        "attempt_finished in its events: [1, 2, 3], in its attempts: [2, 3]",
     ),
 }
 
 
 @pytest.mark.parametrize(("damage", "problem"), DAMAGES.values(), ids=DAMAGES)
-def test_a_broken_promise_is_found(damage: Callable[[Evidence], Any], problem: str) -> None:
+def test_a_defect_is_found(damage: Callable[[Evidence], Any], problem: str) -> None:
     evidence = whole()
     damage(evidence)
 
@@ -210,14 +213,14 @@ def test_a_broken_promise_is_found(damage: Callable[[Evidence], Any], problem: s
 
 
 @pytest.mark.parametrize("damage", ["the row is gone", "stuck in READY", "the customer does not have it"])
-def test_what_is_lost_is_counted(damage: str) -> None:
+def test_lost_leads_are_counted(damage: str) -> None:
     evidence = whole()
     DAMAGES[damage][0](evidence)
 
     assert compare(evidence).counts["lost"] == 1
 
 
-def test_what_was_sent_twice_without_a_reason_is_counted() -> None:
+def test_unexplained_repetitions_are_counted() -> None:
     evidence = whole()
     _receive_again(evidence)
 

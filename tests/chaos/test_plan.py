@@ -4,10 +4,10 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.chaos.plan import ON_SERVERS, WAYS, draw
+from tests.chaos.plan import KINDS, ON_SERVERS, draw
 
 
-def test_a_seed_draws_the_same_faults_again() -> None:
+def test_a_seed_determines_the_faults() -> None:
     first = draw(7, seconds=60, every=2, targets=ON_SERVERS)
 
     assert first == draw(7, seconds=60, every=2, targets=ON_SERVERS)
@@ -16,15 +16,15 @@ def test_a_seed_draws_the_same_faults_again() -> None:
 
 
 @given(st.integers(0, 10_000))
-def test_every_way_comes_once_before_any_comes_again(seed: int) -> None:
-    ways = {(target, way) for target in ON_SERVERS for way in WAYS[target]}
+def test_every_kind_occurs_once_before_any_occurs_again(seed: int) -> None:
+    kinds = {(target, kind) for target in ON_SERVERS for kind in KINDS[target]}
     faults = draw(seed, seconds=120, every=3, targets=ON_SERVERS)
 
-    assert {(fault.target, fault.way) for fault in faults[: len(ways)]} == ways
+    assert {(fault.target, fault.kind) for fault in faults[: len(kinds)]} == kinds
 
 
 @given(st.integers(0, 10_000), st.floats(5, 100), st.floats(0.5, 5))
-def test_faults_of_one_target_do_not_overlap_and_end_with_the_load(seed: int, seconds: float, every: float) -> None:
+def test_faults_of_one_target_do_not_overlap(seed: int, seconds: float, every: float) -> None:
     of_target = defaultdict(list)
     for fault in draw(seed, seconds=seconds, every=every, targets=ON_SERVERS):
         assert 0 < fault.at < fault.at + fault.down <= seconds

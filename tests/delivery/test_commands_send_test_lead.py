@@ -91,7 +91,7 @@ def test_a_rejection_by_the_customer_is_an_error(live_server: Any, customer: Hos
 
     output, error = send(live_server.url)
 
-    assert "response_status=422" in output
+    assert "response_status=422, error=http_status(status=422)" in output
     assert str(error).startswith("PERMANENTLY_FAILED; expected DELIVERED.")
 
 

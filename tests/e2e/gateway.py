@@ -1,4 +1,4 @@
-"""The whole gateway as it runs in earnest: the Procfile's lines as processes, configured by the environment alone."""
+"""The whole gateway as in production: the Procfile's commands as processes, configured by environment variables."""
 
 import itertools
 import json
@@ -24,9 +24,10 @@ from tests.servers import PostgresServer, RedisServer, postgres_binary
 
 Row = dict[str, Any]
 
-#: Quick, so that tests need not wait: leases last a second and a margin, the sweep looks twice a second.
+#: Short intervals, so that tests do not wait: a lease lasts a second plus its margin, the sweep runs twice a second.
 _DEFAULTS = {
     "API_HOST": "127.0.0.1",
+    "WEB_PROCESSES": "1",
     "CUSTOMER_API_TIMEOUT": "1s",
     "RETRY_BACKOFF_BASE": "500ms",
     "WORKER_POLL_INTERVAL": "500ms",
@@ -43,19 +44,19 @@ _numbers = itertools.count(1)
 
 
 class Gateway:
-    """Web, worker and beat on a database of their own.
+    """Web, worker and beat processes with a database of their own.
 
         with Gateway(postgres=server, redis=other, customer_url=customer.url) as gateway:
             answer = gateway.post({"zipcode": "66123", ...})
             gateway.wait_for("DELIVERED", answer.json()["lead_id"])
 
-    Without `postgres` it is the embedded default: SQLite and QUEUE_TYPE=database in a directory of its own.
+    Without `postgres` it uses the embedded default: SQLite and QUEUE_TYPE=database in a directory of its own.
 
-    :param redis_database: the number of the logical database, for gateways that share a server.
-    :param env: variables of the settings, over `_DEFAULTS`.
+    :param redis_database: number of the logical database, for gateways that share a Redis server.
+    :param env: settings that override `_DEFAULTS`.
     """
 
-    alive: ClassVar[list["Gateway"]] = []
+    running_gateways: ClassVar[list["Gateway"]] = []
 
     def __init__(
         self,
@@ -91,7 +92,7 @@ class Gateway:
         return self.directory / "lead_gateway.sqlite3"
 
     def on(self, backup: Path) -> Self:
-        """Start on what `back_up` has written, as an owner of the database who is nothing more."""
+        """Start on a backup written by `back_up`, with a role that owns the database and is no superuser."""
         self._backup = backup
         if self._postgres is not None:
             self.env["DB_USER"] = _OWNER
@@ -100,9 +101,9 @@ class Gateway:
     # --- processes ---
 
     def start(self, *, web: int = 1, worker: int = 1, beat: int = 1) -> Self:
-        """Make the database, start so many of each, and wait until they are ready."""
+        """Create the database, start the given number of each process, and wait until all are ready."""
         self._make_database()
-        self.alive.append(self)
+        self.running_gateways.append(self)
         for name, count in (("web", web), ("worker", worker), ("beat", beat)):
             for _ in range(count):
                 self.spawn(name, wait=False)
@@ -111,7 +112,7 @@ class Gateway:
         return self
 
     def spawn(self, name: str, *, wait: bool = True) -> Process:
-        """Start one more process by its line of the Procfile."""
+        """Start one more process with its command in the Procfile."""
         started = self.processes.setdefault(name, [])
         log = self.directory / f"{name}-{len(started) + 1}.log"
         process = Process(shlex.split(procfile()[name]), env=self.env, cwd=ROOT, log=log)
@@ -122,26 +123,26 @@ class Gateway:
         return process
 
     def running(self, name: str) -> list[Process]:
-        """Return the processes of a name that run right now."""
+        """Return the running processes with that name."""
         return [process for process in self.processes.get(name, []) if process.is_running]
 
     def kill(self, name: str) -> None:
-        """End every process of that name, and what they started, with SIGKILL."""
+        """Kill every process with that name, and its child processes, with SIGKILL."""
         for process in self.running(name):
             process.kill()
 
     def terminate(self, name: str) -> None:
-        """Ask every process of that name to end, as a supervisor does, and wait for it."""
+        """Send SIGTERM to every process with that name, as a supervisor does, and wait until it ends."""
         for process in self.running(name):
             process.stop(timeout=30)
 
     def stop(self) -> None:
-        """End everything at once, and drop the database."""
+        """Kill all processes and drop the database."""
         for name in self.processes:
             self.kill(name)
         if self._postgres is not None and self._postgres.process.is_running:
             self._postgres.drop_database(self._database)
-        self.alive.remove(self)
+        self.running_gateways.remove(self)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -173,17 +174,17 @@ class Gateway:
         return any(self.directory.glob("celerybeat-schedule*"))
 
     def logs(self, name: str) -> str:
-        """Return what the processes of that name wrote, stdout and stderr."""
+        """Return the output of the processes with that name, stdout and stderr."""
         return "".join(process.output() for process in self.processes.get(name, []))
 
     def manage(self, *arguments: str) -> str:
-        """Run a command of manage.py and return its output."""
+        """Run a manage.py command and return its output."""
         return manage(self.env, *arguments)
 
-    # --- from the outside ---
+    # --- HTTP ---
 
     def post(self, payload: Any, *, session: requests.Session | None = None, **headers: str) -> requests.Response:
-        """Post a lead, or `payload` as it is when it is bytes; `X_Shared_Secret=...` sends X-Shared-Secret."""
+        """Post a lead. Bytes are sent unchanged. `X_Shared_Secret=...` sets the header X-Shared-Secret."""
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         return (session or requests).post(
@@ -191,7 +192,7 @@ class Gateway:
         )
 
     def accept(self, payload: Any) -> int:
-        """Post a lead that has to be taken, and return its id."""
+        """Post a lead, check that it is accepted, and return its id."""
         answer = self.post(payload)
         assert answer.status_code == 200, f"{answer.status_code}: {answer.text}"
         return int(answer.json()["lead_id"])
@@ -199,7 +200,7 @@ class Gateway:
     def get(self, path: str, **headers: str) -> requests.Response:
         return requests.get(self.url + path, headers=headers, timeout=10)
 
-    # --- in the database ---
+    # --- database ---
 
     def lead(self, lead_id: int) -> Row:
         return self.rows(f"SELECT * FROM inbound_lead WHERE id = {int(lead_id)}")[0]
@@ -208,15 +209,15 @@ class Gateway:
         return self.rows("SELECT * FROM inbound_lead ORDER BY id")
 
     def attempts(self, lead_id: int) -> list[Row]:
-        """Return a lead's attempts, the first first."""
+        """Return a lead's attempts, oldest first."""
         return self.rows(f"SELECT * FROM delivery_attempt WHERE lead_id = {int(lead_id)} ORDER BY attempt_no")
 
     def events(self, lead_id: int) -> list[Row]:
-        """Return a lead's trail, in order."""
+        """Return a lead's events, oldest first."""
         return self.rows(f"SELECT * FROM lead_event WHERE lead_id = {int(lead_id)} ORDER BY id")
 
     def rows(self, query: str) -> list[Row]:
-        """Return what a query finds, the same on both databases: JSON read, times aware, UUIDs as text."""
+        """Run a query. Values are equal on both databases: parsed JSON, aware datetimes, UUIDs as text."""
         if self._postgres is None:
             return self._rows_of_sqlite(query)
         with psycopg.connect(self._postgres.url_of(self._database), connect_timeout=5) as connection:
@@ -227,7 +228,7 @@ class Gateway:
         ]
 
     def execute(self, statement: str) -> None:
-        """Change something behind the gateway's back."""
+        """Run a statement on a connection of the test's own."""
         if self._postgres is None:
             with closing(sqlite3.connect(self._sqlite_file, timeout=20)) as sqlite, sqlite:
                 sqlite.execute(statement)
@@ -247,7 +248,7 @@ class Gateway:
             connection.close()
 
     def wait_for(self, status: str, lead_id: int, timeout: float = 15) -> Row:
-        """Wait until a lead has a status, and return its row."""
+        """Wait up to `timeout` seconds until a lead has a status, and return its row."""
         try:
             wait_until(lambda: self.lead(lead_id)["status"] == status, timeout, status)
         except TimeoutError:
@@ -256,7 +257,7 @@ class Gateway:
         return self.lead(lead_id)
 
     def wait_for_all(self, status: str, lead_ids: list[int], timeout: float = 15) -> None:
-        """Wait until every one of the leads has a status."""
+        """Wait up to `timeout` seconds until every lead has a status."""
         wanted = ", ".join(map(str, lead_ids)) or "NULL"
         others = f"SELECT id, status FROM inbound_lead WHERE id IN ({wanted}) AND status <> '{status}'"
         try:
@@ -265,7 +266,7 @@ class Gateway:
             raise AssertionError(f"not {status} within {timeout} s: {self.rows(others)}") from None
 
     def back_up(self, to: Path) -> Path:
-        """Write the database into a file, as docs/operations.md says, while everything runs."""
+        """Write the database to a file as docs/operations.md describes, while the gateway runs."""
         if self._postgres is None:
             with closing(sqlite3.connect(self._sqlite_file, timeout=20)) as sqlite:
                 sqlite.execute("VACUUM INTO ?", [str(to)])
@@ -294,16 +295,20 @@ class Gateway:
             self._postgres.create_database(self._database, template=_TEMPLATE)
 
 
-_JSON_COLUMNS = {"raw_payload", "source_headers", "normalized_payload", "customer_payload", "detail", "failed_leads"}
+_JSON_COLUMNS = {
+    "raw_payload",
+    "source_headers",
+    "normalized_payload",
+    "customer_payload",
+    "detail",
+    "failed_leads",
+    "error",
+}
 _UUID_COLUMNS = {"correlation_id", "idempotency_key", "claim_token"}
 
 
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, uuid.UUID) else value
-
-
 def _read_value(column: str, value: Any) -> Any:
-    """Give a value of SQLite the type that PostgreSQL has for it."""
+    """Convert a value from SQLite to the type that PostgreSQL returns."""
     if value is None:
         return None
     if column in _JSON_COLUMNS:
@@ -316,13 +321,13 @@ def _read_value(column: str, value: Any) -> Any:
 
 
 def procfile() -> dict[str, str]:
-    """Return the commands of the Procfile by name."""
+    """Return the Procfile's commands by process name."""
     lines = (ROOT / "Procfile").read_text().splitlines()
     return {name: command.strip() for name, _, command in (line.partition(":") for line in lines) if command}
 
 
 def manage(env: dict[str, str], *arguments: str) -> str:
-    """Run a command of manage.py in such an environment and return its output."""
+    """Run a manage.py command in an environment and return its output."""
     python = ROOT / ".venv" / "bin" / "python"
     done = subprocess.run(
         [python, "manage.py", *arguments], env=env, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
@@ -333,7 +338,7 @@ def manage(env: dict[str, str], *arguments: str) -> str:
 
 @cache
 def _migrate_template(postgres: PostgresServer) -> None:
-    """Make the database that every gateway's is copied from; once a server."""
+    """Create the template database of every gateway, once per server."""
     postgres.create_database(_TEMPLATE)
     var = str(scratch_directory("template"))
     manage(of_a_process(**postgres.env, DB_NAME=_TEMPLATE, VAR_DIR=var), "migrate", "--verbosity=0")

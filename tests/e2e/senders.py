@@ -1,4 +1,4 @@
-"""Webhook senders: they post one lead after another and keep what they were told."""
+"""Webhook senders: they post leads and keep the results."""
 
 import threading
 import time
@@ -10,14 +10,14 @@ from typing import Any
 
 import requests
 
+from tests.background import running_threads
 from tests.e2e.gateway import Gateway
 from tests.make import payload
-from tests.meanwhile import going_on
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a sender was told, and after how many seconds; status 0: the connection broke."""
+class PostResult:
+    """The response to a post and its duration in seconds. Status 0 means that the connection broke."""
 
     status: int
     body: dict[str, Any]
@@ -28,23 +28,23 @@ class Told:
         return int(self.body["lead_id"])
 
 
-def post(gateway: Gateway, *, session: requests.Session | None = None, **headers: str) -> Told:
-    """Post one new lead, on a connection of its own or on that of a session."""
+def post(gateway: Gateway, *, session: requests.Session | None = None, **headers: str) -> PostResult:
+    """Post one new lead, on a new connection or on that of a session."""
     started = time.monotonic()
     try:
         answer = gateway.post(payload(), session=session, **headers)
     except requests.RequestException:
-        return Told(0, {}, time.monotonic() - started)
-    return Told(answer.status_code, answer.json(), time.monotonic() - started)
+        return PostResult(0, {}, time.monotonic() - started)
+    return PostResult(answer.status_code, answer.json(), time.monotonic() - started)
 
 
-def post_many(gateway: Gateway, count: int, *, senders: int = 4, pause: float = 0) -> list[Told]:
-    """Let some senders post so many new leads in all, with a pause of so many seconds after each answer."""
+def post_many(gateway: Gateway, count: int, *, senders: int = 4, pause: float = 0) -> list[PostResult]:
+    """Post `count` new leads from several senders, each pausing `pause` seconds after every response."""
 
-    def post_one(_: int) -> Told:
-        told = post(gateway)
+    def post_one(_: int) -> PostResult:
+        result = post(gateway)
         time.sleep(pause)
-        return told
+        return result
 
     with ThreadPoolExecutor(senders) as pool:
         return list(pool.map(post_one, range(count)))
@@ -53,28 +53,28 @@ def post_many(gateway: Gateway, count: int, *, senders: int = 4, pause: float = 
 @contextmanager
 def under_load(
     gateway: Gateway, *, senders: int = 2, pause: float = 0.02, keep_alive: bool = False
-) -> Iterator[list[Told]]:
-    """Let some senders post without end while the block runs; the list grows.
+) -> Iterator[list[PostResult]]:
+    """Post leads from several senders while the block runs, and append each result to the yielded list.
 
-    :param keep_alive: each keeps its connection, as many libraries and every proxy do.
+    :param keep_alive: reuse each sender's connection, as many libraries and every proxy do.
     """
-    told: list[Told] = []
+    results: list[PostResult] = []
 
-    def send(over: threading.Event) -> None:
+    def send(stop: threading.Event) -> None:
         with requests.Session() as session:
-            while not over.wait(pause):
-                told.append(post(gateway, session=session if keep_alive else None))
+            while not stop.wait(pause):
+                results.append(post(gateway, session=session if keep_alive else None))
 
-    with going_on(send, threads=senders):
-        yield told
-
-
-def accepted(told: list[Told]) -> list[int]:
-    """Return the leads that were answered 200."""
-    return [answer.lead_id for answer in told if answer.status == 200]
+    with running_threads(send, count=senders):
+        yield results
 
 
-def percentile_99(told: list[Told]) -> float:
-    """Return the seconds that 99 of 100 answers came within."""
-    ordered = sorted(answer.seconds for answer in told)
+def accepted(results: list[PostResult]) -> list[int]:
+    """Return the ids of the leads that were accepted with 200."""
+    return [result.lead_id for result in results if result.status == 200]
+
+
+def percentile_99(results: list[PostResult]) -> float:
+    """Return the 99th percentile of the response times in seconds."""
+    ordered = sorted(result.seconds for result in results)
     return ordered[int(len(ordered) * 0.99) - 1]

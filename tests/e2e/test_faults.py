@@ -1,6 +1,6 @@
-"""What the gateway promises when something dies: nothing that was answered 200 is lost, and answers stay quick.
+"""Kill and freeze processes and servers: no accepted lead is lost, and responses stay fast.
 
-One gateway on servers of its own, which every test finds healthy.
+The tests share one gateway on servers of its own, which is healthy when a test begins.
 """
 
 import time
@@ -11,17 +11,17 @@ import pytest
 
 from leads.models import LeadStatus
 from tests.e2e.gateway import Gateway, Row
-from tests.e2e.senders import Told, accepted, percentile_99, post, post_many, under_load
-from tests.hostile_customer import HostileCustomer as DemoCustomer
+from tests.e2e.senders import PostResult, accepted, percentile_99, post, post_many, under_load
+from tests.hostile_customer import HostileCustomer
 from tests.make import payload
 from tests.processes import wait_until
 from tests.servers import PostgresServer, RedisServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(150)]
 
-ANSWER_WITHIN = 0.5  # seconds: the seed's promise to senders
-LEASE = 1 + 15  # seconds: CUSTOMER_API_TIMEOUT of the tests' gateway and the margin
-LOST_DOORBELL = 5  # seconds: REQUEUE_AFTER of the tests' gateway
+ANSWER_WITHIN = 0.5  # seconds, from the specification
+LEASE = 1 + 15  # seconds: CUSTOMER_API_TIMEOUT of the tests' gateway plus the margin
+LOST_MESSAGE = 5  # seconds: REQUEUE_AFTER of the tests' gateway
 QUEUE = "queue:process_lead"
 
 
@@ -38,7 +38,9 @@ def broker() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="module")
-def running_gateway(database: PostgresServer, broker: RedisServer, running_customer: DemoCustomer) -> Iterator[Gateway]:
+def running_gateway(
+    database: PostgresServer, broker: RedisServer, running_customer: HostileCustomer
+) -> Iterator[Gateway]:
     servers = {"postgres": database, "redis": broker}
     with Gateway(customer_url=running_customer.url, WEB_ANSWER_TIMEOUT="", **servers) as running:
         yield running
@@ -46,9 +48,9 @@ def running_gateway(database: PostgresServer, broker: RedisServer, running_custo
 
 @pytest.fixture
 def gateway(
-    running_gateway: Gateway, database: PostgresServer, broker: RedisServer, customer: DemoCustomer
+    running_gateway: Gateway, database: PostgresServer, broker: RedisServer, customer: HostileCustomer
 ) -> Iterator[Gateway]:
-    """The module's gateway, whole and idle; whatever a test killed or froze is mended after it."""
+    """Return the module's gateway, and restore after the test what it killed or froze."""
     yield running_gateway
     for server in (database, broker):
         server.thaw()
@@ -59,18 +61,18 @@ def gateway(
             running_gateway.spawn(name)
 
 
-def receipts(customer: DemoCustomer) -> Counter[str | None]:
-    """How often the customer received each lead, by key."""
+def receipts(customer: HostileCustomer) -> Counter[str | None]:
+    """Return how often the customer received each lead, by idempotency key."""
     return Counter(request["idempotency_key"] for request in customer.requests)
 
 
 def assert_all_delivered(gateway: Gateway, lead_ids: list[int], timeout: float) -> None:
-    assert lead_ids, "no lead was accepted: the test shows nothing"
+    assert lead_ids, "no lead was accepted: the test proves nothing"
     gateway.wait_for_all("DELIVERED", lead_ids, timeout)
 
 
-def assert_sent_once(gateway: Gateway, customer: DemoCustomer, lead_ids: list[int]) -> None:
-    """Every lead reached the customer once; again only after an attempt whose outcome nobody could know."""
+def assert_sent_once(gateway: Gateway, customer: HostileCustomer, lead_ids: list[int]) -> None:
+    """Check that every lead reached the customer once, and again only after an attempt with unknown outcome."""
     received = receipts(customer)
     for lead_id in lead_ids:
         attempts = gateway.attempts(lead_id)
@@ -79,17 +81,17 @@ def assert_sent_once(gateway: Gateway, customer: DemoCustomer, lead_ids: list[in
         assert 1 <= times <= 1 + len(unknown), f"lead {lead_id} was sent {times} times: {attempts}"
 
 
-def assert_quick(told: list[Told]) -> None:
-    slowest = sorted((answer.seconds for answer in told), reverse=True)[:5]
-    assert percentile_99(told) < ANSWER_WITHIN, f"the slowest took {slowest} s"
+def assert_fast(results: list[PostResult]) -> None:
+    slowest = sorted((result.seconds for result in results), reverse=True)[:5]
+    assert percentile_99(results) < ANSWER_WITHIN, f"the slowest took {slowest} s"
 
 
-def assert_refused(told: list[Told], error: str) -> None:
-    """Every answer was a 503 in the seed's form."""
-    assert {answer.status for answer in told} == {503}
-    assert {answer.body["error"] for answer in told} == {error}
-    assert all(answer.body.keys() == {"error", "correlation_id"} for answer in told)
-    assert len({answer.body["correlation_id"] for answer in told}) == len(told)
+def assert_refused(results: list[PostResult], error: str) -> None:
+    """Check that every response is a 503 in the form that the specification defines."""
+    assert {result.status for result in results} == {503}
+    assert {result.body["error"] for result in results} == {error}
+    assert all(result.body.keys() == {"error", "correlation_id"} for result in results)
+    assert len({result.body["correlation_id"] for result in results}) == len(results)
 
 
 def newest_leads(gateway: Gateway, after: int) -> list[Row]:
@@ -103,13 +105,11 @@ def last_lead(gateway: Gateway) -> int:
 # --- the worker ------------------------------------------------------------------------------------------------------
 
 
-def test_a_lead_whose_worker_was_killed_in_mid_delivery_is_delivered_by_the_next(
-    gateway: Gateway, customer: DemoCustomer
-) -> None:
+def test_the_next_worker_delivers_the_lead_of_a_killed_one(gateway: Gateway, customer: HostileCustomer) -> None:
     before = len(customer.requests)
-    customer.set_mode("delay=900ms")  # booked at once, answered when nobody listens any more
+    customer.set_mode("delay=900ms")  # the customer books it at once and responds when the worker is dead
     lead_id = gateway.accept(payload())
-    wait_until(lambda: len(customer.requests) > before, 5, "the customer to be asked", pause=0.01)
+    wait_until(lambda: len(customer.requests) > before, 5, "a request to the customer", pause=0.01)
     gateway.kill("worker")
     killed = time.monotonic()
     customer.set_mode("")
@@ -117,7 +117,7 @@ def test_a_lead_whose_worker_was_killed_in_mid_delivery_is_delivered_by_the_next
 
     gateway.wait_for("DELIVERED", lead_id, timeout=LEASE + 10)
 
-    assert time.monotonic() - killed > LEASE - 3, "it was taken from a worker that might have been alive"
+    assert time.monotonic() - killed > LEASE - 3, "the lease was not respected"
     first, second = gateway.attempts(lead_id)
     assert (first["finished_at"], first["response_status"], first["success"]) == (None, None, False)
     assert (second["attempt_no"], second["success"]) == (2, True)
@@ -126,11 +126,11 @@ def test_a_lead_whose_worker_was_killed_in_mid_delivery_is_delivered_by_the_next
     assert [request["booked"] for request in requests] == [True, False]
 
 
-def test_a_worker_that_is_asked_to_end_finishes_what_it_is_at(gateway: Gateway, customer: DemoCustomer) -> None:
+def test_a_terminated_worker_finishes_its_delivery(gateway: Gateway, customer: HostileCustomer) -> None:
     before = len(customer.requests)
     customer.set_mode("delay=700ms")
     lead_id = gateway.accept(payload())
-    wait_until(lambda: len(customer.requests) > before, 5, "the customer to be asked", pause=0.01)
+    wait_until(lambda: len(customer.requests) > before, 5, "a request to the customer", pause=0.01)
 
     gateway.terminate("worker")
 
@@ -142,8 +142,8 @@ def test_a_worker_that_is_asked_to_end_finishes_what_it_is_at(gateway: Gateway, 
 # --- Redis -----------------------------------------------------------------------------------------------------------
 
 
-def test_leads_survive_the_loss_of_every_doorbell(
-    gateway: Gateway, customer: DemoCustomer, broker: RedisServer
+def test_leads_survive_the_loss_of_all_messages(
+    gateway: Gateway, customer: HostileCustomer, broker: RedisServer
 ) -> None:
     customer.set_mode("status=503&fail_first=1")
     gateway.kill("worker")
@@ -161,55 +161,57 @@ def test_leads_survive_the_loss_of_every_doorbell(
     gateway.env["RETRY_BACKOFF_BASE"] = "500ms"
     gateway.spawn("worker")
 
-    assert_all_delivered(gateway, queued + waiting, timeout=20 + LOST_DOORBELL + 15)
+    assert_all_delivered(gateway, queued + waiting, timeout=20 + LOST_MESSAGE + 15)
     assert {receipts(customer)[gateway.lead(lead_id)["idempotency_key"]] for lead_id in queued} == {1}
     assert {len(gateway.attempts(lead_id)) for lead_id in waiting} == {2}
 
 
 @pytest.mark.alone
 def test_a_restart_of_redis_under_load_loses_nothing(
-    gateway: Gateway, customer: DemoCustomer, broker: RedisServer
+    gateway: Gateway, customer: HostileCustomer, broker: RedisServer
 ) -> None:
     before = last_lead(gateway)
-    with under_load(gateway) as told:
+    with under_load(gateway) as results:
         time.sleep(1)
         broker.kill()
         time.sleep(2)
         broker.start()
         time.sleep(3)
 
-    assert {answer.status for answer in told} == {200, 503}
-    assert_quick(told)
+    assert {result.status for result in results} == {200, 503}
+    assert_fast(results)
     leads = [lead["id"] for lead in newest_leads(gateway, before)]
-    assert len(leads) == len(told), "a lead answered with «queue unavailable» is kept all the same"
-    assert_all_delivered(gateway, leads, timeout=LOST_DOORBELL + 20)
+    assert len(leads) == len(results), "a lead refused with «queue unavailable» must be stored"
+    assert_all_delivered(gateway, leads, timeout=LOST_MESSAGE + 20)
     assert_sent_once(gateway, customer, leads)
-    assert gateway.running("worker"), "the worker did not survive"
-    assert gateway.running("beat"), "beat did not survive"
+    assert gateway.running("worker"), "the worker ended"
+    assert gateway.running("beat"), "beat ended"
 
 
 @pytest.mark.alone
 @pytest.mark.parametrize("fault", ["refusing", "frozen"])
-def test_without_redis_answers_are_quick_and_the_leads_are_delivered_later(
-    gateway: Gateway, customer: DemoCustomer, broker: RedisServer, fault: str
+def test_without_redis_responses_are_fast_and_leads_are_delivered_later(
+    gateway: Gateway, customer: HostileCustomer, broker: RedisServer, fault: str
 ) -> None:
     before = last_lead(gateway)
-    gateway.accept(payload())  # connections are open, as on any working day
+    gateway.accept(payload())  # so that connections are open
     broker.kill() if fault == "refusing" else broker.freeze()
 
-    told = post_many(gateway, 100, pause=0.1)  # for so long that it is tried again and again
+    results = post_many(gateway, 100, pause=0.1)  # long enough for several tries of the open breaker
 
-    assert_refused(told, "queue unavailable")
-    assert_quick(told)
+    assert_refused(results, "queue unavailable")
+    assert_fast(results)
     leads = newest_leads(gateway, before)
     assert len(leads) == 101
     assert {lead["status"] for lead in leads[1:]} == {LeadStatus.RECEIVED}
-    assert {lead["enqueued_at"] for lead in leads[1:]} == {None}, "known to be unrung: nobody waits for their doorbells"
+    assert {lead["enqueued_at"] for lead in leads[1:]} == {None}, (
+        "the sweep would wait for messages that were never sent"
+    )
 
     broker.start() if fault == "refusing" else broker.thaw()
-    everyone = [lead["id"] for lead in leads]
-    assert_all_delivered(gateway, everyone, timeout=LOST_DOORBELL + 20)
-    assert_sent_once(gateway, customer, everyone)
+    lead_ids = [lead["id"] for lead in leads]
+    assert_all_delivered(gateway, lead_ids, timeout=LOST_MESSAGE + 20)
+    assert_sent_once(gateway, customer, lead_ids)
     assert post(gateway).status == 200
 
 
@@ -218,29 +220,29 @@ def test_without_redis_answers_are_quick_and_the_leads_are_delivered_later(
 
 @pytest.mark.alone
 @pytest.mark.parametrize("fault", ["refusing", "frozen"])
-def test_without_postgresql_answers_are_quick_and_everything_recovers(
-    gateway: Gateway, customer: DemoCustomer, database: PostgresServer, fault: str
+def test_without_postgresql_responses_are_fast_and_the_gateway_recovers(
+    gateway: Gateway, customer: HostileCustomer, database: PostgresServer, fault: str
 ) -> None:
     before = last_lead(gateway)
     gateway.accept(payload())
     database.kill() if fault == "refusing" else database.freeze()
 
-    told = post_many(gateway, 100, pause=0.1)  # for so long that it is tried again and again
+    results = post_many(gateway, 100, pause=0.1)  # long enough for several tries of the open breaker
 
-    assert_refused(told, "database error")
-    assert_quick(told)
+    assert_refused(results, "database error")
+    assert_fast(results)
 
     database.start() if fault == "refusing" else database.thaw()
-    wait_until(lambda: post(gateway).status == 200, 15, "the web to recover", pause=0.2)
-    # A commit may have gone through though its answer was lost: what is there is delivered like any other.
-    assert_all_delivered(gateway, [lead["id"] for lead in newest_leads(gateway, before)], LEASE + LOST_DOORBELL + 10)
+    wait_until(lambda: post(gateway).status == 200, 15, "web to recover", pause=0.2)
+    # A commit can succeed although its response was lost. Such leads are delivered too.
+    assert_all_delivered(gateway, [lead["id"] for lead in newest_leads(gateway, before)], LEASE + LOST_MESSAGE + 10)
 
 
 @pytest.mark.alone
 def test_a_restart_of_postgresql_under_load_loses_nothing(
-    gateway: Gateway, customer: DemoCustomer, database: PostgresServer
+    gateway: Gateway, customer: HostileCustomer, database: PostgresServer
 ) -> None:
-    with under_load(gateway) as told:
+    with under_load(gateway) as results:
         time.sleep(1)
         database.restart()
         time.sleep(2)
@@ -248,33 +250,33 @@ def test_a_restart_of_postgresql_under_load_loses_nothing(
         database.start()
         time.sleep(2)
 
-    assert {answer.status for answer in told} == {200, 503}
-    assert_quick(told)
-    leads = accepted(told)
-    assert_all_delivered(gateway, leads, timeout=LEASE + LOST_DOORBELL + 20)
+    assert {result.status for result in results} == {200, 503}
+    assert_fast(results)
+    leads = accepted(results)
+    assert_all_delivered(gateway, leads, timeout=LEASE + LOST_MESSAGE + 20)
     assert_sent_once(gateway, customer, leads)
-    assert gateway.running("worker"), "the worker did not survive"
-    assert gateway.running("beat"), "beat did not survive"
+    assert gateway.running("worker"), "the worker ended"
+    assert gateway.running("beat"), "beat ended"
 
 
 # --- web and beat ----------------------------------------------------------------------------------------------------
 
 
-def test_a_killed_web_loses_nothing_that_it_accepted(gateway: Gateway, customer: DemoCustomer) -> None:
-    with under_load(gateway, senders=4) as told:
+def test_a_killed_web_server_loses_no_accepted_lead(gateway: Gateway, customer: HostileCustomer) -> None:
+    with under_load(gateway, senders=4) as results:
         time.sleep(1)
         gateway.kill("web")
         gateway.spawn("web")
         time.sleep(1)
 
-    assert 0 in {answer.status for answer in told}, "no sender noticed: the test shows nothing"
-    leads = accepted(told)
-    assert_all_delivered(gateway, leads, timeout=LOST_DOORBELL + 20)
+    assert 0 in {result.status for result in results}, "no sender noticed: the test proves nothing"
+    leads = accepted(results)
+    assert_all_delivered(gateway, leads, timeout=LOST_MESSAGE + 20)
     assert_sent_once(gateway, customer, leads)
 
 
-def test_every_lead_is_sent_once_by_two_workers_and_two_beats_though_each_doorbell_rings_twice(
-    gateway: Gateway, customer: DemoCustomer, broker: RedisServer
+def test_duplicate_messages_workers_and_beats_send_each_lead_once(
+    gateway: Gateway, customer: HostileCustomer, broker: RedisServer
 ) -> None:
     customer.set_mode("delay=200ms")
     gateway.spawn("worker")
@@ -284,9 +286,9 @@ def test_every_lead_is_sent_once_by_two_workers_and_two_beats_though_each_doorbe
         worker.freeze()
     leads = accepted(post_many(gateway, 60))
     with broker.client() as client:
-        queued_leads = client.lrange(QUEUE, 0, -1)
-        assert len(queued_leads) > 40, "there is nothing to double"
-        client.lpush(QUEUE, *queued_leads)
+        messages = client.lrange(QUEUE, 0, -1)
+        assert len(messages) > 40, "there is nothing to duplicate"
+        client.lpush(QUEUE, *messages)
     for worker in workers:
         worker.thaw()
 
@@ -300,21 +302,21 @@ def test_every_lead_is_sent_once_by_two_workers_and_two_beats_though_each_doorbe
 
 
 @pytest.mark.embedded
-def test_the_embedded_default_survives_a_killed_worker_and_lost_doorbells(customer: DemoCustomer) -> None:
+def test_the_embedded_default_survives_a_killed_worker_and_lost_messages(customer: HostileCustomer) -> None:
     with Gateway(customer_url=customer.url) as gateway:
         before = len(customer.requests)
         customer.set_mode("delay=900ms")
         in_delivery = gateway.accept(payload())
-        wait_until(lambda: len(customer.requests) > before, 5, "the customer to be asked", pause=0.01)
+        wait_until(lambda: len(customer.requests) > before, 5, "a request to the customer", pause=0.01)
         gateway.kill("worker")
         customer.set_mode("")
         queued = accepted(post_many(gateway, 20))
-        queued_leads = list((gateway.directory / "queue").glob("*.msg"))
-        assert len(queued_leads) >= 20
-        for message in queued_leads:
+        messages = list((gateway.directory / "queue").glob("*.msg"))
+        assert len(messages) >= 20
+        for message in messages:
             message.unlink()
         gateway.spawn("worker")
 
-        assert_all_delivered(gateway, [in_delivery, *queued], timeout=LOST_DOORBELL + 15)
+        assert_all_delivered(gateway, [in_delivery, *queued], timeout=LOST_MESSAGE + 15)
         assert_sent_once(gateway, customer, [in_delivery, *queued])
         assert [attempt["success"] for attempt in gateway.attempts(in_delivery)] == [False, True]

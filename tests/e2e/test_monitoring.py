@@ -1,4 +1,4 @@
-"""The watch with real processes: whoever is killed, somebody who lives notices and tells it, once."""
+"""Monitoring with real processes: the remaining ones alert each stopped one, once."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from tests.e2e.gateway import Gateway
-from tests.hostile_customer import HostileCustomer as DemoCustomer
+from tests.hostile_customer import HostileCustomer
 from tests.processes import wait_until
 from tests.servers import PostgresServer, RedisServer
 from tests.stats.monitoring.receivers import Hook, Mailbox, hook, mailbox
@@ -36,64 +36,64 @@ def gateway(postgres: PostgresServer, redis: RedisServer, box: Mailbox, webhook:
         "EMAIL_URL": box.url,
         "ALERT_WEBHOOK_URL": webhook.url,
     }
-    with DemoCustomer() as customer, Gateway(customer_url=customer.url, **servers, **env) as running:
+    with HostileCustomer() as customer, Gateway(customer_url=customer.url, **servers, **env) as running:
         yield running
 
 
-def told(webhook: Hook) -> list[tuple[str, str]]:
+def alerts(webhook: Hook) -> list[tuple[str, str]]:
     return [(each["kind"], each["status"]) for post in webhook.posts for each in post["incidents"]]
 
 
-def is_unrestricted(gateway: Gateway) -> bool:
+def has_no_incident(gateway: Gateway) -> bool:
     return not gateway.rows("SELECT id FROM incident WHERE closed_at IS NULL") and not gateway.rows(
         "SELECT id FROM alert WHERE sent_at IS NULL"
     )
 
 
-def gauge(gateway: Gateway, kind: str) -> bool:
+def is_exported(gateway: Gateway, kind: str) -> bool:
     return f'lead_gateway_incident_open{{kind="{kind}"}} 1.0' in requests.get(f"{gateway.url}/metrics", timeout=10).text
 
 
-def let_in(gateway: Gateway, postgres: PostgresServer, *, anybody: bool) -> None:
-    """Have the database of the gateway alone refuse whoever comes, and throw out who is in; or let them in again."""
+def allow_connections(gateway: Gateway, postgres: PostgresServer, *, allowed: bool) -> None:
+    """Allow or refuse connections to the database of the gateway, and close all existing ones."""
     name = gateway.env["DB_NAME"]
-    postgres.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {anybody}')
+    postgres.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {allowed}')
     postgres.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
 
 
-def test_whoever_lives_notices_who_does_not(
+def test_the_remaining_processes_alert_a_stopped_one(
     gateway: Gateway, postgres: PostgresServer, box: Mailbox, webhook: Hook
 ) -> None:
-    wait_until(lambda: len(gateway.rows("SELECT name FROM heartbeat")) == 2, 20, "worker and beat to be seen")
-    wait_until(lambda: is_unrestricted(gateway), 20, "what was found while they started to be over")
+    wait_until(lambda: len(gateway.rows("SELECT name FROM heartbeat")) == 2, 20, "heartbeats of worker and beat")
+    wait_until(lambda: has_no_incident(gateway), 20, "the end of incidents from the start")
     webhook.posts.clear()
     box.mails.clear()
 
     gateway.terminate("worker")
-    wait_until(lambda: ("no_worker", "open") in told(webhook), 30, "beat to notice that there is no worker")
-    assert gauge(gateway, "no_worker")
+    wait_until(lambda: ("no_worker", "open") in alerts(webhook), 30, "the alert of beat")
+    assert is_exported(gateway, "no_worker")
 
     gateway.terminate("beat")
-    wait_until(lambda: ("no_beat", "open") in told(webhook), 30, "the web server to notice that there is no beat")
+    wait_until(lambda: ("no_beat", "open") in alerts(webhook), 30, "the alert of the web process")
 
     for name in ("worker", "beat"):
         gateway.spawn(name)
     over = {("no_worker", "over"), ("no_beat", "over")}
-    wait_until(lambda: over <= set(told(webhook)), 40, "both to be over")
+    wait_until(lambda: over <= set(alerts(webhook)), 40, "the end of both incidents")
     wait_until(lambda: len(box.mails) >= len(webhook.posts), 10, "the last mail")
 
-    assert sorted(told(webhook)) == sorted([("no_worker", "open"), ("no_beat", "open"), *over])
-    assert not gauge(gateway, "no_worker")
+    assert sorted(alerts(webhook)) == sorted([("no_worker", "open"), ("no_beat", "open"), *over])
+    assert not is_exported(gateway, "no_worker")
     assert "[Lead Gateway] No worker is running" in [mail["Subject"] for mail in box.mails]
     assert '"incident_opened"' in gateway.logs("beat") + gateway.logs("worker") + gateway.logs("web")
-    assert gateway.manage("pipeline_status").strip().endswith("0 FAIL")
+    assert gateway.manage("pipeline_status").strip().endswith(" 0 failures")
 
     webhook.posts.clear()
-    let_in(gateway, postgres, anybody=False)
-    wait_until(lambda: told(webhook), 40, "beat to notice that the database is away")
-    let_in(gateway, postgres, anybody=True)
-    wait_until(lambda: ("database_unavailable", "over") in told(webhook), 40, "that to be over")
-    about_it = [each for each in told(webhook) if each[0] == "database_unavailable"]
-    assert about_it == [("database_unavailable", "open"), ("database_unavailable", "over")]
+    allow_connections(gateway, postgres, allowed=False)
+    wait_until(lambda: alerts(webhook), 40, "the alert of beat for the database")
+    allow_connections(gateway, postgres, allowed=True)
+    wait_until(lambda: ("database_unavailable", "over") in alerts(webhook), 40, "the end of the outage")
+    of_database = [each for each in alerts(webhook) if each[0] == "database_unavailable"]
+    assert of_database == [("database_unavailable", "open"), ("database_unavailable", "over")]
     [outage] = gateway.rows("SELECT * FROM incident WHERE kind = 'database_unavailable'")
     assert outage["opened_at"] < outage["closed_at"]

@@ -10,8 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.gateway import Gateway
 from tests.environment import ROOT
-from tests.hostile_customer import PHONE_PREFIX
-from tests.hostile_customer import HostileCustomer as DemoCustomer
+from tests.hostile_customer import PHONE_PREFIX, HostileCustomer
 from tests.make import payload
 from tests.processes import wait_until
 from tests.prometheus import Prometheus
@@ -24,12 +23,12 @@ SECRET = "the-senders-secret"
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
-#: What moves by itself.
-CLOCKS = re.compile(r"lead_gateway_(oldest_.*_seconds|(heartbeat|watch)_timestamp_seconds)")
+#: Metrics that change with time alone.
+CLOCKS = re.compile(r"lead_gateway_(oldest_.*_seconds|(heartbeat|monitoring)_timestamp_seconds)")
 
 
 @pytest.fixture(scope="module")
-def gateway(running_customer: DemoCustomer, postgres: PostgresServer, redis: RedisServer) -> Iterator[Gateway]:
+def gateway(running_customer: HostileCustomer, postgres: PostgresServer, redis: RedisServer) -> Iterator[Gateway]:
     env = {"ENABLE_AUTH": "true", "SHARED_SECRET": SECRET, "STATS_TOKEN": TOKEN, "WEB_PROCESSES": "3"}
     servers = {"postgres": postgres, "redis": redis, "redis_database": 7}
     running = Gateway(customer_url=running_customer.url, MAX_RETRY_ATTEMPTS="2", **servers, **env)
@@ -48,7 +47,7 @@ def prometheus(gateway: Gateway) -> Iterator[Prometheus]:
 
 @pytest.fixture(scope="module")
 def traffic(gateway: Gateway, prometheus: Prometheus) -> None:
-    """Let happen a few of everything, with a scrape before it."""
+    """Send leads with every outcome, after a first scrape."""
     wait_until(lambda: prometheus.query("lead_gateway_leads_accepted_total"), 30, "the first scrape")
     delivered = [post(gateway, payload()) for _ in range(6)]
     rejected = post(gateway, payload(zipcode="10115"))
@@ -69,7 +68,7 @@ def post(gateway: Gateway, lead: dict[str, object]) -> int:
 
 
 def scrape(gateway: Gateway) -> Samples:
-    """Ask for the figures, of whichever process answers a new connection."""
+    """Scrape the process that accepts a new connection."""
     answer = gateway.get("/metrics", Authorization=f"Bearer {TOKEN}", Connection="close")
     assert answer.status_code == 200
     return {
@@ -83,7 +82,7 @@ def value(samples: Samples, name: str, **labels: str) -> float:
     return samples[(f"lead_gateway_{name}", frozenset(labels.items()))]
 
 
-def test_every_process_tells_the_same_and_it_is_what_happened(gateway: Gateway, traffic: None) -> None:
+def test_every_process_exports_the_same_correct_numbers(gateway: Gateway, traffic: None) -> None:
     scrapes = [
         {series: value for series, value in scrape(gateway).items() if not CLOCKS.fullmatch(series[0])}
         for _ in range(20)
@@ -101,7 +100,7 @@ def test_every_process_tells_the_same_and_it_is_what_happened(gateway: Gateway, 
     assert value(found, "delivery_attempts_total", outcome="refused", code="422") == 1
     assert value(found, "accepted_to_delivered_seconds_count") == 7
     assert value(found, "accepted_to_delivered_seconds_bucket", le="10.0") == 7
-    assert value(found, "webhook_seconds_count", status="200") == 11  # wherever each was answered
+    assert value(found, "webhook_seconds_count", status="200") == 11  # the sum over all processes
     assert value(found, "webhook_seconds_count", status="400") == 1
     assert value(found, "webhook_seconds_count", status="401") == 1
     assert (value(found, "database_up"), value(found, "queue_up")) == (1, 1)
@@ -109,24 +108,24 @@ def test_every_process_tells_the_same_and_it_is_what_happened(gateway: Gateway, 
     assert value(found, "queue_depth", queue="queue:process_lead_retry") == 0
 
 
-def test_nothing_of_a_person_is_told(gateway: Gateway, traffic: None) -> None:
+def test_no_metric_contains_personal_data(gateway: Gateway, traffic: None) -> None:
     answer = gateway.get("/metrics", Authorization=f"Bearer {TOKEN}").text
 
     for personal in ("@example.com", "+49", "66123", "10115"):
         assert personal not in answer
 
 
-def test_only_readers_get_in(gateway: Gateway) -> None:
+def test_only_readers_have_access(gateway: Gateway) -> None:
     assert gateway.get("/metrics").status_code == 401
     assert gateway.get("/metrics", Authorization=f"Bearer {SECRET}").status_code == 401
 
 
-def test_prometheus_takes_every_series(gateway: Gateway, prometheus: Prometheus, traffic: None) -> None:
+def test_prometheus_accepts_every_series(gateway: Gateway, prometheus: Prometheus, traffic: None) -> None:
     wait_until(lambda: accepted(prometheus) == 10, 15, "a scrape after the traffic")
 
-    told = {name for name, _ in scrape(gateway)}
-    taken = set(prometheus.ask("label/__name__/values"))
-    assert told - taken == set()
+    exported = {name for name, _ in scrape(gateway)}
+    accepted_names = set(prometheus.ask("label/__name__/values"))
+    assert exported - accepted_names == set()
     [up] = prometheus.query("up")
     assert up["value"][1] == "1"
 
@@ -136,8 +135,8 @@ def accepted(prometheus: Prometheus) -> float:
     return float(series["value"][1])
 
 
-def test_the_rules_are_evaluated_and_what_is_wrong_fires(prometheus: Prometheus, traffic: None) -> None:
-    """Leads were given up in the traffic; the other alerts that wait for nothing stay quiet."""
+def test_the_rules_are_evaluated_and_fire(prometheus: Prometheus, traffic: None) -> None:
+    """Only the permanently failed leads of the traffic fire; no other alert without a waiting time does."""
 
     def firing() -> set[str]:
         return {
@@ -151,7 +150,7 @@ def test_the_rules_are_evaluated_and_what_is_wrong_fires(prometheus: Prometheus,
 
 
 def expressions() -> list[tuple[str, str]]:
-    """Return the title and the query of every curve of the dashboard."""
+    """Return the title and the query of every series of the dashboard."""
     dashboard = json.loads((ROOT / "config" / "grafana" / "lead-gateway.json").read_text())
     panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
     return [(panel["title"], target["expr"]) for panel in panels for target in panel["targets"]]

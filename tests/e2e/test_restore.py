@@ -1,4 +1,4 @@
-"""The restore drill: a backup of a gateway at work is restored into an empty server, and work goes on from there."""
+"""Restore a backup of a running gateway into an empty database, and continue from there."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.gateway import Gateway
-from tests.hostile_customer import HostileCustomer as DemoCustomer
+from tests.hostile_customer import HostileCustomer
 from tests.make import payload
 from tests.processes import wait_until
 
@@ -15,9 +15,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 
 
 @pytest.fixture
-def customer() -> Iterator[DemoCustomer]:
-    """A customer of the test's own, with an empty ledger, who survives the gateway."""
-    with DemoCustomer() as customer:
+def customer() -> Iterator[HostileCustomer]:
+    """Run a customer for this test alone. Its ledger is empty and outlives both gateways."""
+    with HostileCustomer() as customer:
         yield customer
 
 
@@ -29,12 +29,12 @@ def servers(request: pytest.FixtureRequest) -> dict[str, Any]:
     return {name: request.getfixturevalue(name) for name in ("postgres", "redis")} | {"redis_database": 3}
 
 
-def keys(customer: DemoCustomer) -> list[str]:
+def keys(customer: HostileCustomer) -> list[str]:
     return [request["idempotency_key"] for request in customer.requests]
 
 
-def test_a_backup_of_a_gateway_at_work_goes_on_where_it_was(
-    customer: DemoCustomer, servers: dict[str, Any], tmp_path: Path
+def test_a_restored_gateway_continues_from_the_backup(
+    customer: HostileCustomer, servers: dict[str, Any], tmp_path: Path
 ) -> None:
     with Gateway(customer_url=customer.url, CUSTOMER_API_TIMEOUT="3s", **servers) as before:
         delivered, rejected = before.accept(payload()), before.accept(payload(zipcode="12345"))
@@ -45,7 +45,7 @@ def test_a_backup_of_a_gateway_at_work_goes_on_where_it_was(
         before.wait_for("FAILED", waiting)
         customer.set_mode("hang=1")
         in_progress = before.accept(payload())
-        wait_until(lambda: before.attempts(in_progress), 15, "an attempt to be under way")
+        wait_until(lambda: before.attempts(in_progress), 15, "a running attempt")
 
         backup = before.back_up(tmp_path / "backup")
 
@@ -61,7 +61,7 @@ def test_a_backup_of_a_gateway_at_work_goes_on_where_it_was(
         assert after.lead(delivered) == rows[delivered]
         assert after.lead(rejected) == rows[rejected]
 
-        # What was open goes out, and what was under way is recognised by the customer.
+        # Open leads are delivered. The customer recognises the lead whose attempt was running.
         after.wait_for_all("DELIVERED", [waiting, in_progress], timeout=60)
         first, *others = after.attempts(in_progress)
         assert (first["finished_at"], first["response_status"]) == (None, None)
@@ -70,12 +70,12 @@ def test_a_backup_of_a_gateway_at_work_goes_on_where_it_was(
         assert keys(customer).count(rows[delivered]["idempotency_key"]) == 1
         assert rows[rejected]["idempotency_key"] not in keys(customer)
 
-        # What came after the backup is known to its sender alone, and is taken like any other.
+        # The backup does not have the later lead. Its sender posts it again, and it is accepted as new.
         answer = after.post(too_late).json()
         assert "duplicate" not in answer
         after.wait_for("DELIVERED", answer["lead_id"])
 
-        # The trail is kept as before.
+        # The audit log is still append-only and intact.
         with pytest.raises(Exception, match="append-only"):
             after.execute("DELETE FROM lead_event")
         after.manage("verify_audit_log")

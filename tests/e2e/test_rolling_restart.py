@@ -1,4 +1,4 @@
-"""A new version takes over while leads come in: no sender notices, and no lead is sent twice or left behind."""
+"""Replace web and worker under load: every post is accepted, and every lead is sent exactly once."""
 
 import os
 import shutil
@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.gateway import Gateway
-from tests.e2e.senders import Told, accepted, under_load
+from tests.e2e.senders import PostResult, accepted, under_load
 from tests.environment import ROOT
-from tests.hostile_customer import HostileCustomer as DemoCustomer
-from tests.processes import is_alive, process_table, scratch_directory, wait_until
+from tests.hostile_customer import HostileCustomer
+from tests.processes import exists, process_table, scratch_directory, wait_until
 from tests.servers import PostgresServer, RedisServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 
 class Supervisor:
-    """The end of systemd that services tell their state; it believes everything that runs in the service."""
+    """Receive a service's state notifications, as systemd does with NotifyAccess=all."""
 
     def __init__(self) -> None:
         self.address = str(scratch_directory("systemd") / "notify")
@@ -30,13 +30,13 @@ class Supervisor:
         self._socket.bind(self.address)
         self._socket.setblocking(False)
 
-    def heard(self) -> list[str]:
-        """Return what was said since the last call."""
-        said = []
+    def notifications(self) -> list[str]:
+        """Return the notifications received since the last call."""
+        received: list[str] = []
         with suppress(BlockingIOError):
             while True:
-                said += self._socket.recv(4096).decode().splitlines()
-        return said
+                received += self._socket.recv(4096).decode().splitlines()
+        return received
 
     def close(self) -> None:
         self._socket.close()
@@ -50,13 +50,17 @@ def supervisor() -> Iterator[Supervisor]:
 
 @pytest.fixture(scope="module")
 def mapping(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A mapping file that a test may spoil."""
+    """Return a copy of the mapping file that a test may overwrite."""
     return Path(shutil.copy(ROOT / "config" / "customer_attribute_mapping.json", tmp_path_factory.mktemp("mapping")))
 
 
 @pytest.fixture(scope="module")
 def gateway(
-    postgres: PostgresServer, redis: RedisServer, running_customer: DemoCustomer, supervisor: Supervisor, mapping: Path
+    postgres: PostgresServer,
+    redis: RedisServer,
+    running_customer: HostileCustomer,
+    supervisor: Supervisor,
+    mapping: Path,
 ) -> Iterator[Gateway]:
     redis.flush()
     servers = {"postgres": postgres, "redis": redis, "redis_database": 4}
@@ -67,29 +71,29 @@ def gateway(
     gateway.start()
     [first] = gateway.running("web")
     yield gateway
-    first.kill()  # and who took over from it
+    first.kill()  # and the server that replaced it
     gateway.stop()
 
 
 def children(pid: int) -> set[int]:
-    """Return whom a server has started: its workers, and a new server until the old one ends."""
+    """Return the child processes of a server: its workers, and a new server until the old one ends."""
     return {process.pid for process in process_table() if process.parent == pid and not process.is_zombie}
 
 
-def assert_all_answered(told: list[Told]) -> None:
-    """No connection broke, and nobody was sent away."""
-    assert len(told) > 20, "there was no load: the test shows nothing"
-    assert Counter(answer.status for answer in told).keys() == {200}
+def assert_all_accepted(results: list[PostResult]) -> None:
+    """Check that no connection broke and no post was refused."""
+    assert len(results) > 20, "there was no load: the test proves nothing"
+    assert Counter(result.status for result in results).keys() == {200}
 
 
-def assert_sent_once(gateway: Gateway, customer: DemoCustomer, lead_ids: list[int]) -> None:
+def assert_sent_once(gateway: Gateway, customer: HostileCustomer, lead_ids: list[int]) -> None:
     gateway.wait_for_all("DELIVERED", lead_ids, timeout=45)
     sent = Counter(request["idempotency_key"] for request in customer.requests)
     keys = {lead["id"]: lead["idempotency_key"] for lead in gateway.leads()}
     assert {sent[keys[lead_id]] for lead_id in lead_ids} == {1}
 
 
-def test_a_new_version_that_cannot_start_leaves_the_old_one_alone(gateway: Gateway, mapping: Path) -> None:
+def test_a_new_version_that_cannot_start_leaves_the_old_one_running(gateway: Gateway, mapping: Path) -> None:
     good = mapping.read_text()
     [old] = gateway.running("web")
     workers = children(old.pid)
@@ -103,39 +107,37 @@ def test_a_new_version_that_cannot_start_leaves_the_old_one_alone(gateway: Gatew
     gateway.accept({"zipcode": "12345"})
 
 
-def test_a_new_web_server_takes_over_without_a_request_that_is_not_answered(
-    gateway: Gateway, customer: DemoCustomer, supervisor: Supervisor
+def test_replacing_the_web_server_loses_no_request(
+    gateway: Gateway, customer: HostileCustomer, supervisor: Supervisor
 ) -> None:
     [old] = gateway.running("web")
     workers = children(old.pid)
-    supervisor.heard()
-    with under_load(gateway, senders=3, keep_alive=True) as told:
-        wait_until(lambda: len(told) > 20, 20, "load")
+    supervisor.notifications()
+    with under_load(gateway, senders=3, keep_alive=True) as results:
+        wait_until(lambda: len(results) > 20, 20, "load")
         os.kill(old.pid, signal.SIGUSR2)
         wait_until(lambda: children(old.pid) > workers, 30, "the new server")
         [new] = children(old.pid) - workers
         wait_until(lambda: not old.is_running, 60, "the end of the old server")
-        after = len(told)
-        wait_until(lambda: len(told) > after + 20, 20, "leads that the new server took")
+        after = len(results)
+        wait_until(lambda: len(results) > after + 20, 20, "leads accepted by the new server")
 
-    assert_all_answered(told)
+    assert_all_accepted(results)
     assert old.exit_code == 0
-    assert is_alive(new)
-    assert supervisor.heard()[-1] == f"MAINPID={new}"
-    assert_sent_once(gateway, customer, accepted(told))
+    assert exists(new)
+    assert supervisor.notifications()[-1] == f"MAINPID={new}"
+    assert_sent_once(gateway, customer, accepted(results))
 
 
-def test_a_new_worker_takes_over_without_a_lead_that_is_sent_twice_or_late(
-    gateway: Gateway, customer: DemoCustomer
-) -> None:
-    customer.set_mode("delay=200ms")  # so that the old worker is at something when it is asked to end
+def test_replacing_the_worker_sends_each_lead_once(gateway: Gateway, customer: HostileCustomer) -> None:
+    customer.set_mode("delay=200ms")  # so that the old worker is delivering when it is terminated
     [old] = gateway.running("worker")
-    with under_load(gateway) as told:
-        wait_until(lambda: len(told) > 20, 20, "load")
+    with under_load(gateway) as results:
+        wait_until(lambda: len(results) > 20, 20, "load")
         gateway.spawn("worker")
         os.kill(old.pid, signal.SIGTERM)
         assert old.wait(30) == 0
 
-    assert_all_answered(told)
-    assert_sent_once(gateway, customer, accepted(told))
+    assert_all_accepted(results)
+    assert_sent_once(gateway, customer, accepted(results))
     assert not gateway.rows("SELECT id FROM delivery_attempt WHERE finished_at IS NULL")

@@ -1,7 +1,7 @@
-"""No secret leaves the settings: a gateway whose every secret is marked is driven through all it says, and searched.
+"""No secret leaves the settings.
 
-What it logs at its most talkative, answers, shows to staff, prints in a terminal and stores; when all is well, and when
-things fail.
+Every secret of the gateway contains a mark. The tests look for the mark in logs at LOG_LEVEL=debug, in responses, in
+the admin, in the output of commands and in what is stored, with and without failures.
 """
 
 import re
@@ -19,12 +19,12 @@ from tests.servers import PostgresServer, RedisServer, postgres_binary
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
-MARK = "do-not-tell"
+MARK = "secret-mark"
 SENDERS = [f"{MARK}-sender-1", f"{MARK}-sender-2"]
 READERS = f"{MARK}-readers-token"
 PASSWORD = f"{MARK}-staff-password"
 
-#: Every setting that is a secret; test_every_secret_setting_is_marked compares it with the settings.
+#: Every setting that is a secret. `test_every_secret_setting_is_marked` compares it with the settings.
 SECRETS = {
     "SECRET_KEY": f"{MARK}-key-{'x' * 50}",
     "DB_PASSWORD": f"{MARK}-database",
@@ -39,7 +39,7 @@ REFUSED_PHONE = "+4930422422"
 
 @pytest.fixture(scope="module")
 def quoting_customer() -> Iterator[str]:
-    """A customer who quotes the request in the answer, headers and all, as debugging pages do."""
+    """Run a customer that quotes the request with its headers in the response, as debugging pages do."""
 
     def quote(post: Post) -> Answer:
         status = 422 if REFUSED_PHONE.encode() in post.body else 200
@@ -57,13 +57,13 @@ def gateway(postgres: PostgresServer, redis: RedisServer, quoting_customer: str)
         make_staff = f"User.objects.create_superuser('root', password={PASSWORD!r})"
         running.manage("shell", "-v0", "-c", f"from django.contrib.auth.models import User; {make_staff}")
         yield running
-        for name in ("web", "worker", "beat"):  # whatever the tests of this process have driven it through
-            assert_untold(running.logs(name), f"{name}'s log")
+        for name in ("web", "worker", "beat"):  # everything that the tests have caused
+            assert_no_secret(running.logs(name), f"{name}'s log")
 
 
 @pytest.fixture(scope="module")
 def leads(gateway: Gateway) -> dict[str, int]:
-    """A lead delivered and one refused, by a customer who quotes our token; its sender says its secret everywhere."""
+    """Return a delivered and a refused lead. The customer quotes our token, the sender its secret in headers."""
     secret = SENDERS[0]
     everywhere = {"Authorization": f"Bearer {secret}", "X_Api_Key": secret, "Cookie": f"session={secret}"}
     delivered = gateway.post(payload(), X_Shared_Secret=secret, **everywhere).json()["lead_id"]
@@ -73,7 +73,7 @@ def leads(gateway: Gateway) -> dict[str, int]:
     return {"delivered": delivered, "refused": refused}
 
 
-def assert_untold(text: str, where: str) -> None:
+def assert_no_secret(text: str, where: str) -> None:
     found = re.search(rf".{{0,80}}{MARK}.{{0,40}}", text)
     assert found is None, f"{where}: {found[0] if found else ''}"
 
@@ -86,11 +86,11 @@ def test_every_secret_setting_is_marked() -> None:
     names = set(re.findall(r'env\.[a-z]+\(\s*"([A-Z_]+)"', (ROOT / "leadgateway" / "settings.py").read_text()))
     sounds_secret = {name for name in names if re.search(r"SECRET|TOKEN|PASSWORD|KEY", name)}
 
-    # Names of secrets are none; DATABASE_URL stands for DB_PASSWORD; REDIS_URL's password is marked in the fixture.
+    # SHARED_SECRET_NAMES holds no secrets. The fixture marks the password in REDIS_URL.
     assert sounds_secret - {"SHARED_SECRET_NAMES"} == set(SECRETS)
 
 
-def test_no_answer_tells_a_sender_or_reader(gateway: Gateway, leads: dict[str, int]) -> None:
+def test_no_response_shows_a_secret(gateway: Gateway, leads: dict[str, int]) -> None:
     secret, reader = SENDERS[0], f"Bearer {READERS}"
     answers = [
         gateway.post(payload(), X_Shared_Secret=secret),
@@ -109,12 +109,12 @@ def test_no_answer_tells_a_sender_or_reader(gateway: Gateway, leads: dict[str, i
 
     assert {answer.status_code for answer in answers} == {200, 400, 401, 404, 405, 413}
     for answer in answers:
-        assert_untold(everything(answer), f"{answer.request.method} {answer.url}")
+        assert_no_secret(everything(answer), f"{answer.request.method} {answer.url}")
 
 
 @pytest.fixture
 def staff(gateway: Gateway) -> Iterator[requests.Session]:
-    """A superuser who is signed in: nobody sees more."""
+    """Sign in as a superuser, who sees everything."""
     with requests.Session() as session:
         page = session.get(f"{gateway.url}/admin/login/").text
         sent = {"username": "root", "password": PASSWORD, "csrfmiddlewaretoken": token_in(page), "next": "/admin/"}
@@ -128,7 +128,7 @@ def token_in(page: str) -> str:
     return found[1]
 
 
-def test_no_page_of_the_admin_tells_staff(gateway: Gateway, staff: requests.Session, leads: dict[str, int]) -> None:
+def test_no_admin_page_shows_a_secret(gateway: Gateway, staff: requests.Session, leads: dict[str, int]) -> None:
     one = [f"{LEADS}{lead}/change/" for lead in leads.values()]
     attempt = gateway.rows("SELECT max(id) AS id FROM delivery_attempt")[0]["id"]
     event = gateway.rows("SELECT max(id) AS id FROM lead_event")[0]["id"]
@@ -144,7 +144,7 @@ def test_no_page_of_the_admin_tells_staff(gateway: Gateway, staff: requests.Sess
 
     for path, page in pages.items():
         assert page.status_code == 200, path
-        assert_untold(everything(page), path)
+        assert_no_secret(everything(page), path)
     assert "Authorization: Bearer [redacted]" in pages[details[0]].text
 
 
@@ -159,8 +159,8 @@ for command in {commands}:
 """
 
 
-def test_no_command_tells_the_terminal(gateway: Gateway, leads: dict[str, int]) -> None:
-    """All of them in one process, to save time."""
+def test_no_command_prints_a_secret(gateway: Gateway, leads: dict[str, int]) -> None:
+    """Run all commands in one process, which saves time."""
     delivered = str(leads["delivered"])
     commands = [
         ("doctor",),
@@ -176,18 +176,18 @@ def test_no_command_tells_the_terminal(gateway: Gateway, leads: dict[str, int]) 
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n==") + 1 == len(commands)
-    assert_untold(done.stdout + done.stderr, "the terminal")
+    assert_no_secret(done.stdout + done.stderr, "the terminal")
 
 
 def manage(env: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command of manage.py, however it ends."""
+    """Run a manage.py command, whatever its exit code."""
     python = str(ROOT / ".venv" / "bin" / "python")
     command = [python, "manage.py", *arguments]
     return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_no_failure_tells(gateway: Gateway, leads: dict[str, int], staff: requests.Session) -> None:
-    """A bug of ours, in the webhook, in statistics, in the admin and in the worker: a table is gone."""
+def test_no_failure_shows_a_secret(gateway: Gateway, leads: dict[str, int], staff: requests.Session) -> None:
+    """Rename a table, which causes errors in the webhook and in the admin."""
     gateway.execute("ALTER TABLE lead_event RENAME TO lead_event_gone")
     try:
         answers = [
@@ -199,33 +199,33 @@ def test_no_failure_tells(gateway: Gateway, leads: dict[str, int], staff: reques
 
     assert [answer.status_code for answer in answers] == [503, 500]
     for answer in answers:
-        assert_untold(everything(answer), answer.url)
+        assert_no_secret(everything(answer), answer.url)
     assert "ProgrammingError" in gateway.logs("web")
 
 
-def test_a_refused_start_does_not_tell(gateway: Gateway) -> None:
+def test_a_refused_start_prints_no_secret(gateway: Gateway) -> None:
     wrong = {"DATABASE_URL": f"mysql://root:{MARK}@localhost/x", "SECRET_KEY": MARK, "STATS_TOKEN": SENDERS[0]}
 
     done = manage(gateway.env | wrong, "check")
 
     assert done.returncode == 78
-    assert_untold(done.stdout + done.stderr, "a refused start")
+    assert_no_secret(done.stdout + done.stderr, "a refused start")
 
 
-def test_no_log_tells(gateway: Gateway, leads: dict[str, int]) -> None:
-    """At LOG_LEVEL=debug; the fixture looks again when everything else has been logged."""
+def test_no_log_has_a_secret(gateway: Gateway, leads: dict[str, int]) -> None:
+    """Search the logs at LOG_LEVEL=debug. The fixture searches them again at the end of the module."""
     gateway.post(payload(), X_Shared_Secret=SENDERS[0] + "?")
     gateway.terminate("worker")
     for name in ("web", "worker", "beat"):
         assert '"level": "DEBUG"' in gateway.logs(name) or name == "beat"
-        assert_untold(gateway.logs(name), f"{name}'s log")
+        assert_no_secret(gateway.logs(name), f"{name}'s log")
 
 
-def test_nothing_that_is_stored_tells(gateway: Gateway, redis: RedisServer, leads: dict[str, int]) -> None:
+def test_nothing_stored_has_a_secret(gateway: Gateway, redis: RedisServer, leads: dict[str, int]) -> None:
     url = f"postgresql://postgres@127.0.0.1:{gateway.env['DB_PORT']}/{gateway.env['DB_NAME']}"
     dump = subprocess.run([str(postgres_binary("pg_dump")), url], capture_output=True, text=True, check=True).stdout
     assert REFUSED_PHONE in dump
-    assert_untold(dump, "a dump of the database")
+    assert_no_secret(dump, "a dump of the database")
     for file in gateway.directory.rglob("*"):
         if file.is_file():
-            assert_untold(file.read_bytes().decode("latin-1"), str(file))
+            assert_no_secret(file.read_bytes().decode("latin-1"), str(file))

@@ -1,4 +1,4 @@
-"""Senders that stall, drip, ask first or never hang up, on real sockets: each is ended in time, and no other waits."""
+"""Slow and stalled senders on real sockets: the server ends each one in time, and other senders do not wait."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.gateway import Gateway
 from tests.e2e.senders import post
-from tests.hostile_customer import HostileCustomer as DemoCustomer
+from tests.hostile_customer import HostileCustomer
 from tests.make import payload
 from tests.servers import PostgresServer, RedisServer
 
@@ -19,10 +19,13 @@ pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(120)]
 
 SECRET = "the-senders-secret"
 
-#: Far fewer than those who stall.
+#: Far fewer than the stalled senders.
 THREADS = 2
 STALLED = 25
 READ_TIMEOUT_S = 1.0
+
+#: A busy machine may notice a deadline this much later.
+SLACK_S = 2.0
 
 HEAD = f"POST /webhooks/leads HTTP/1.1\r\nHost: localhost\r\nX-Shared-Secret: {SECRET}\r\n".encode()
 LENGTH = HEAD + b"Content-Length: 500\r\n\r\n"
@@ -31,7 +34,7 @@ HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
-def gateway(postgres: PostgresServer, redis: RedisServer, running_customer: DemoCustomer) -> Iterator[Gateway]:
+def gateway(postgres: PostgresServer, redis: RedisServer, running_customer: HostileCustomer) -> Iterator[Gateway]:
     env = {"WEB_PROCESSES": "1", "WEB_THREADS": str(THREADS), "WEB_READ_TIMEOUT": f"{READ_TIMEOUT_S:g}s"}
     running = Gateway(
         customer_url=running_customer.url,
@@ -51,7 +54,7 @@ def gateway(postgres: PostgresServer, redis: RedisServer, running_customer: Demo
 
 @pytest.fixture
 def connect(gateway: Gateway) -> Iterator[Callable[[bytes], socket.socket]]:
-    """A function that connects, sends so much, and leaves it at that."""
+    """Return a function that connects, sends the given bytes and then nothing more."""
     with ExitStack() as opened:
 
         def connected(sent: bytes = b"") -> socket.socket:
@@ -66,7 +69,7 @@ Connect = Callable[..., socket.socket]
 
 
 def answer_of(sender: socket.socket) -> bytes:
-    """Return all that comes until the gateway hangs up."""
+    """Return all bytes until the gateway closes the connection."""
     received = b""
     with suppress(ConnectionResetError):
         while piece := sender.recv(65536):
@@ -88,7 +91,7 @@ def error_of(answer: bytes) -> str:
     return str(json.loads(answer.partition(b"\r\n\r\n")[2])["error"])
 
 
-# --- nobody waits for them ---
+# --- other senders do not wait ---
 
 
 @pytest.mark.parametrize(
@@ -102,56 +105,55 @@ def error_of(answer: bytes) -> str:
         pytest.param(HEALTH.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), id="no hanging up"),
     ],
 )
-def test_a_good_sender_does_not_wait_for_more_stalled_ones_than_there_are_threads(
-    gateway: Gateway, connect: Connect, sent: bytes
-) -> None:
+def test_stalled_senders_do_not_delay_others(gateway: Gateway, connect: Connect, sent: bytes) -> None:
     for _ in range(STALLED):
         connect(sent)
 
-    told = [post(gateway, X_Shared_Secret=SECRET) for _ in range(8)]
+    results = [post(gateway, X_Shared_Secret=SECRET) for _ in range(8)]
 
-    assert [answer.status for answer in told] == [200] * 8
-    assert max(answer.seconds for answer in told) < 0.5
-
-
-# --- and each of them ends ---
+    assert [result.status for result in results] == [200] * 8
+    assert max(result.seconds for result in results) < READ_TIMEOUT_S, "a sender waited for the end of a stalled one"
+    assert sorted(result.seconds for result in results)[4] < 0.5
 
 
-def test_a_stalled_body_is_answered_408(connect: Connect) -> None:
+# --- the server ends each one ---
+
+
+def test_a_stalled_body_is_refused_with_408(connect: Connect) -> None:
     started = time.monotonic()
     answer = answer_of(connect(LENGTH + b'{"email": "'))
 
-    assert READ_TIMEOUT_S * 0.9 < time.monotonic() - started < READ_TIMEOUT_S + 1
+    assert READ_TIMEOUT_S * 0.9 < time.monotonic() - started < READ_TIMEOUT_S + SLACK_S
     assert (status_of(answer), error_of(answer)) == (408, "request timeout")
 
 
 @pytest.mark.parametrize("sent", [b"", HEAD, HEALTH[:5]])
-def test_a_stalled_head_is_hung_up_on(gateway: Gateway, connect: Connect, sent: bytes) -> None:
+def test_the_connection_of_a_stalled_head_is_closed(gateway: Gateway, connect: Connect, sent: bytes) -> None:
     started = time.monotonic()
 
     assert answer_of(connect(sent)) == b""
-    assert time.monotonic() - started < READ_TIMEOUT_S + 2  # the worker looks once a second at those who sent nothing
+    assert time.monotonic() - started < READ_TIMEOUT_S + 1 + SLACK_S  # the worker checks idle connections once a second
     assert "Traceback" not in gateway.logs("web")
 
 
 @pytest.mark.parametrize(("begin", "drop"), [(HEAD + b"X-Slow: ", b"x"), (LENGTH, b" "), (CHUNKED, b"1\r\n \r\n")])
-def test_a_drip_does_not_move_the_deadline(connect: Connect, begin: bytes, drop: bytes) -> None:
+def test_single_bytes_do_not_extend_the_deadline(connect: Connect, begin: bytes, drop: bytes) -> None:
     sender = connect(begin)
     started = time.monotonic()
 
     with suppress(ConnectionError):
         while time.monotonic() - started < 5:
             sender.sendall(drop)
-            sender.settimeout(0.1)
+            sender.settimeout(0.1)  # the pause between two bytes
             with suppress(TimeoutError):
                 sender.recv(65536)
                 break
 
-    assert READ_TIMEOUT_S * 0.9 < time.monotonic() - started < READ_TIMEOUT_S + 1
+    assert READ_TIMEOUT_S * 0.9 < time.monotonic() - started < READ_TIMEOUT_S + SLACK_S
 
 
 def test_one_byte_chunks_cost_little(gateway: Gateway, connect: Connect) -> None:
-    """All 262,144 of them took 2 s of processor time."""
+    """Without the limit, 262,144 chunks took 2 s of processor time."""
     body = json.dumps(payload(filling="x" * 262_000)).encode()
     crumbs = b"".join(b"1\r\n%c\r\n" % byte for byte in body[:262_144])
     sender = connect(CHUNKED)
@@ -161,12 +163,12 @@ def test_one_byte_chunks_cost_little(gateway: Gateway, connect: Connect) -> None
         sender.sendall(crumbs + b"0\r\n\r\n")
     answer = answer_of(sender)
 
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 3
     assert (status_of(answer), error_of(answer)) == (400, "malformed JSON payload")
     assert header_of(answer, "X-Error-Detail") == "the body comes in too many small chunks"
 
 
-def test_a_kept_connection_may_be_idle_for_longer_than_a_request_may_take(connect: Connect) -> None:
+def test_an_idle_connection_may_outlast_the_read_timeout(connect: Connect) -> None:
     sender = connect(HEALTH)
     assert_is_well(sender)
 
@@ -185,7 +187,7 @@ def assert_is_well(sender: socket.socket) -> None:
     assert status_of(answer) == 200
 
 
-# --- heads ---
+# --- request heads ---
 
 
 @pytest.mark.parametrize(
@@ -201,34 +203,32 @@ def assert_is_well(sender: socket.socket) -> None:
         (b"GET /health HTTP/9.9\r\nHost: localhost", 400),
     ],
 )
-def test_a_head_that_is_too_large_or_can_be_read_two_ways_is_refused(
-    connect: Connect, head: bytes, status: int
-) -> None:
+def test_a_large_or_ambiguous_head_is_refused(connect: Connect, head: bytes, status: int) -> None:
     answer = answer_of(connect(head + b"\r\n\r\n"))
 
     assert status_of(answer) == status
     assert header_of(answer, "Content-Type") == "application/json"
 
 
-# --- who asks first ---
+# --- Expect: 100-continue ---
 
 
-def asking(secret: str, size: int) -> bytes:
+def expecting_continue(secret: str, size: int) -> bytes:
     head = HEAD.replace(SECRET.encode(), secret.encode())
     return head + b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % size
 
 
 @pytest.mark.parametrize(("secret", "size", "status"), [("wrong", 100, 401), (SECRET, 10_000_000, 413)])
-def test_who_asks_first_is_refused_before_the_body(connect: Connect, secret: str, size: int, status: int) -> None:
-    answer = answer_of(connect(asking(secret, size)))
+def test_a_request_is_refused_before_its_body_is_sent(connect: Connect, secret: str, size: int, status: int) -> None:
+    answer = answer_of(connect(expecting_continue(secret, size)))
 
     assert status_of(answer) == status
     assert header_of(answer, "Connection") == "close"
 
 
-def test_who_asks_first_is_told_to_go_on(connect: Connect) -> None:
+def test_a_valid_request_gets_100_continue(connect: Connect) -> None:
     body = json.dumps(payload()).encode()
-    sender = connect(asking(SECRET, len(body)))
+    sender = connect(expecting_continue(SECRET, len(body)))
 
     assert sender.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
     sender.sendall(body)

@@ -1,4 +1,4 @@
-"""A lead's way as one trace: real processes, and a collector and a customer of our own on real sockets."""
+"""One trace follows a lead through web and worker to the customer. Collector and customer are local servers."""
 
 import re
 from collections.abc import Iterator
@@ -17,15 +17,15 @@ from tests.servers import PostgresServer, RedisServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-#: Fails once, then takes the lead.
+#: The customer refuses this lead once, then accepts it.
 FLAKY = "+4930123503"
 
 SENDERS_TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 @dataclass
-class Outside:
-    """Whom the gateway speaks to: an OTLP collector at /v1/traces, a customer at any other path."""
+class CollectorAndCustomer:
+    """An OTLP collector at /v1/traces and a customer at any other path."""
 
     bodies: list[bytes] = field(default_factory=list)
     leads: list[tuple[dict[str, str], str]] = field(default_factory=list)
@@ -38,8 +38,8 @@ class Outside:
         return [span for scope in scopes for span in scope.spans]
 
     def spans_of(self, lead_id: int) -> list[Span]:
-        """Return the spans of a lead, the first begun first."""
-        found = [span for span in self.spans if told(span).get("lead_gateway.lead_id") == lead_id]
+        """Return the spans of a lead in the order of their start times."""
+        found = [span for span in self.spans if attributes(span).get("lead_gateway.lead_id") == lead_id]
         return sorted(found, key=lambda span: span.start_time_unix_nano)
 
     def answer(self, post: Post) -> Answer:
@@ -51,27 +51,27 @@ class Outside:
         return Answer(503 if FLAKY.encode() in post.body and is_first else 200)
 
 
-def told(span: Span) -> dict[str, Any]:
+def attributes(span: Span) -> dict[str, Any]:
+    """Return a span's attributes."""
     return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in span.attributes}
 
 
 @pytest.fixture(scope="module")
-def outside() -> Iterator[Outside]:
-    heard = Outside()
-
-    with http_server(heard.answer) as heard.url:
-        yield heard
+def outside() -> Iterator[CollectorAndCustomer]:
+    both = CollectorAndCustomer()
+    with http_server(both.answer) as both.url:
+        yield both
 
 
 @pytest.fixture(scope="module")
-def gateway(outside: Outside, postgres: PostgresServer, redis: RedisServer) -> Iterator[Gateway]:
+def gateway(outside: CollectorAndCustomer, postgres: PostgresServer, redis: RedisServer) -> Iterator[Gateway]:
     servers: dict[str, Any] = {"postgres": postgres, "redis": redis, "redis_database": 8}
     running = Gateway(customer_url=f"{outside.url}/leads", OTEL_EXPORTER_OTLP_ENDPOINT=f"{outside.url}/", **servers)
     with running:
         yield running
 
 
-def test_webhook_task_and_customer_are_one_trace(gateway: Gateway, outside: Outside) -> None:
+def test_webhook_task_and_customer_are_one_trace(gateway: Gateway, outside: CollectorAndCustomer) -> None:
     lead_id = gateway.accept(payload(phone="+4930555001"))
     wait_until(lambda: len(outside.spans_of(lead_id)) == 3, 20, "the spans of a lead")
 
@@ -90,28 +90,32 @@ def test_webhook_task_and_customer_are_one_trace(gateway: Gateway, outside: Outs
         task.span_id,
     )
     correlation_id = gateway.lead(lead_id)["correlation_id"]
-    assert {told(span)["lead_gateway.correlation_id"] for span in (webhook, task, customer)} == {correlation_id}
-    assert told(webhook)["http.response.status_code"] == told(customer)["http.response.status_code"] == 200
+    assert {attributes(span)["lead_gateway.correlation_id"] for span in (webhook, task, customer)} == {correlation_id}
+    assert attributes(webhook)["http.response.status_code"] == attributes(customer)["http.response.status_code"] == 200
     [headers] = [headers for headers, sent in outside.leads if "+4930555001" in sent]
     assert headers["traceparent"].startswith(f"00-{webhook.trace_id.hex()}-{customer.span_id.hex()}-")
     assert "baggage" not in headers
 
 
-def test_a_retry_belongs_to_the_trace_and_a_failure_is_marked(gateway: Gateway, outside: Outside) -> None:
+def test_a_retry_belongs_to_the_trace_and_its_failure_is_recorded(
+    gateway: Gateway, outside: CollectorAndCustomer
+) -> None:
     lead_id = gateway.accept(payload(phone=FLAKY))
-    # The webhook, two attempts of two spans each, and between them the countdown that put itself into the queue.
+    # The webhook, two spans for each of two attempts, and the task that enqueued the retry after its countdown.
     wait_until(lambda: len(outside.spans_of(lead_id)) == 6, 20, "the spans of two attempts")
 
     spans = outside.spans_of(lead_id)
 
     assert len({span.trace_id for span in spans}) == 1
     first, second = [span for span in spans if span.name == "POST customer"]
-    assert (first.status.code, told(first)["error.type"]) == (Status.STATUS_CODE_ERROR, "HTTP 503")
-    assert told(first)["http.response.status_code"] == 503
-    assert (second.status.code, told(second)["lead_gateway.attempt_no"]) == (Status.STATUS_CODE_UNSET, 2)
+    assert (first.status.code, attributes(first)["error.type"]) == (Status.STATUS_CODE_ERROR, "HTTP 503")
+    assert attributes(first)["http.response.status_code"] == 503
+    assert (second.status.code, attributes(second)["lead_gateway.attempt_no"]) == (Status.STATUS_CODE_UNSET, 2)
 
 
-def test_what_the_sweep_rings_for_is_found_by_its_correlation_id(gateway: Gateway, outside: Outside) -> None:
+def test_a_lead_enqueued_by_the_sweep_is_traced_by_its_correlation_id(
+    gateway: Gateway, outside: CollectorAndCustomer
+) -> None:
     row = "INSERT INTO inbound_lead (raw_payload) VALUES ('{0}')"
     gateway.execute(row.format('{"zipcode": "66123", "house": {"is_owner": true}, "phone": "+4930555002"}'))
     [lead] = gateway.rows("SELECT * FROM inbound_lead ORDER BY id DESC LIMIT 1")
@@ -121,10 +125,10 @@ def test_what_the_sweep_rings_for_is_found_by_its_correlation_id(gateway: Gatewa
 
     assert task.parent_span_id == b""
     assert customer.parent_span_id == task.span_id
-    assert {told(span)["lead_gateway.correlation_id"] for span in (task, customer)} == {lead["correlation_id"]}
+    assert {attributes(span)["lead_gateway.correlation_id"] for span in (task, customer)} == {lead["correlation_id"]}
 
 
-def test_a_senders_own_trace_is_linked_and_not_continued(gateway: Gateway, outside: Outside) -> None:
+def test_a_senders_trace_is_linked_and_not_continued(gateway: Gateway, outside: CollectorAndCustomer) -> None:
     theirs = {"traceparent": f"00-{SENDERS_TRACE}-00f067aa0ba902b7-00", "baggage": "name=ann"}
     lead_id = int(gateway.post(payload(), **theirs).json()["lead_id"])
     wait_until(lambda: len(outside.spans_of(lead_id)) == 3, 20, "the spans of a lead")
@@ -135,8 +139,8 @@ def test_a_senders_own_trace_is_linked_and_not_continued(gateway: Gateway, outsi
     assert [link.trace_id.hex() for link in webhook.links] == [SENDERS_TRACE]
 
 
-def test_nothing_of_a_person_leaves_for_the_collector(gateway: Gateway, outside: Outside) -> None:
-    """Runs last, over everything that was sent; staff's own requests are not traced at all."""
+def test_spans_contain_no_personal_data(gateway: Gateway, outside: CollectorAndCustomer) -> None:
+    """Search everything that the module's tests have sent. Requests of staff are not traced at all."""
     gateway.get("/admin/leads/inboundlead/?q=ann@example.com")
     sent = payload(email="ann.traced@example.com", phone="+4930555003")
     lead_id = int(gateway.post(sent).json()["lead_id"])
@@ -148,7 +152,7 @@ def test_nothing_of_a_person_leaves_for_the_collector(gateway: Gateway, outside:
     for personal in (rb"@example\.com", rb"4930\d{6}", rb"66123", rb"ann", rb"/admin"):
         assert not re.search(personal, everything), personal
     assert {span.name for span in outside.spans} == {"webhook", "process_lead", "POST customer"}
-    assert {attribute for span in outside.spans for attribute in told(span)} <= {
+    assert {name for span in outside.spans for name in attributes(span)} <= {
         "lead_gateway.lead_id",
         "lead_gateway.correlation_id",
         "lead_gateway.attempt_no",

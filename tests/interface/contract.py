@@ -1,4 +1,4 @@
-"""The contract of the HTTP interface, and the whole WSGI application that has to keep it."""
+"""The OpenAPI contract of the HTTP interface, and requests to the whole WSGI application."""
 
 import schemathesis.openapi
 from schemathesis.checks import CheckFunction
@@ -19,7 +19,7 @@ PATH = ROOT / "config" / "openapi.yaml"
 WEBHOOK = "/webhooks/leads"
 HISTORY = "/stats/leads/{lead_id}/history"
 
-#: What has to hold for an answer of any status.
+#: Checks of a response with any status.
 FORM: list[CheckFunction] = [
     status_code_conformance,
     content_type_conformance,
@@ -29,7 +29,7 @@ FORM: list[CheckFunction] = [
 
 
 def load() -> BaseSchema:
-    """Return the contract; what is called through it goes to the application, middleware and all."""
+    """Return the contract. Calls through it go to the WSGI application with its middleware."""
     contract = schemathesis.openapi.from_path(PATH)
     contract.app = application
     return contract
@@ -39,10 +39,10 @@ CONTRACT = load()
 
 
 def ask(path: str, method: str = "GET", /, **request: object) -> TestResponse:
-    """Send one request to the application; a bug in it is answered, as it is in earnest, and not raised."""
+    """Send a request to the application. As in production, an error is a response and not an exception."""
     return Client(application).open(path, method=method, base_url="http://localhost", **request)
 
 
 def assert_kept(response: Response | TestResponse, path: str, method: str = "GET") -> None:
-    """Fail when the answer is none that the contract knows for this path and method."""
+    """Check that the contract describes the response for this path and method."""
     CONTRACT[path][method].Case().validate_response(response, checks=FORM)

@@ -1,4 +1,4 @@
-"""The interface, fuzzed from its contract: whatever is sent gets an answer that the contract knows."""
+"""Fuzz the HTTP interface from its contract: every response is one that the contract describes."""
 
 import json
 from typing import Any
@@ -8,24 +8,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from schemathesis.generation.case import Case
 
-from leadgateway import queue
 from leads.models import InboundLead
 from leads.webhook.headers import REDACTED
 from tests.interface.contract import CONTRACT, FORM, HISTORY, WEBHOOK, ask, assert_kept
 from tests.json_strategies import JSON_VALUES, TEXTS
 
-# No transaction around a test: the application closes its connection when it has answered.
+# Not in a transaction: the application closes its database connection after each response.
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SECRET = "a-secret-that-nobody-else-has"
+SECRET = "a-secret-that-no-example-contains"
 
-#: A request costs a hundred times what a function does.
+#: A request takes a hundred times as long as a function call.
 fewer = settings(max_examples=max(settings.default.max_examples // 4, 1))
-
-
-@pytest.fixture(autouse=True)
-def _no_queue(monkeypatch):
-    monkeypatch.setattr(queue, "enqueue", lambda *_, **__: None)
 
 
 # --- from the contract -----------------------------------------------------------------------------------------------
@@ -33,7 +27,7 @@ def _no_queue(monkeypatch):
 
 @CONTRACT.parametrize()
 @fewer
-def test_every_answer_is_in_the_contract(case: Case) -> None:
+def test_every_response_matches_the_contract(case: Case) -> None:
     response = case.call_and_validate()
 
     if case.operation.path == WEBHOOK and response.status_code == 200:
@@ -42,7 +36,7 @@ def test_every_answer_is_in_the_contract(case: Case) -> None:
 
 @CONTRACT.include(path_regex="^/(webhooks|stats|metrics)").parametrize()
 @fewer
-def test_nobody_gets_in_without_the_secret(settings, case: Case) -> None:
+def test_no_request_succeeds_without_the_secret(settings, case: Case) -> None:
     settings.ENABLE_AUTH = True
     settings.SHARED_SECRETS, settings.SHARED_SECRET_NAMES, settings.STATS_TOKEN = [SECRET], ["portal"], SECRET
 
@@ -55,14 +49,14 @@ def test_nobody_gets_in_without_the_secret(settings, case: Case) -> None:
 
 
 def assert_stored(receipt: dict[str, Any], body: bytes) -> None:
-    """Fail when the database does not have what was sent, or the lead cannot be read."""
+    """Check that the database has the payload and that the lead's history can be read."""
     lead = InboundLead.objects.get(pk=receipt["lead_id"])
     assert as_read(lead.raw_payload) == as_read(cleaned(json.loads(body)))
     assert_kept(ask(HISTORY.format(lead_id=lead.pk)), HISTORY)
 
 
 def cleaned(value: Any) -> Any:
-    """Return JSON as a database can hold it: told anew, one character at a time."""
+    """Return JSON as the database can store it. An independent implementation of what the gateway does."""
     if isinstance(value, str):
         return "".join("\ufffd" if sign == "\0" or 0xD800 <= ord(sign) < 0xE000 else sign for sign in value)
     if isinstance(value, dict):
@@ -71,7 +65,7 @@ def cleaned(value: Any) -> Any:
 
 
 def as_read(value: Any) -> Any:
-    """Return JSON with its numbers as most readers take them: PostgreSQL writes 1e300 with all its digits."""
+    """Return JSON with all numbers as floats, because PostgreSQL writes 1e300 with all its digits."""
     if isinstance(value, dict):
         return {name: as_read(member) for name, member in value.items()}
     if isinstance(value, list):
@@ -79,7 +73,7 @@ def as_read(value: Any) -> Any:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-# --- what the contract does not think of -----------------------------------------------------------------------------
+# --- inputs beyond the contract --------------------------------------------------------------------------------------
 
 FRAGMENTS = st.lists(
     st.sampled_from(
@@ -90,7 +84,7 @@ FRAGMENTS = st.lists(
     max_size=8,
 ).map(b"".join)
 
-#: WSGI has headers in Latin-1, and no server lets line breaks in.
+#: WSGI decodes headers as Latin-1, and servers refuse line breaks.
 HEADER_VALUES = st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=60).map(str.strip)
 HEADER_NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9-]{0,20}", fullmatch=True).filter(
     lambda name: name.lower() not in ("content-length", "content-type", "host", "transfer-encoding", "x-shared-secret")
@@ -99,7 +93,7 @@ HEADER_NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9-]{0,20}", fullmatch=True).filt
 
 @given(st.dictionaries(TEXTS, JSON_VALUES, max_size=4), st.booleans())
 @fewer
-def test_what_was_accepted_is_stored_as_it_was_sent(payload, ascii_only):
+def test_an_accepted_payload_is_stored_unchanged(payload, ascii_only):
     body = json.dumps(payload, ensure_ascii=ascii_only).encode(errors="surrogatepass")
     response = ask(WEBHOOK, "POST", data=body)
 
@@ -111,7 +105,7 @@ def test_what_was_accepted_is_stored_as_it_was_sent(payload, ascii_only):
 
 @given(FRAGMENTS | FRAGMENTS.map(lambda body: b'{"a":' + body + b"}"))
 @fewer
-def test_any_bytes_are_a_lead_or_refused(body):
+def test_any_bytes_are_accepted_or_refused(body):
     leads = InboundLead.objects.count()
     response = ask(WEBHOOK, "POST", data=body)
 
@@ -153,7 +147,7 @@ def test_any_headers_may_come_with_a_lead_and_its_secret_is_never_kept(headers, 
 @example("text/plain;version=abc")
 @example("application/openmetrics-text;version=1.0.1.\x01")
 @fewer
-def test_whatever_a_scraper_accepts_it_gets_the_figures(accept):
+def test_metrics_are_returned_for_any_accept_header(accept):
     response = ask("/metrics", headers={"Accept": accept})
 
     assert response.status_code == 200

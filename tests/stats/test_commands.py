@@ -12,7 +12,7 @@ from tests import make
 
 
 @pytest.fixture(autouse=True)
-def _a_terminal_of_eighty_columns(monkeypatch):
+def _terminal_of_80_columns(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
 
 
@@ -26,7 +26,7 @@ def run(*args):
 
 
 @pytest.mark.django_db
-def test_counts_are_a_table():
+def test_counts_are_shown_as_a_table():
     for _ in range(12):
         make.lead(status="DELIVERED")
     make.lead(status="PERMANENTLY_FAILED")
@@ -44,7 +44,7 @@ def test_counts_are_a_table():
 
 
 @pytest.mark.django_db
-def test_counts_as_json_are_what_the_endpoint_answers(client):
+def test_counts_as_json_equal_the_endpoint(client):
     make.lead()
 
     assert json.loads(run("lead_counts", "--json")) == client.get("/stats/leads/counts").json()
@@ -55,7 +55,7 @@ def test_counts_as_json_are_what_the_endpoint_answers(client):
 
 @pytest.fixture
 def waiting():
-    """Return a lead that failed once and waits."""
+    """Return a lead that failed once and waits for its retry."""
     now = timezone.now()
     lead = make.lead(status="FAILED", received_at=make.NOON, next_attempt_at=now + timedelta(seconds=42.4))
     ended = {"attempt_no": 1, "response_status": 503, "duration_ms": 120, "next_attempt_in_s": 30}
@@ -69,24 +69,24 @@ def waiting():
 
 
 @pytest.mark.django_db
-def test_history_is_a_sentence_a_trail_and_the_attempts(waiting):
+def test_history_shows_summary_timeline_and_attempts(waiting):
     lines = run("lead_history", str(waiting.pk)).splitlines()
 
     assert lines[0] == "Attempt 1 of 5 failed with HTTP 503; attempt 2 of 5 is due in 42 s."
     assert lines[2:4] == ["Status          FAILED", f"Received        2026-01-21T12:00:00Z ({_age(lines[3])} ago)"]
     assert lines[4] == f"Correlation id  {waiting.correlation_id}"
     assert lines[6:] == [
-        "Trail",
+        "Timeline",
         "  2026-01-21T12:00:00Z  webhook       Received: 2 signs replaced",
         "  2026-01-21T12:00:00Z  worker        Mapped for the customer: sent: solar_area;",
-        "                                      left out: solar_usage (not text)",
+        "                                      not sent: solar_usage (not text)",
         "  2026-01-21T12:00:00Z  worker        Attempt 1 finished: HTTP 503; 120 ms; next",
         "                                      attempt in 30 s",
-        "  2026-01-21T12:00:00Z  anna.schmid~  Redelivery ordered by",
+        "  2026-01-21T12:00:00Z  anna.schmid~  Redelivery requested by",
         "                                      anna.schmidt@example.org: asked for",
         "",
         "Attempts",
-        "  no  began                 outcome  HTTP    took  error",
+        "  no  started               outcome  HTTP    took  error",
         "   1  2026-01-21T12:00:00Z  failed    503  120 ms  HTTP 503",
     ]
 
@@ -96,16 +96,16 @@ def _age(line):
 
 
 @pytest.mark.django_db
-def test_history_of_a_lead_that_nothing_happened_to_yet():
+def test_history_of_a_lead_without_events():
     lead = make.lead()
 
     lines = run("lead_history", str(lead.pk)).splitlines()
 
-    assert lines[-5:] == ["Trail", "  (none)", "", "Attempts", "  (none)"]
+    assert lines[-5:] == ["Timeline", "  (none)", "", "Attempts", "  (none)"]
 
 
 @pytest.mark.django_db
-def test_outcomes_are_told_apart():
+def test_each_outcome_has_its_word():
     lead = make.lead(status="READY", claimed_until=timezone.now() + timedelta(seconds=30))
     make.attempt(lead)
     make.attempt(lead, response_status=200)
@@ -124,22 +124,22 @@ def test_outcomes_are_told_apart():
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("json_or_text", [(), ("--json",)])
-def test_personal_data_is_shown_only_when_asked_for(json_or_text):
+def test_personal_data_is_shown_only_on_request(json_or_text):
     payload = make.payload(name="Jürgen Groß")
     lead = make.lead(status="READY", raw_payload=payload, source_headers={"X-Forwarded-For": "203.0.113.9"})
     make.attempt(lead, response_body="Jürgen Groß, 203.0.113.9")
 
     without = run("lead_history", str(lead.pk), *json_or_text)
-    asked_for = run("lead_history", str(lead.pk), "--payload", *json_or_text)
+    requested = run("lead_history", str(lead.pk), "--payload", *json_or_text)
 
     assert not [word for word in ("Jürgen", make.PHONE, payload["email"], "203.0.113.9") if word in without]
-    assert not [word for word in ("Jürgen", make.PHONE, payload["email"]) if word not in asked_for]
-    assert "203.0.113.9" not in asked_for
+    assert not [word for word in ("Jürgen", make.PHONE, payload["email"]) if word not in requested]
+    assert "203.0.113.9" not in requested
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("json_or_text", [(), ("--json",)])
-def test_the_trail_records_who_had_personal_data_shown(json_or_text):
+def test_showing_personal_data_is_recorded(json_or_text):
     lead = make.lead()
 
     run("lead_history", str(lead.pk), *json_or_text)
@@ -152,25 +152,25 @@ def test_the_trail_records_who_had_personal_data_shown(json_or_text):
 
 
 @pytest.mark.django_db
-def test_history_as_json_is_the_endpoints_with_the_trail(client, waiting):
-    told = json.loads(run("lead_history", str(waiting.pk), "--json", "--payload"))
-    answered = client.get(f"/stats/leads/{waiting.pk}/history").json()
+def test_history_as_json_extends_the_endpoint(client, waiting):
+    shown = json.loads(run("lead_history", str(waiting.pk), "--json", "--payload"))
+    response = client.get(f"/stats/leads/{waiting.pk}/history").json()
 
-    assert [attempt.pop("duration_ms") for attempt in told["delivery_attempts"]] == [120]
-    assert {name: told[name] for name in answered} == answered
-    assert told["standing"].startswith("Attempt 1 of 5 failed with HTTP 503; attempt 2 of 5 is due in ")
-    assert told["correlation_id"] == str(waiting.correlation_id)
-    assert told["trail"][0] == {
+    assert [attempt.pop("duration_ms") for attempt in shown["delivery_attempts"]] == [120]
+    assert {name: shown[name] for name in response} == response
+    assert shown["status_summary"].startswith("Attempt 1 of 5 failed with HTTP 503; attempt 2 of 5 is due in ")
+    assert shown["correlation_id"] == str(waiting.correlation_id)
+    assert shown["timeline"][0] == {
         "at": "2026-01-21T12:00:00Z",
         "actor": "webhook",
         "kind": "received",
         "what": "Received: 2 signs replaced",
     }
-    assert len(told["trail"]) == 4
+    assert len(shown["timeline"]) == 4
 
 
 @pytest.mark.django_db
-def test_the_policy_is_the_configured_one(settings, waiting):
+def test_the_configured_number_of_attempts_is_shown(settings, waiting):
     settings.MAX_RETRY_ATTEMPTS = 9
 
     assert "attempt 2 of 9 is due" in run("lead_history", str(waiting.pk))
@@ -178,20 +178,20 @@ def test_the_policy_is_the_configured_one(settings, waiting):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("lead_id", ["999", str(2**31), "9" * 100])
-def test_a_lead_that_is_not_there_is_an_error(lead_id):
+def test_an_unknown_lead_is_an_error(lead_id):
     with pytest.raises(CommandError, match=f"^There is no lead {lead_id}.$"):
         run("lead_history", lead_id)
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("lead_id", ["abc", "9" * 5_000])
-def test_an_id_that_is_no_number_is_an_error(lead_id):
+def test_an_invalid_id_is_an_error(lead_id):
     with pytest.raises(CommandError, match="id: invalid int value"):
         run("lead_history", lead_id)
 
 
 @pytest.mark.django_db
-def test_nothing_that_a_terminal_would_act_upon_is_written():
+def test_control_characters_are_not_written():
     lead = make.lead(status="READY", raw_payload=make.payload(name="\x9b2J\x1b[2J"))
     make.event(lead, "redelivered", actor="\x1b[2J", detail={"reason": "\x1b[2J"})
     make.attempt(lead, error_message="\x1b[2J")
@@ -202,7 +202,7 @@ def test_nothing_that_a_terminal_would_act_upon_is_written():
 
 
 @pytest.mark.django_db
-def test_every_line_fits_into_eighty_columns():
+def test_every_line_fits_into_80_columns():
     lead = make.lead(status="FAILED", rejection_reason="MISSING_REQUIRED_FIELD", next_attempt_at=None)
     make.event(lead, "redelivered", actor="x" * 150, detail={"reason": "word " * 60})
     make.attempt(lead, error_message="word " * 60)

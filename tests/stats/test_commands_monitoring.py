@@ -1,4 +1,4 @@
-"""pipeline_status and hourly_statistics, as somebody types them."""
+"""The commands pipeline_status and hourly_statistics."""
 
 import json
 from datetime import timedelta
@@ -15,7 +15,7 @@ from tests import make
 from tests.processes import free_port
 from tests.servers import PostgresServer
 
-pytestmark = pytest.mark.django_db(transaction=True)  # the command looks from a thread of its own
+pytestmark = pytest.mark.django_db(transaction=True)  # the command checks in another thread
 
 MINUTE = timedelta(minutes=1)
 
@@ -30,86 +30,89 @@ def run(*arguments: str) -> tuple[int, str]:
     return 0, out.getvalue()
 
 
-def found() -> dict[str, str]:
-    """Return the verdict on each thing."""
-    return {finding["subject"]: finding["verdict"] for finding in json.loads(run("--json")[1])}
+def verdicts() -> dict[str, str]:
+    """Return the verdict of each check."""
+    return {result["check"]: result["verdict"] for result in json.loads(run("--json")[1])}
 
 
 @pytest.fixture
 def processes() -> None:
-    """Worker and beat live, and the pipeline was just checked."""
+    """A running worker and beat, which have just checked the pipeline."""
     now = timezone.now()
     for kind in ("worker", "beat"):
         Heartbeat.objects.create(name=f"{kind}@host", kind=kind, started_at=now, seen_at=now)
     MonitoringState.objects.create(checked_at=now)
 
 
-def test_all_is_well(processes: None) -> None:
+def test_a_sound_pipeline_passes(processes: None) -> None:
     code, text = run()
 
     assert code == 0
-    assert "ok    workers             1 alive" in text
-    assert text.strip().endswith("10 ok, 0 warn, 0 FAIL")
-    assert set(found().values()) == {"ok"}
+    assert "ok       workers              1 running" in text
+    assert text.strip().endswith("9 ok, 0 warnings, 1 unknown, 0 failures")
+    assert {name for name, verdict in verdicts().items() if verdict != "ok"} == {"deliveries_fail"}
 
 
-def test_without_worker_and_beat_it_is_bad() -> None:
+def test_without_worker_and_beat_it_fails() -> None:
     code, text = run()
 
     assert code == 1
-    assert "FAIL  workers             No worker is running" in text
-    assert "-> Leads are taken, but not delivered." in text
-    assert "FAIL  beat" in text
-    assert found()["last check"] == "warn"
+    assert "FAILURE  workers              No worker is running" in text
+    assert "-> Leads are accepted but not delivered." in text
+    assert "FAILURE  beat" in text
+    assert verdicts()["last_check"] == "warning"
 
 
-def test_what_is_bad_is_in_the_json_with_the_same_words(processes: None) -> None:
+def test_the_json_has_the_same_sentences(processes: None) -> None:
     make.lead(next_attempt_at=timezone.now() - 6 * MINUTE)
 
     code, text = run("--json")
 
     assert code == 1
-    [bad] = [finding for finding in json.loads(text) if finding["verdict"] == "FAIL"]
-    assert bad["subject"] == "leads"
-    assert bad["found"].startswith("1 lead is late: it has been due for 6 min")
+    [failure] = [result for result in json.loads(text) if result["verdict"] == "failure"]
+    assert failure["check"] == "leads_stuck"
+    assert failure["detail"].startswith("1 lead is late: it has been due for 6 min")
 
 
-def test_delivery_that_is_held_for_a_while_is_a_warning(processes: None) -> None:
+def test_a_pause_is_a_warning_with_its_reason(processes: None) -> None:
     pause_delivery(actor="otto", reason="maintenance", now=timezone.now())
 
     code, text = run()
 
     assert code == 0
-    assert "warn  hold                Delivery has been held for" in text
+    assert "warning  delivery             Delivery has been paused for" in text
+    assert "by otto: maintenance" in text
 
 
-def test_a_check_that_is_long_ago_is_bad(processes: None) -> None:
+def test_an_old_last_check_fails(processes: None) -> None:
     MonitoringState.objects.update(checked_at=timezone.now() - 4 * MINUTE)
 
     assert run()[0] == 1
-    assert found()["last check"] == "FAIL"
+    assert verdicts()["last_check"] == "failure"
 
 
-def test_an_incident_that_is_just_ending_is_told(processes: None) -> None:
+def test_an_incident_that_is_closing_is_a_warning(processes: None) -> None:
     now = timezone.now()
     Incident.objects.create(kind="no_worker", opened_at=now - 9 * MINUTE, last_seen_at=now)
 
     code, text = run()
 
     assert code == 0
-    assert "warn  open incident       no_worker, since 9 min" in text
+    assert "warning  open incident        no_worker, open for 9 min" in text
 
 
 @pytest.mark.needs_postgres
-def test_without_the_database_that_is_said(postgres: PostgresServer, settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_database_only_that_is_reported(
+    postgres: PostgresServer, settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from django.db import connection
 
     monkeypatch.setitem(connection.settings_dict, "PORT", free_port())
     code, text = run()
 
     assert code == 1
-    assert "FAIL  database            cannot be reached: " in text
-    assert "0 ok, 0 warn, 1 FAIL" in text
+    assert "FAILURE  database             The database cannot be reached: " in text
+    assert "0 ok, 0 warnings, 1 failure" in text
 
 
 # --- hourly_statistics -----------------------------------------------------------------------------------------------
@@ -121,13 +124,13 @@ def statistics(*arguments: str) -> str:
     return out.getvalue()
 
 
-def test_hours_are_shown_the_latest_first() -> None:
+def test_hours_are_shown_newest_first() -> None:
     now = timezone.now()
     counts = {"accepted": 120, "rejected": {"ZIP_NOT_66XXX": 3, "NOT_HOMEOWNER": 4}, "delivered": 110, "p95_s": 2.54}
     HourlyStatistics.objects.create(hour=now - timedelta(hours=2), source="portal-a", **counts)
     HourlyStatistics.objects.create(hour=now - timedelta(hours=30), accepted=9)
     HourlyStatistics.objects.create(hour=now - timedelta(hours=31), accepted=9)
-    MonitoringState.objects.create(counted_until=now)
+    MonitoringState.objects.create(hours_counted_until=now)
 
     [_head, line] = statistics().splitlines()
 
@@ -136,7 +139,7 @@ def test_hours_are_shown_the_latest_first() -> None:
     assert json.loads(statistics("--json"))[0]["rejected"] == {"ZIP_NOT_66XXX": 3, "NOT_HOMEOWNER": 4}
 
 
-def test_the_command_counts_what_is_over_by_itself() -> None:
+def test_the_command_counts_complete_hours_itself() -> None:
     make.event(kind=EventKind.RECEIVED, now=timezone.now() - timedelta(hours=3))
 
     [row] = json.loads(statistics("--json"))
@@ -144,10 +147,10 @@ def test_the_command_counts_what_is_over_by_itself() -> None:
     assert row["accepted"] == 1
 
 
-def test_with_nothing_that_is_said() -> None:
-    assert statistics() == "Nothing happened in these hours, or none is over yet.\n"
+def test_without_statistics_it_says_so() -> None:
+    assert statistics().startswith("No statistics for these hours yet.")
 
 
-def test_a_number_that_makes_no_sense_is_refused() -> None:
+def test_an_invalid_number_of_hours_is_refused() -> None:
     with pytest.raises(CommandError, match="hours"):
         statistics("--hours", "0")

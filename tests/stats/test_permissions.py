@@ -11,21 +11,21 @@ TOKEN = "läse-token"
 
 
 @pytest.fixture(autouse=True)
-def _authentication_is_on(settings):
+def _with_authentication(settings):
     settings.ENABLE_AUTH = True
     settings.STATS_TOKEN = TOKEN
     settings.SHARED_SECRETS, settings.SHARED_SECRET_NAMES = ["the-senders-secret"], ["portal"]
 
 
 def on_the_wire(text):
-    """Return a header's text as WSGI hands over its UTF-8 bytes."""
+    """Return the text of a header as WSGI decodes its UTF-8 bytes."""
     return text.encode().decode("latin-1")
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("url", URLS)
 @pytest.mark.parametrize("header", [f"Bearer {TOKEN}", f"bearer {TOKEN}", f"BEARER  {TOKEN} "])
-def test_the_token_opens(client, url, header):
+def test_the_token_gives_access(client, url, header):
     make.lead(id=1)
 
     assert client.get(url, HTTP_AUTHORIZATION=on_the_wire(header)).status_code == 200
@@ -52,7 +52,7 @@ REFUSED = [
 @pytest.mark.django_db
 @pytest.mark.parametrize("url", [*URLS, "/stats/leads/999/history"])
 @pytest.mark.parametrize("headers", REFUSED, ids=ascii)
-def test_anything_else_is_refused_and_no_lead_is_read(client, django_assert_num_queries, url, headers):
+def test_any_other_credentials_are_refused_without_a_query(client, django_assert_num_queries, url, headers):
     make.lead(id=1)
 
     with django_assert_num_queries(0):
@@ -65,7 +65,7 @@ def test_anything_else_is_refused_and_no_lead_is_read(client, django_assert_num_
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("header", ["Bearer ", "Bearer", "Bearer  ", ""])
-def test_an_empty_token_never_opens(client, settings, header):
+def test_an_empty_token_gives_no_access(client, settings, header):
     settings.STATS_TOKEN = ""
 
     assert client.get(URLS[0], HTTP_AUTHORIZATION=header).status_code == 401
@@ -79,7 +79,7 @@ def staff(*more, **fields):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("url", URLS)
-def test_staff_who_may_view_leads_and_personal_data_may_read(client, url):
+def test_staff_with_both_permissions_may_read(client, url):
     make.lead(id=1)
     client.force_login(staff("view_personal_data"))
 
@@ -88,7 +88,7 @@ def test_staff_who_may_view_leads_and_personal_data_may_read(client, url):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("more", [[], ["reveal_personal_data"], ["act_on_lead", "export_lead"]])
-def test_staff_who_may_not_see_personal_data_may_read_numbers_only(client, more):
+def test_staff_without_personal_data_may_not_read_a_history(client, more):
     lead = make.lead(id=1)
     client.force_login(staff(*more))
 
@@ -119,7 +119,7 @@ def test_a_superuser_may_read(client, admin_user):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("fields", [{"is_staff": False}, {"is_active": False}])
-def test_the_permission_alone_does_not_open(client, fields):
+def test_the_permission_needs_an_active_staff_user(client, fields):
     user = staff()
     client.force_login(user)
     User.objects.update(**fields)
@@ -137,7 +137,7 @@ def test_staff_without_the_permission_may_not_read(client):
 
 
 @pytest.mark.django_db
-def test_a_wrong_token_does_not_shut_out_who_is_signed_in(client):
+def test_a_wrong_token_does_not_affect_a_session(client):
     client.force_login(staff())
 
     assert client.get(URLS[0], HTTP_AUTHORIZATION="Bearer wrong").status_code == 200
@@ -145,14 +145,14 @@ def test_a_wrong_token_does_not_shut_out_who_is_signed_in(client):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("headers", REFUSED, ids=ascii)
-def test_everybody_may_read_when_authentication_is_off(client, settings, headers):
+def test_without_authentication_every_client_may_read(client, settings, headers):
     settings.ENABLE_AUTH = False
 
     assert client.get(URLS[0], **headers).status_code == 200
 
 
 @pytest.mark.django_db
-def test_a_session_that_cannot_be_looked_up_is_503(client, monkeypatch):
+def test_a_session_that_cannot_be_read_is_503(client, monkeypatch):
     from django.db import OperationalError, connection
 
     client.force_login(staff())

@@ -1,4 +1,4 @@
-"""What goes by the clock: each tick names a task that there is, and the tasks do what they say."""
+"""Beat's schedule, and the tasks of statistics and monitoring."""
 
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ from stats.models import HourlyStatistics, MonitoringState
 from tests import make
 
 
-def test_every_tick_names_a_task_that_workers_know() -> None:
+def test_every_scheduled_task_exists() -> None:
     app.loader.import_default_modules()
 
     assert {tick["task"] for tick in settings.CELERY_BEAT_SCHEDULE.values()} <= set(app.tasks)
@@ -28,14 +28,14 @@ def test_every_tick_names_a_task_that_workers_know() -> None:
         ("clear_sessions", timedelta(days=1)),
     ],
 )
-def test_it_is_done_often_enough(task: str, at_least_every: timedelta) -> None:
+def test_the_task_is_scheduled_often_enough(task: str, at_least_every: timedelta) -> None:
     [tick] = [tick for tick in settings.CELERY_BEAT_SCHEDULE.values() if tick["task"] == task]
 
     assert tick["schedule"] <= at_least_every
 
 
 @pytest.mark.django_db
-def test_sessions_that_have_run_out_are_deleted() -> None:
+def test_expired_sessions_are_deleted() -> None:
     for name, days in (("old", -1), ("new", 1)):
         expires = timezone.now() + timedelta(days=days)
         Session.objects.create(session_key=name, session_data="", expire_date=expires)
@@ -46,7 +46,7 @@ def test_sessions_that_have_run_out_are_deleted() -> None:
 
 
 @pytest.mark.django_db
-def test_the_pipeline_is_checked_and_hours_are_counted() -> None:
+def test_the_tasks_check_the_pipeline_and_count_hours() -> None:
     make.event(now=timezone.now() - timedelta(hours=3))
 
     tasks.check_pipeline()

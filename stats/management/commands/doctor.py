@@ -1,53 +1,27 @@
-import json
-import sys
-from dataclasses import asdict
+from collections.abc import Iterator
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from stats.monitoring.doctor import customer, database, flow, installation
-from stats.monitoring.doctor.finding import Check, Finding, Verdict, examine
-from stats.monitoring.doctor.report import show, summary
-
-#: What is examined, in this order; the name is used when a check finds nothing because it breaks down or hangs.
-CHECKS: tuple[tuple[str, Check], ...] = (
-    ("versions", installation.versions),
-    ("settings", installation.exposure),
-    ("SECRET_KEY", installation.secret_key),
-    ("mapping file", installation.mapping),
-    ("disk", installation.disk),
-    ("database", database.server),
-    ("database", database.fitness),
-    ("migrations", database.migrations),
-    ("trail", database.trail),
-    ("queue", flow.broker_fitness),
-    ("workers", flow.workers),
-    ("sweep", flow.beat),
-    ("way out", flow.way_out),
-    ("CUSTOMER_API_URL", customer.address),
-    ("customer", customer.connection),
-    ("CUSTOMER_API_TOKEN", customer.token),
-)
+from stats.management.results import show
+from stats.monitoring.checks.check import Consumer, run_bounded
+from stats.monitoring.checks.database import without_pool
+from stats.monitoring.checks.registry import checks_for
+from stats.monitoring.checks.result import CheckResult
 
 
 class Command(BaseCommand):
-    help = "Examine everything the gateway needs, and say what to do about what is not right. Exit code 1 on a FAIL."
-    requires_system_checks = []  # what they find is found here, too, and does not hide the rest
+    help = "Check everything the gateway needs, and show how to fix what is wrong. Exit code 1 if a check fails."
+    requires_system_checks = []  # a failed system check must not hide the other results
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="print a JSON list of the findings")
+        parser.add_argument("--json", action="store_true", help="print the results as a JSON list")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        findings: list[Finding] = []
-        with database.without_pool():
-            for subject, check in CHECKS:
-                found = examine(subject, check)
-                findings += found
-                if not options["json"]:
-                    show(self, found)
-        if options["json"]:
-            self.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
-        else:
-            self.stdout.write(summary(findings))
-        if any(finding.verdict is Verdict.FAIL for finding in findings):
-            sys.exit(1)
+        with without_pool():
+            show(self, _results(), as_json=options["json"])
+
+
+def _results() -> Iterator[CheckResult]:
+    for check in checks_for(Consumer.DOCTOR):
+        yield from run_bounded(check)

@@ -8,11 +8,22 @@ from stats.management import terminal
 from stats.models import HourlyStatistics
 from stats.monitoring import hourly
 
-_HEAD = ("hour (UTC)", "accepted", "duplicates", "rejected", "delivered", "failed", "given up", "p50", "p95", "source")
+_HEAD = (
+    "hour (UTC)",
+    "accepted",
+    "duplicates",
+    "rejected",
+    "delivered",
+    "failed",
+    "perm. failed",
+    "p50",
+    "p95",
+    "source",
+)
 
 
 class Command(BaseCommand):
-    help = "Show what happened hour by hour, the latest first, also to leads that retention has deleted since."
+    help = "Show the statistics of each hour and source, newest first. They include leads that retention has deleted."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -21,20 +32,22 @@ class Command(BaseCommand):
             default=24,
             choices=range(1, 10_001),
             metavar="N",
-            help="how many, up to the last one counted",
+            help="number of hours, up to the last counted one (default: 24)",
         )
-        parser.add_argument("--json", action="store_true", help="print a JSON list, with reasons and outcomes")
+        parser.add_argument(
+            "--json", action="store_true", help="print a JSON list, with rejection reasons and outcomes of attempts"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         hourly.aggregate_hours(now=timezone.now())
         rows = list(hourly.recent(hours=options["hours"]))
         if options["json"]:
-            self.stdout.write(json.dumps([hourly.shown(row) for row in rows]))
+            self.stdout.write(json.dumps([hourly.as_json(row) for row in rows]))
         elif rows:
             lines = [_HEAD, *map(_line, rows)]
             self.stdout.write(terminal.table(lines, columns=terminal.width(), right=range(1, len(_HEAD) - 1)))
         else:
-            self.stdout.write("Nothing happened in these hours, or none is over yet.")
+            self.stdout.write("No statistics for these hours yet. An hour is counted 5 minutes after its end.")
 
 
 def _line(row: HourlyStatistics) -> tuple[str, ...]:

@@ -9,10 +9,10 @@ from stats.api import queries
 
 
 class Command(BaseCommand):
-    help = "Show how many leads are in each status."
+    help = "Show the number of leads in each status."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="print JSON, as GET /stats/leads/counts answers it")
+        parser.add_argument("--json", action="store_true", help="print JSON, like GET /stats/leads/counts")
 
     def handle(self, *args: Any, **options: Any) -> None:
         counts = queries.counts()
@@ -21,7 +21,7 @@ class Command(BaseCommand):
         else:
             self.stdout.write(_table(counts))
             if deleted := DeletedLeads.objects.aggregate(leads=Sum("leads"))["leads"]:
-                self.stdout.write(f"and {deleted} deleted when their time had come (RETENTION_DAYS)")
+                self.stdout.write(f"\nDeleted by retention (RETENTION_DAYS): {deleted}")
 
 
 def _table(counts: dict[str, int]) -> str:

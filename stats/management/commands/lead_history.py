@@ -21,18 +21,18 @@ _ACTOR_WIDTH = 12
 
 
 @dataclass(frozen=True)
-class Story:
-    """All that is told of a lead, as it was at `now`."""
+class History:
+    """A lead with its attempts and events, at `now`."""
 
     lead: InboundLead
     attempts: list[DeliveryAttempt]
-    trail: list[LeadEvent]
+    events: list[LeadEvent]
     now: datetime
 
     @property
-    def standing(self) -> str:
-        gate = DeliveryControl.objects.current()
-        return status_summary(self.lead, self.attempts, now=self.now, policy=retry_policy(), control=gate)
+    def status_summary(self) -> str:
+        control = DeliveryControl.objects.current()
+        return status_summary(self.lead, self.attempts, now=self.now, policy=retry_policy(), control=control)
 
     @property
     def running(self) -> DeliveryAttempt | None:
@@ -40,53 +40,55 @@ class Story:
 
 
 class Command(BaseCommand):
-    help = "Show where a lead stands, and everything that happened to it; no personal data unless asked for."
+    help = "Show the status of a lead, its timeline and its delivery attempts, without personal data unless requested."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("id", type=int, help="the lead's id")
         parser.add_argument("--json", action="store_true", help="print JSON")
-        parser.add_argument("--payload", action="store_true", help="show the payloads too: PERSONAL DATA, recorded")
+        parser.add_argument(
+            "--payload", action="store_true", help="also show the payloads: PERSONAL DATA; recorded in the audit log"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        story = _story(options["id"])
+        history = _load(options["id"])
         if options["payload"]:
-            record(story.lead, EventKind.REVEALED, actor=actor(), now=story.now, detail={"by": "lead_history"})
+            record(history.lead, EventKind.REVEALED, actor=actor(), now=history.now, detail={"by": "lead_history"})
         show = _json if options["json"] else _text
-        self.stdout.write(show(story, with_payloads=options["payload"]))
+        self.stdout.write(show(history, with_payloads=options["payload"]))
 
 
-def _story(lead_id: int) -> Story:
+def _load(lead_id: int) -> History:
     now = timezone.now()
     lead = queries.find_lead(lead_id)
     if lead is None:
         raise CommandError(f"There is no lead {lead_id}.")
-    return Story(lead, queries.attempts_of(lead_id), queries.events_of(lead_id), now)
+    return History(lead, queries.attempts_of(lead_id), queries.events_of(lead_id), now)
 
 
-def _json(story: Story, *, with_payloads: bool) -> str:
-    told = queries.history(story.lead, story.attempts, now=story.now)
+def _json(history: History, *, with_payloads: bool) -> str:
+    shown = queries.history(history.lead, history.attempts, now=history.now)
     if not with_payloads:
-        told = {name: value for name, value in told.items() if not name.endswith("_payload")}
-    for shown, attempt in zip(told["delivery_attempts"], story.attempts, strict=True):
-        shown["duration_ms"] = attempt.duration_ms
-    told |= {"correlation_id": str(story.lead.correlation_id), "standing": story.standing}
-    told["trail"] = [
+        shown = {name: value for name, value in shown.items() if not name.endswith("_payload")}
+    for row, attempt in zip(shown["delivery_attempts"], history.attempts, strict=True):
+        row["duration_ms"] = attempt.duration_ms
+    shown |= {"correlation_id": str(history.lead.correlation_id), "status_summary": history.status_summary}
+    shown["timeline"] = [
         {"at": timestamp(event.at), "actor": event.actor, "kind": event.kind, "what": event_text(event)}
-        for event in story.trail
+        for event in history.events
     ]
-    return json.dumps(told, ensure_ascii=False, indent=2)
+    return json.dumps(shown, ensure_ascii=False, indent=2)
 
 
-def _text(story: Story, *, with_payloads: bool) -> str:
+def _text(history: History, *, with_payloads: bool) -> str:
     columns = terminal.width()
     parts = [
-        terminal.sentence(story.standing, columns=columns),
-        terminal.table(_facts(story), columns=columns),
-        _titled("Trail", terminal.table(_trail_rows(story), columns=columns)),
-        _titled("Attempts", terminal.table(_attempt_rows(story), columns=columns, right=(1, 4, 5))),
+        terminal.sentence(history.status_summary, columns=columns),
+        terminal.table(_facts(history), columns=columns),
+        _titled("Timeline", terminal.table(_event_rows(history), columns=columns)),
+        _titled("Attempts", terminal.table(_attempt_rows(history), columns=columns, right=(1, 4, 5))),
     ]
     if with_payloads:
-        parts += [_payload(name, value) for name, value in queries.payloads(story.lead).items()]
+        parts += [_payload(name, value) for name, value in queries.payloads(history.lead).items()]
     return "\n\n".join(parts)
 
 
@@ -94,24 +96,24 @@ def _titled(title: str, table: str) -> str:
     return f"{title}\n{table or '  (none)'}"
 
 
-def _facts(story: Story) -> list[list[str]]:
-    lead = story.lead
-    received = f"{timestamp(lead.received_at)} ({span(story.now - lead.received_at)} ago)"
+def _facts(history: History) -> list[list[str]]:
+    lead = history.lead
+    received = f"{timestamp(lead.received_at)} ({span(history.now - lead.received_at)} ago)"
     erased = [["Erased", timestamp(lead.erased_at)]] if lead.erased_at else []
     return [["Status", lead.status], ["Received", received], *erased, ["Correlation id", str(lead.correlation_id)]]
 
 
-def _trail_rows(story: Story) -> list[list[str]]:
+def _event_rows(history: History) -> list[list[str]]:
     return [
         ["", timestamp(event.at), terminal.shortened(event.actor, _ACTOR_WIDTH), event_text(event)]
-        for event in story.trail
+        for event in history.events
     ]
 
 
-def _attempt_rows(story: Story) -> list[list[str]]:
-    running = story.running
-    rows = [_attempt_row(attempt, running=running) for attempt in story.attempts]
-    return [["", "no", "began", "outcome", "HTTP", "took", "error"], *rows] if rows else []
+def _attempt_rows(history: History) -> list[list[str]]:
+    running = history.running
+    rows = [_attempt_row(attempt, running=running) for attempt in history.attempts]
+    return [["", "no", "started", "outcome", "HTTP", "took", "error"], *rows] if rows else []
 
 
 def _attempt_row(attempt: DeliveryAttempt, *, running: DeliveryAttempt | None) -> list[str]:

@@ -1,52 +1,30 @@
-import json
-import sys
-from dataclasses import asdict
+from collections.abc import Iterator
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
-from django.utils import timezone
 
-from leadgateway.dependencies import database_problem
-from stats.models import Incident, MonitoringState
-from stats.monitoring import report, rules
-from stats.monitoring.doctor.database import without_pool
-from stats.monitoring.doctor.finding import Finding, Verdict, examine
-from stats.monitoring.doctor.report import show, summary
-from stats.monitoring.pipeline_check import THRESHOLDS
-from stats.monitoring.snapshot import take_snapshot
+from stats.management.results import show
+from stats.monitoring.checks.check import Consumer, run_bounded
+from stats.monitoring.checks.database import without_pool
+from stats.monitoring.checks.registry import checks_for
+from stats.monitoring.checks.result import CheckResult
 
-#: A database that is frozen is told of after this many seconds.
-_LIMIT_S = 10
+#: Seconds until an unresponsive database is reported.
+_TIME_LIMIT_S = 10
 
 
 class Command(BaseCommand):
-    help = "Show whether leads come in and go out right now, by the rules of the alerts. Exit code 1 when not."
-    requires_system_checks = []  # a bad configuration must not hide how things stand
+    help = "Show whether leads are accepted and delivered right now, by the rules of the alerts. Exit code 1 if not."
+    requires_system_checks = []  # an invalid configuration must not hide the results
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="print a JSON list of the findings")
+        parser.add_argument("--json", action="store_true", help="print the results as a JSON list")
 
     def handle(self, *args: Any, **options: Any) -> None:
         with without_pool():
-            findings = examine("pipeline", _findings, limit_s=_LIMIT_S)
-        if options["json"]:
-            self.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
-        else:
-            show(self, findings)
-            self.stdout.write(summary(findings))
-        if any(finding.verdict is Verdict.FAIL for finding in findings):
-            sys.exit(1)
+            show(self, _results(), as_json=options["json"])
 
 
-def _findings() -> list[Finding]:
-    if problem := database_problem():
-        return [report.database_is_away(problem)]
-    at = timezone.now()
-    results = rules.judge(take_snapshot(now=at, thresholds=THRESHOLDS), THRESHOLDS)
-    incidents = list(Incident.objects.filter(closed_at=None).order_by("pk"))
-    watch = MonitoringState.objects.filter(pk=1).first()
-    return [
-        *report.findings(results, now=at),
-        *report.lingering(incidents, results, now=at),
-        report.last_check(watch, now=at),
-    ]
+def _results() -> Iterator[CheckResult]:
+    for check in checks_for(Consumer.PIPELINE_STATUS):
+        yield from run_bounded(check, time_limit_s=_TIME_LIMIT_S)

@@ -202,12 +202,13 @@ def test_mentions_in_another_persons_lead_are_replaced():
 def test_mentions_in_events_and_attempts_are_replaced():
     by_event, by_answer = make.lead(status="RECEIVED"), make.lead(status="RECEIVED")
     make.event(by_event, "resolved", actor="bob", detail={"reason": f"same as {EMAIL}", "bulk_action": 3})
-    make.attempt(by_answer, error_message="0151-12345678")
+    make.attempt(by_answer, error_message="0151-12345678", error={"code": "network", "detail": EMAIL})
 
     erase_anna()
 
     assert traces() == []
     assert by_event.events.get(kind="resolved").detail == {"reason": "[erased]", "bulk_action": 3}
+    assert by_answer.attempts.get().error == {"code": "network", "detail": "[erased]"}
     assert_audit_log_is_intact()
 
 

@@ -107,8 +107,8 @@ def test_who_has_fallen_silent_is_told_of_with_the_time(support):
 
     text = page(support)
 
-    assert "No worker is alive; the last one has been silent for 3 min" in text
-    assert "Beat has been silent for 2 min 10 s" in text
+    assert "No worker is running; the last heartbeat was 3 min" in text
+    assert "Beat is not running; its last heartbeat was 2 min 10 s ago" in text
 
 
 def test_a_silent_worker_beside_a_living_one_wants_a_look(support):

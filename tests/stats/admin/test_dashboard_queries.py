@@ -199,7 +199,7 @@ def test_the_number_of_queries_does_not_grow_with_the_leads():
     few = count_queries()
     make_leads(30)
 
-    assert count_queries() == few <= 12
+    assert count_queries() == few <= 15
 
 
 # --- state -----------------------------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def test_an_empty_gateway_has_nothing_to_tell():
     state = dashboard_queries.state(now=NOW)
 
     assert (state.has_leads, state.need_attention, state.failures, state.processes) == (False, 0, [], [])
-    assert (state.in_progress.leads, state.in_progress.oldest_id, state.in_progress.late) == (0, None, 0)
+    assert (state.in_progress.leads, state.in_progress.oldest_id) == (0, None)
 
 
 def test_under_way_is_what_something_will_happen_to():
@@ -229,18 +229,6 @@ def test_under_way_is_what_something_will_happen_to():
     in_progress = dashboard_queries.state(now=NOW).in_progress
 
     assert (in_progress.leads, in_progress.oldest_id, in_progress.oldest_received_at) == (2, oldest.pk, ago(days=7))
-    assert (in_progress.late, in_progress.late_since) == (0, None)
-
-
-def test_a_lead_is_late_when_it_has_been_due_for_a_while_and_nobody_is_at_it():
-    make.lead(next_attempt_at=ago(seconds=59))
-    make.lead(next_attempt_at=ago(minutes=9), claimed_until=NOW + timedelta(seconds=1))
-    make.lead(next_attempt_at=ago(minutes=5), claimed_until=ago(minutes=4))
-    make.lead(next_attempt_at=ago(minutes=3))
-
-    in_progress = dashboard_queries.state(now=NOW).in_progress
-
-    assert (in_progress.late, in_progress.late_since) == (2, ago(minutes=5))
 
 
 def test_a_lead_that_was_redelivered_is_not_the_oldest_first_run():

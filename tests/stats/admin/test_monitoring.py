@@ -63,13 +63,13 @@ def test_every_role_sees_and_nobody_changes(role: str, incident: Incident, hour:
 
 
 def test_an_incident_tells_what_is_wrong_and_who_was_told(incident: Incident) -> None:
-    Alert.objects.create(incident=incident, channel="email", is_over=False, sent_at=NOON)
-    Alert.objects.create(incident=incident, channel="webhook", is_over=False)
+    Alert.objects.create(incident=incident, channel="email", is_recovery=False, sent_at=NOON)
+    Alert.objects.create(incident=incident, channel="webhook", is_recovery=False)
     client = client_of("Operator")
 
     assert "“portal-a” has sent no lead for 3 h" in text_of(client, INCIDENTS)
     page = text_of(client, f"{INCIDENTS}{incident.pk}/change/")
-    assert "A week ago 24 came in this time." in page
+    assert "A week ago, 24 leads arrived in this period." in page
     assert "start reported by e-mail: 21 Jan 2026 13:00:00 CET" in page
     assert "start reported by webhook: not sent yet" in page
 

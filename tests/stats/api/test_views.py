@@ -1,4 +1,4 @@
-"""The statistics by their door, in the seed's shapes."""
+"""The HTTP API of statistics, in the shapes of the specification."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ def history(lead_id):
 
 
 def execute(sql, *values):
-    """Run one statement as an operator would at the database's own prompt."""
+    """Run one SQL statement, as an operator would in a database client."""
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
 
@@ -31,7 +31,7 @@ def execute(sql, *values):
 
 
 @pytest.mark.django_db
-def test_counts_are_the_seeds(client):
+def test_counts_match_the_specification(client):
     for status, count in {"RECEIVED": 10, "REJECTED": 2, "READY": 3, "DELIVERED": 45, "FAILED": 1}.items():
         InboundLead.objects.bulk_create(
             InboundLead(raw_payload={}, status=status, correlation_id=number, idempotency_key=number)
@@ -58,7 +58,7 @@ def uuid_of(number):
 
 
 @pytest.mark.django_db
-def test_counts_of_nothing_are_zeros(client):
+def test_counts_without_leads_are_zero(client):
     assert set(client.get(COUNTS).json().values()) == {0}
     assert len(client.get(COUNTS).json()) == 7
 
@@ -74,7 +74,7 @@ def test_counts_include_the_permanently_failed(client):
 
 
 @pytest.mark.django_db
-def test_recent_is_the_seeds(client):
+def test_recent_matches_the_specification(client):
     at = datetime(2026, 1, 21, 10, 25, 0, 999_999, tzinfo=UTC)
     rejected = make.lead(status="REJECTED", rejection_reason="ZIP_NOT_66XXX", received_at=at)
     delivered = make.lead(status="DELIVERED", received_at=at + timedelta(minutes=5))
@@ -102,19 +102,19 @@ def test_recent_is_the_seeds(client):
 
 
 @pytest.mark.django_db
-def test_recent_of_nothing_is_an_empty_list(client):
+def test_recent_without_leads_is_an_empty_list(client):
     assert client.get(RECENT).json() == []
 
 
 @pytest.mark.django_db
-def test_recent_is_fifty_of_sixty_newest_first_whatever_the_order_of_their_ids(client):
+def test_recent_is_the_newest_fifty(client):
     leads = [make.lead(received_at=make.NOON - timedelta(seconds=number)) for number in range(60)]
 
     assert [lead["id"] for lead in client.get(RECENT).json()] == [lead.pk for lead in leads[:50]]
 
 
 @pytest.mark.django_db
-def test_recent_puts_the_larger_id_first_among_leads_of_the_same_moment(client):
+def test_recent_orders_equal_times_by_id(client):
     leads = [make.lead(received_at=make.NOON) for _ in range(60)]
 
     assert [lead["id"] for lead in client.get(RECENT).json()] == [lead.pk for lead in reversed(leads)][:50]
@@ -124,7 +124,7 @@ def test_recent_puts_the_larger_id_first_among_leads_of_the_same_moment(client):
 
 
 @pytest.mark.django_db
-def test_history_is_the_seeds(client):
+def test_history_matches_the_specification(client):
     payload = {
         "email": "customer@example.com",
         "phone": "+49123456789",
@@ -177,7 +177,7 @@ def test_history_is_the_seeds(client):
 
 
 @pytest.mark.django_db
-def test_history_of_a_lead_that_an_operator_inserted(client):
+def test_history_of_a_lead_inserted_by_sql(client):
     execute('INSERT INTO inbound_lead (id, raw_payload) VALUES (7, \'{"name": "Jürgen Groß"}\')')
     execute("INSERT INTO delivery_attempt (lead_id, attempt_no, response_status, success) VALUES (7, 1, 200, true)")
 
@@ -193,7 +193,7 @@ def test_history_of_a_lead_that_an_operator_inserted(client):
 
 
 @pytest.mark.django_db
-def test_history_tells_attempts_in_order_with_their_errors(client):
+def test_history_has_attempts_in_order_with_errors(client):
     lead = make.lead(status="FAILED")
     make.attempt(lead, attempt_no=2, response_status=None, error_message="connection refused")
     make.attempt(lead, attempt_no=1, response_status=503, error_message="HTTP 503")
@@ -216,7 +216,7 @@ def test_history_tells_attempts_in_order_with_their_errors(client):
         (None, ["outcome unknown", "outcome unknown"]),
     ],
 )
-def test_an_attempt_without_an_outcome_is_unknown_unless_a_worker_has_it_in_hand(client, claim, errors):
+def test_an_attempt_without_outcome_is_running_or_unknown(client, claim, errors):
     lead = make.lead(status="READY", claimed_until=claim and timezone.now() + claim)
     for _ in range(2):
         make.attempt(lead, requested_at=timezone.now(), finished_at=None)
@@ -233,7 +233,7 @@ def test_an_attempt_without_an_outcome_is_unknown_unless_a_worker_has_it_in_hand
     ["0", "999", str(2**31 - 1), str(2**31), str(2**63), str(10**30), "9" * 1_000, "9" * 5_000, "0" * 5_000],
     ids=lambda lead_id: f"{lead_id[:3]}-{len(lead_id)}-digits",
 )
-def test_a_lead_that_is_not_there_is_404_however_long_its_id(client, lead_id):
+def test_an_unknown_lead_is_404(client, lead_id):
     response = client.get(history(lead_id))
 
     assert response.status_code == 404
@@ -242,7 +242,7 @@ def test_a_lead_that_is_not_there_is_404_however_long_its_id(client, lead_id):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("lead_id", ["abc", "-1", "1.5", "٣", "1/2", ""])
-def test_an_id_that_is_no_number_is_an_unknown_path(client, lead_id):
+def test_an_invalid_id_is_an_unknown_path(client, lead_id):
     response = client.get(history(lead_id))
 
     assert response.status_code == 404
@@ -254,7 +254,7 @@ def test_an_id_that_is_no_number_is_an_unknown_path(client, lead_id):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("url", [COUNTS, RECENT, history(1)])
-def test_a_slash_at_the_end_makes_no_difference(client, url):
+def test_a_trailing_slash_makes_no_difference(client, url):
     make.lead(id=1)
 
     assert client.get(url).status_code == client.get(url + "/").status_code == 200
@@ -278,7 +278,7 @@ def test_the_number_of_queries_does_not_grow_with_the_leads(client, django_asser
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("url", [COUNTS, RECENT, history(1)])
-def test_personal_data_is_not_left_in_caches(client, url):
+def test_responses_are_not_cached(client, url):
     make.lead(id=1)
 
     assert client.get(url)["Cache-Control"] == "no-store"
@@ -311,13 +311,13 @@ def test_head_is_get_without_a_body(client, url):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "nonsense"])
-def test_the_answer_is_json_whatever_was_asked_for(client, accept):
+def test_the_response_is_json_for_any_accept_header(client, accept):
     assert client.get(COUNTS, headers={"Accept": accept})["Content-Type"] == JSON
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("url", [COUNTS, RECENT, history(1)])
-def test_a_database_that_cannot_be_reached_is_503(client, monkeypatch, url):
+def test_an_unreachable_database_is_503(client, monkeypatch, url):
     monkeypatch.setattr(connection, "ensure_connection", _refuse)
 
     response = client.get(url)
@@ -331,7 +331,7 @@ def test_a_database_that_cannot_be_reached_is_503(client, monkeypatch, url):
 @pytest.mark.parametrize(
     ("url", "query"), [(COUNTS, "counts"), (RECENT, "recent"), (history(1), "find_lead"), (history(1), "attempts_of")]
 )
-def test_a_database_that_goes_away_in_the_middle_is_503(client, monkeypatch, url, query):
+def test_a_database_lost_during_the_request_is_503(client, monkeypatch, url, query):
     make.lead(id=1)
     monkeypatch.setattr(queries, query, _refuse)
 
@@ -347,7 +347,7 @@ def _refuse(*_):
 
 
 @pytest.mark.django_db
-def test_text_that_utf8_cannot_hold_does_not_break_the_answer(client, monkeypatch):
+def test_text_that_is_not_valid_utf8_is_replaced(client, monkeypatch):
     monkeypatch.setattr(queries, "recent", lambda: ["a\ud800b"])
 
     assert client.get(RECENT).json() == ["a?b"]

@@ -1,4 +1,4 @@
-"""Who gets the alerts in tests: a real mail server and a real web server, which may refuse."""
+"""The receivers of alerts in tests: a real mail server and a real web server, which can be told to refuse."""
 
 import json
 import logging
@@ -14,12 +14,12 @@ from aiosmtpd.controller import Controller
 from tests.http_server import Answer, Post, http_server
 from tests.processes import free_port
 
-logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd writes every line that is spoken
+logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd logs every line of the protocol
 
 
 @dataclass
 class Mailbox:
-    """A mail server and what it got; with `refuses` it takes nothing."""
+    """A mail server and the mails that it received. With `refuses` it accepts none."""
 
     url: str
     refuses: bool = False
@@ -36,7 +36,7 @@ class Mailbox:
 
 @dataclass
 class Hook:
-    """A webhook and the JSON that it got; it answers `status`."""
+    """A webhook and the JSON that it received. It responds with `status`."""
 
     url: str = ""
     status: int = 200
@@ -58,7 +58,7 @@ def mailbox() -> Iterator[Mailbox]:
 
 @contextmanager
 def hook() -> Iterator[Hook]:
-    """Run a web server that takes JSON."""
+    """Run a web server that accepts JSON."""
     found = Hook()
 
     def take(post: Post) -> Answer:

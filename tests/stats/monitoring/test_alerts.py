@@ -1,4 +1,4 @@
-"""Alerts, as a real mail server and a real webhook get them: once, also when it does not work at first."""
+"""Alerts, as a real mail server and a real webhook receive them: once, even if the first try fails."""
 
 import json
 import threading
@@ -12,13 +12,14 @@ from django.utils.translation import override
 
 from stats.models import Alert, Incident
 from stats.monitoring import alerts, incidents
-from stats.monitoring.rules import CheckResult, Kind, Thresholds, Verdict
+from stats.monitoring.checks.pipeline import IncidentKind, Thresholds
+from stats.monitoring.checks.result import CheckResult, Verdict
 from tests.make import NOON
 from tests.processes import free_port
 from tests.stats.monitoring.receivers import Hook, Mailbox, hook, mailbox
 
 MINUTE = timedelta(minutes=1)
-LIMITS = Thresholds(opens_after={}, closes_after=1)
+THRESHOLDS = Thresholds(opens_after={}, closes_after=1)
 
 pytestmark = pytest.mark.django_db
 
@@ -41,17 +42,17 @@ def webhook(settings) -> Iterator[Hook]:
         yield found
 
 
-def check(verdict: Verdict, *kinds: Kind, minute: int = 0, **facts: object) -> None:
-    """Take in what a check found, and send what is to be told of it."""
-    at = NOON + minute * MINUTE
+def check(verdict: Verdict, *kinds: IncidentKind, minute: int = 0, **facts: object) -> None:
+    """Update the incidents by the results of a check, and send the alerts."""
+    now = NOON + minute * MINUTE
     found = [CheckResult(kind, verdict, facts=dict(facts)) for kind in kinds]
-    incidents.take_in(found, now=at, thresholds=LIMITS, channels=alerts.channels())
-    alerts.send_due(now=at)
+    incidents.update(found, now=now, thresholds=THRESHOLDS, channels=alerts.configured_channels())
+    alerts.send_due(now=now)
 
 
-def test_people_are_told_once_and_again_when_it_is_over(box: Mailbox, webhook: Hook) -> None:
+def test_an_incident_is_alerted_once_and_its_end_once(box: Mailbox, webhook: Hook) -> None:
     for minute in range(3):
-        check(Verdict.BAD, Kind.NO_WORKER, minute=minute, alive=0)
+        check(Verdict.FAILURE, IncidentKind.NO_WORKER, minute=minute, running=0)
 
     [mail] = box.mails
     assert mail["Subject"] == "[Lead Gateway] No worker is running"
@@ -67,12 +68,12 @@ def test_people_are_told_once_and_again_when_it_is_over(box: Mailbox, webhook: H
             "status": "open",
             "opened_at": "2026-01-21T12:00:00Z",
             "closed_at": None,
-            "detail": {"alive": 0},
+            "detail": {"running": 0},
         }
     ]
 
     for minute in range(3, 6):
-        check(Verdict.GOOD, Kind.NO_WORKER, minute=minute)
+        check(Verdict.OK, IncidentKind.NO_WORKER, minute=minute)
 
     assert [mail["Subject"] for mail in box.mails[1:]] == [
         "[Lead Gateway] Over after 3 min: No worker is running",
@@ -81,8 +82,8 @@ def test_people_are_told_once_and_again_when_it_is_over(box: Mailbox, webhook: H
     assert (over["incidents"][0]["status"], over["incidents"][0]["closed_at"]) == ("over", "2026-01-21T12:03:00Z")
 
 
-def test_what_begins_together_is_one_message(box: Mailbox) -> None:
-    check(Verdict.BAD, Kind.NO_WORKER, Kind.NO_BEAT, Kind.QUEUE_UNAVAILABLE)
+def test_incidents_of_one_check_are_one_message(box: Mailbox) -> None:
+    check(Verdict.FAILURE, IncidentKind.NO_WORKER, IncidentKind.NO_BEAT, IncidentKind.QUEUE_UNAVAILABLE)
 
     [mail] = box.mails
     assert mail["Subject"] == "[Lead Gateway] No worker is running (and 2 more)"
@@ -90,41 +91,43 @@ def test_what_begins_together_is_one_message(box: Mailbox) -> None:
         assert text in mail.get_content()
 
 
-def test_a_channel_that_fails_is_tried_again_and_the_other_is_not(
+def test_only_the_channel_that_failed_is_tried_again(
     box: Mailbox, webhook: Hook, caplog: pytest.LogCaptureFixture
 ) -> None:
     box.refuses = True
-    check(Verdict.BAD, Kind.NO_WORKER)
-    check(Verdict.BAD, Kind.NO_WORKER, minute=1)
+    check(Verdict.FAILURE, IncidentKind.NO_WORKER)
+    check(Verdict.FAILURE, IncidentKind.NO_WORKER, minute=1)
     assert (box.mails, len(webhook.posts)) == ([], 1)
     assert caplog.text.count("alert_not_sent") == 2
 
     box.refuses = False
-    check(Verdict.BAD, Kind.NO_WORKER, minute=2)
-    check(Verdict.BAD, Kind.NO_WORKER, minute=3)
+    check(Verdict.FAILURE, IncidentKind.NO_WORKER, minute=2)
+    check(Verdict.FAILURE, IncidentKind.NO_WORKER, minute=3)
 
     assert (len(box.mails), len(webhook.posts)) == (1, 1)
 
 
 @pytest.mark.parametrize("status", [302, 404, 500])
-def test_anything_but_a_success_is_tried_again(webhook: Hook, status: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_any_response_but_a_success_is_tried_again(
+    webhook: Hook, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
     webhook.status = status
-    check(Verdict.BAD, Kind.NO_WORKER)
+    check(Verdict.FAILURE, IncidentKind.NO_WORKER)
     assert f"HTTP {status}" in caplog.text
 
     webhook.status = 204
-    check(Verdict.BAD, Kind.NO_WORKER, minute=1)
+    check(Verdict.FAILURE, IncidentKind.NO_WORKER, minute=1)
 
     assert len(webhook.posts) == 1
 
 
-def test_nobody_there_is_a_line_in_the_log_without_secrets(settings, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreachable_channel_is_logged_without_secrets(settings, caplog: pytest.LogCaptureFixture) -> None:
     settings.ALERT_WEBHOOK_URL = f"http://127.0.0.1:{free_port()}/services/secret-of-the-hook"
     settings.ALERT_EMAIL = ["ops@example.com"]
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
 
-    check(Verdict.BAD, Kind.NO_WORKER)
+    check(Verdict.FAILURE, IncidentKind.NO_WORKER)
 
     assert caplog.text.count("alert_not_sent") == 2
     for secret in ("secret-of-the-hook", "ops@example.com"):
@@ -132,35 +135,35 @@ def test_nobody_there_is_a_line_in_the_log_without_secrets(settings, caplog: pyt
     assert Incident.objects.get().closed_at is None
 
 
-def test_what_was_over_before_it_could_be_told_is_told_in_one_message(box: Mailbox) -> None:
+def test_a_short_incident_that_could_not_be_sent_is_one_message(box: Mailbox) -> None:
     box.refuses = True
-    check(Verdict.BAD, Kind.NO_BEAT)
-    check(Verdict.GOOD, Kind.NO_BEAT, minute=1)
+    check(Verdict.FAILURE, IncidentKind.NO_BEAT)
+    check(Verdict.OK, IncidentKind.NO_BEAT, minute=1)
     box.refuses = False
 
-    check(Verdict.GOOD, Kind.NO_BEAT, minute=2)
+    check(Verdict.OK, IncidentKind.NO_BEAT, minute=2)
 
     [mail] = box.mails
     assert mail["Subject"] == "[Lead Gateway] Beat is not running (and 1 more)"
     assert "Over after 1 min: Beat is not running" in mail.get_content()
 
 
-def test_what_somebody_is_sending_nobody_else_sends(webhook: Hook) -> None:
-    incident = Incident.objects.create(kind=Kind.NO_BEAT, opened_at=NOON, last_seen_at=NOON)
+def test_an_alert_that_is_being_sent_is_not_sent_twice(webhook: Hook) -> None:
+    incident = Incident.objects.create(kind=IncidentKind.NO_BEAT, opened_at=NOON, last_seen_at=NOON)
     channel = Alert.Channel.WEBHOOK
-    Alert.objects.create(incident=incident, channel=channel, is_over=False, claimed_until=NOON + MINUTE)
+    Alert.objects.create(incident=incident, channel=channel, is_recovery=False, claimed_until=NOON + MINUTE)
 
     alerts.send_due(now=NOON)
     assert webhook.posts == []
 
-    alerts.send_due(now=NOON + 2 * MINUTE)  # who was sending has died
+    alerts.send_due(now=NOON + 2 * MINUTE)  # the claim has expired
     assert len(webhook.posts) == 1
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_many_who_send_at_once_one_does(webhook: Hook) -> None:
-    incident = Incident.objects.create(kind=Kind.NO_BEAT, opened_at=NOON, last_seen_at=NOON)
-    Alert.objects.create(incident=incident, channel=Alert.Channel.WEBHOOK, is_over=False)
+def test_one_of_several_processes_sends(webhook: Hook) -> None:
+    incident = Incident.objects.create(kind=IncidentKind.NO_BEAT, opened_at=NOON, last_seen_at=NOON)
+    Alert.objects.create(incident=incident, channel=Alert.Channel.WEBHOOK, is_recovery=False)
 
     def send() -> None:
         try:
@@ -177,24 +180,24 @@ def test_of_many_who_send_at_once_one_does(webhook: Hook) -> None:
     assert len(webhook.posts) == 1
 
 
-def test_after_a_day_nobody_wants_to_know(webhook: Hook) -> None:
+def test_an_alert_is_dropped_after_a_day(webhook: Hook) -> None:
     webhook.status = 500
-    check(Verdict.BAD, Kind.NO_BEAT)
+    check(Verdict.FAILURE, IncidentKind.NO_BEAT)
     webhook.status = 200
 
-    check(Verdict.BAD, Kind.NO_BEAT, minute=24 * 60)
+    check(Verdict.FAILURE, IncidentKind.NO_BEAT, minute=24 * 60)
 
     assert webhook.posts == []
 
 
-def test_with_no_channel_nobody_is_told() -> None:
-    check(Verdict.BAD, Kind.NO_BEAT)
+def test_without_a_channel_there_are_no_alerts() -> None:
+    check(Verdict.FAILURE, IncidentKind.NO_BEAT)
 
     assert Alert.objects.count() == 0
 
 
-def test_alerts_are_in_english_whoever_looks(webhook: Hook) -> None:
+def test_alerts_are_in_english_in_any_language(webhook: Hook) -> None:
     with override("de"):
-        check(Verdict.BAD, Kind.QUEUE_DEEP, depth=12345)
+        check(Verdict.FAILURE, IncidentKind.QUEUE_DEEP, depth=12345)
 
     assert "12,345 leads wait for a worker" in json.dumps(webhook.posts)

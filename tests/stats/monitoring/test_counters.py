@@ -17,13 +17,13 @@ LATER = counters.COMPLETE_AFTER
 
 
 def read():
-    return counters.read(counters.kept())
+    return counters.current_counts(counters.stored_totals())
 
 
-def fold(times):
-    """Let the minute's task run so often, each time after all that it saw the last time has settled."""
+def update(times):
+    """Run the task several times, each time when the events that it saw before are complete."""
     for _ in range(times):
-        counters.fold(now=counters.kept().looked_at + LATER)
+        counters.update_totals(now=counters.stored_totals().checked_at + LATER)
 
 
 def status_event(lead, to, *, after=timedelta(0), **detail):
@@ -39,7 +39,7 @@ def a_bit_of_everything():
     make.event(lead, EventKind.REVEALED)
     status_event(make.lead(), LeadStatus.REJECTED, reason="ZIP_NOT_66XXX")
     status_event(make.lead(), LeadStatus.FAILED, reason="MISSING_REQUIRED_FIELD", missing=["phone"])
-    status_event(make.lead(), LeadStatus.PERMANENTLY_FAILED, reason="the customer refused it: HTTP 422")
+    status_event(make.lead(), LeadStatus.PERMANENTLY_FAILED, reason={"code": "rejected_by_customer"})
     for code in (503, 422, None, 200):
         make.event(lead, EventKind.ATTEMPT_FINISHED, detail={"attempt_no": 1, "response_status": code})
     status_event(lead, LeadStatus.DELIVERED, after=timedelta(seconds=3))
@@ -69,10 +69,10 @@ def test_every_event_counts_in_its_series():
     assert +read() == EVERYTHING
 
 
-def test_what_is_kept_and_what_came_since_add_up():
+def test_stored_totals_and_later_events_add_up():
     a_bit_of_everything()
-    fold(2)
-    assert CounterTotals.objects.get().counted["received"] == 1
+    update(2)
+    assert CounterTotals.objects.get().counts["received"] == 1
     assert +read() == EVERYTHING
 
     a_bit_of_everything()
@@ -82,7 +82,7 @@ def test_what_is_kept_and_what_came_since_add_up():
 
 def test_a_series_never_falls_when_retention_deletes_its_leads():
     a_bit_of_everything()
-    fold(2)
+    update(2)
 
     with allow_audit_changes():
         InboundLead.objects.all().delete()
@@ -93,66 +93,66 @@ def test_a_series_never_falls_when_retention_deletes_its_leads():
 
 def test_an_event_that_was_committed_late_under_a_low_number_is_counted():
     now = timezone.now()
-    counters.fold(now=now)
+    counters.update_totals(now=now)
     late, early = make.event(), make.event()
     rows = list(LeadEvent.objects.filter(pk=late.pk))
     with allow_audit_changes():
         LeadEvent.objects.filter(pk=late.pk).delete()  # not committed yet
-    counters.fold(now=now + LATER)  # sees the second event as the newest
+    counters.update_totals(now=now + LATER)  # sees the second event as the newest
     assert read()["received"] == 1
     LeadEvent.objects.bulk_create(rows)
 
-    counters.fold(now=now + LATER * 2)
+    counters.update_totals(now=now + LATER * 2)
 
-    assert CounterTotals.objects.get().until == early.pk
+    assert CounterTotals.objects.get().last_event_id == early.pk
     assert read()["received"] == 2
 
 
-def test_an_event_is_not_counted_in_before_it_has_settled():
+def test_an_event_is_not_added_before_it_is_complete():
     now = timezone.now()
-    counters.fold(now=now)
+    counters.update_totals(now=now)
     make.event()
 
     for seconds in (1, 30, 49):
-        counters.fold(now=now + timedelta(seconds=seconds))
+        counters.update_totals(now=now + timedelta(seconds=seconds))
 
-    assert CounterTotals.objects.get().counted == {}
+    assert CounterTotals.objects.get().counts == {}
     assert read()["received"] == 1
 
 
-def test_a_long_backlog_is_counted_in_by_and_by(monkeypatch):
+def test_a_long_backlog_is_added_in_batches(monkeypatch):
     monkeypatch.setattr(counters, "BATCH", 3)
     first, *_ = [make.event().pk for _ in range(8)]
-    CounterTotals.objects.update(until=first - 1, newest=first + 7)
+    CounterTotals.objects.create(last_event_id=first - 1, newest_event_id=first + 7)
 
-    fold(1)
+    update(1)
 
-    assert CounterTotals.objects.get().until == first + 2
+    assert CounterTotals.objects.get().last_event_id == first + 2
     assert read()["received"] == 8
-    fold(2)
-    assert CounterTotals.objects.get().counted["received"] == 8
+    update(2)
+    assert CounterTotals.objects.get().counts["received"] == 8
 
 
-def test_who_was_slower_does_not_turn_the_row_back(monkeypatch):
+def test_a_slower_process_does_not_overwrite_newer_totals(monkeypatch):
     make.event()
-    fold(1)
+    update(1)
     make.event()
-    count = counters.count
+    count = counters.count_events
 
     def count_while_another_is_faster(events):
-        monkeypatch.setattr(counters, "count", count)
+        monkeypatch.setattr(counters, "count_events", count)
         counted = count(events)
-        fold(2)
+        update(2)
         return counted
 
-    monkeypatch.setattr(counters, "count", count_while_another_is_faster)
-    fold(1)
+    monkeypatch.setattr(counters, "count_events", count_while_another_is_faster)
+    update(1)
 
-    assert CounterTotals.objects.get().counted["received"] == 2
+    assert CounterTotals.objects.get().counts["received"] == 2
     assert read()["received"] == 2
 
 
-def test_a_redelivered_lead_is_no_slow_delivery():
+def test_a_redelivered_lead_has_no_delivery_time():
     lead = make.lead(status=LeadStatus.DELIVERED, uncounted_attempts=1)
     status_event(lead, LeadStatus.DELIVERED, after=timedelta(days=3))
 
@@ -160,17 +160,17 @@ def test_a_redelivered_lead_is_no_slow_delivery():
     assert read()["delivered"] == 0
 
 
-def test_an_unknown_reason_is_no_series_of_its_own():
+def test_an_unknown_reason_has_no_series_of_its_own():
     status_event(make.lead(), LeadStatus.REJECTED, reason="ann@example.com")
 
     assert +read() == {"entered|REJECTED": 1, "stopped|other": 1}
 
 
-def test_leads_that_are_done_with_are_counted_by_status():
+def test_closed_leads_are_counted_by_status():
     for status in (LeadStatus.DELIVERED, LeadStatus.DELIVERED, LeadStatus.REJECTED, LeadStatus.RECEIVED):
         make.lead(status=status)
-    counters.fold(now=timezone.now())
+    counters.update_totals(now=timezone.now())
 
-    counters.count_closed()
+    counters.update_closed_leads()
 
-    assert counters.kept().closed == {"DELIVERED": 2, "REJECTED": 1}
+    assert counters.stored_totals().closed_leads == {"DELIVERED": 2, "REJECTED": 1}

@@ -1,4 +1,4 @@
-"""What happened hour by hour: counted once, completely, also after an outage, and kept."""
+"""The hourly statistics: counted once and completely, even after an outage, and kept."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,7 +24,7 @@ def lead(source: str | None = None, **columns: Any) -> InboundLead:
     return found
 
 
-def became(one: InboundLead, status: LeadStatus, *, after: timedelta = MINUTE, **detail: Any) -> None:
+def entered(one: InboundLead, status: LeadStatus, *, after: timedelta = MINUTE, **detail: Any) -> None:
     columns = {"kind": EventKind.STATUS, "actor": "worker", "at": NOON + after}
     LeadEvent.objects.create(lead=one, to_status=status, detail=detail, **columns)
 
@@ -41,25 +41,25 @@ def count(now: datetime = NOON + HOUR + 5 * MINUTE) -> int:
     return hourly.aggregate_hours(now=now)
 
 
-def test_an_hour_has_everything_that_happened_in_it() -> None:
+def test_an_hour_counts_all_its_events() -> None:
     delivered, slow, rejected, given_up = lead(), lead(), lead(), lead()
     make.event(delivered, EventKind.DUPLICATE)
     answered(delivered, 200)
-    became(delivered, LeadStatus.DELIVERED, after=timedelta(seconds=2))
+    entered(delivered, LeadStatus.DELIVERED, after=timedelta(seconds=2))
     answered(slow, None)
-    became(slow, LeadStatus.FAILED)
+    entered(slow, LeadStatus.FAILED)
     answered(slow, 503)
     answered(slow, 200)
-    became(slow, LeadStatus.DELIVERED, after=timedelta(seconds=90))
-    became(rejected, LeadStatus.REJECTED, reason="ZIP_NOT_66XXX")
+    entered(slow, LeadStatus.DELIVERED, after=timedelta(seconds=90))
+    entered(rejected, LeadStatus.REJECTED, reason="ZIP_NOT_66XXX")
     answered(given_up, 422)
-    became(given_up, LeadStatus.PERMANENTLY_FAILED, reason="the customer refused it: HTTP 422")
-    became(given_up, LeadStatus.READY, after=HOUR)  # the next hour
+    entered(given_up, LeadStatus.PERMANENTLY_FAILED, reason={"code": "rejected_by_customer"})
+    entered(given_up, LeadStatus.READY, after=HOUR)  # the next hour
 
     assert count() == 1
 
     [row] = HourlyStatistics.objects.all()
-    assert hourly.shown(row) == {
+    assert hourly.as_json(row) == {
         "hour": "2026-01-21T12:00:00Z",
         "source": "",
         "accepted": 4,
@@ -82,10 +82,10 @@ def test_each_source_has_its_row() -> None:
     assert rows("source", "accepted") == [("", 1), ("a", 2), ("b", 1)]
 
 
-def test_times_are_those_of_leads_that_nobody_redelivered() -> None:
+def test_redelivered_leads_have_no_delivery_time() -> None:
     for seconds in range(1, 101):
-        became(lead(), LeadStatus.DELIVERED, after=timedelta(seconds=seconds))
-    became(lead(uncounted_attempts=1), LeadStatus.DELIVERED, after=timedelta(minutes=50))
+        entered(lead(), LeadStatus.DELIVERED, after=timedelta(seconds=seconds))
+    entered(lead(uncounted_attempts=1), LeadStatus.DELIVERED, after=timedelta(minutes=50))
 
     count()
 
@@ -105,13 +105,13 @@ def test_counting_again_changes_nothing() -> None:
     before = rows("pk", "hour", "source", "accepted")
 
     assert count() == 0
-    MonitoringState.objects.update(counted_until=NOON)  # a second one that was slower
+    MonitoringState.objects.update(hours_counted_until=NOON)  # as if another process were slower
     assert count() == 1
 
     assert rows("pk", "hour", "source", "accepted") == before
 
 
-def test_hours_that_were_missed_are_made_up_for_in_steps() -> None:
+def test_missed_hours_are_counted_in_batches() -> None:
     lead()
     count()
     late = lead()
@@ -124,7 +124,7 @@ def test_hours_that_were_missed_are_made_up_for_in_steps() -> None:
     assert hourly.counted_until() == NOON + 71 * HOUR
 
 
-def test_after_months_only_the_last_two_weeks_are_made_up_for() -> None:
+def test_after_months_only_the_last_two_weeks_are_counted() -> None:
     lead()
     count()
     assert hourly.counted_until() == NOON + HOUR
@@ -135,7 +135,7 @@ def test_after_months_only_the_last_two_weeks_are_made_up_for() -> None:
     assert hourly.counted_until() == at - timedelta(days=14) + 48 * HOUR
 
 
-def test_at_the_beginning_the_trail_of_two_weeks_is_counted() -> None:
+def test_the_first_run_counts_two_weeks() -> None:
     make.event(now=NOON - timedelta(days=15))
     make.event(now=NOON - timedelta(days=3))
 
@@ -145,12 +145,12 @@ def test_at_the_beginning_the_trail_of_two_weeks_is_counted() -> None:
     assert rows("hour", "accepted") == [(NOON - timedelta(days=3), 1)]
 
 
-def test_with_no_event_at_all_nothing_is_counted() -> None:
+def test_without_events_nothing_is_counted() -> None:
     assert count() == 0
     assert hourly.recent(hours=24).count() == 0
 
 
-def test_the_row_survives_the_leads() -> None:
+def test_rows_are_kept_when_leads_are_deleted() -> None:
     lead()
     count()
 
@@ -164,8 +164,8 @@ def test_the_row_survives_the_leads() -> None:
 
 def test_an_hour_costs_few_queries(django_assert_max_num_queries: Any) -> None:
     for _ in range(20):
-        became(lead("a"), LeadStatus.DELIVERED)
+        entered(lead("a"), LeadStatus.DELIVERED)
 
     with django_assert_max_num_queries(25):
         count()
-    assert connection.in_atomic_block  # the test's own; nothing is left open by the count
+    assert connection.in_atomic_block  # only the transaction of the test is open

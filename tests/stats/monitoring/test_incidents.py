@@ -1,4 +1,4 @@
-"""Incidents open once, when something was found bad often enough, and close when it was found well often enough."""
+"""Incidents open after enough failures in a row and close after enough good results in a row."""
 
 import threading
 from datetime import timedelta
@@ -8,137 +8,138 @@ from django.db import IntegrityError, connection, transaction
 
 from stats.models import Alert, Incident
 from stats.monitoring import incidents
-from stats.monitoring.pipeline_check import _take_turn
-from stats.monitoring.rules import CheckResult, Kind, Thresholds, Verdict
+from stats.monitoring.checks.pipeline import IncidentKind, Thresholds
+from stats.monitoring.checks.result import CheckResult, Verdict
+from stats.monitoring.pipeline_check import claim_check
 from tests.make import NOON
 
-LIMITS = Thresholds(opens_after={Kind.NO_WORKER: 3}, closes_after=2)
+THRESHOLDS = Thresholds(opens_after={IncidentKind.NO_WORKER: 3}, closes_after=2)
 MINUTE = timedelta(minutes=1)
 
-GOOD, BAD, UNKNOWN = Verdict.GOOD, Verdict.BAD, Verdict.UNKNOWN
+OK, WARNING, FAILURE, UNKNOWN = Verdict.OK, Verdict.WARNING, Verdict.FAILURE, Verdict.UNKNOWN
 EMAIL, WEBHOOK = Alert.Channel.EMAIL, Alert.Channel.WEBHOOK
 
 
 class Checks:
-    """A row of checks, a minute apart, that find the given verdicts of one thing."""
+    """Repeated runs of one check, a minute apart, with the given verdicts."""
 
-    def __init__(self, kind: Kind, subject: str = "", channels: tuple[Alert.Channel, ...] = ()) -> None:
-        self.kind, self.subject, self.channels, self.at = kind, subject, channels, NOON
+    def __init__(self, kind: IncidentKind, subject: str = "", channels: tuple[Alert.Channel, ...] = ()) -> None:
+        self.kind, self.subject, self.channels, self.now = kind, subject, channels, NOON
 
     def find(self, *verdicts: Verdict, **facts: object) -> None:
         for verdict in verdicts:
-            self.at += MINUTE
+            self.now += MINUTE
             found = [CheckResult(self.kind, verdict, self.subject, dict(facts))]
-            incidents.take_in(found, now=self.at, thresholds=LIMITS, channels=self.channels)
+            incidents.update(found, now=self.now, thresholds=THRESHOLDS, channels=self.channels)
 
 
-def told() -> list[tuple[str, str, bool]]:
-    """Return kind, subject and whether it is over, of all incidents in order."""
+def stored() -> list[tuple[str, str, bool]]:
+    """Return kind, subject and whether it is closed, of all incidents in order."""
     rows = Incident.objects.order_by("pk")
     return [(incident.kind, incident.subject, incident.closed_at is not None) for incident in rows]
 
 
 @pytest.mark.django_db
-def test_what_is_bad_is_one_incident_until_it_is_well_twice() -> None:
-    checks = Checks(Kind.LEADS_STUCK)
+def test_an_incident_lasts_until_two_good_results() -> None:
+    checks = Checks(IncidentKind.LEADS_STUCK)
 
-    checks.find(GOOD, BAD, BAD, leads=3)
-    checks.find(BAD, leads=9)
+    checks.find(OK, FAILURE, FAILURE, leads=3)
+    checks.find(FAILURE, leads=9)
     [incident] = Incident.objects.all()
     assert (incident.opened_at, incident.last_seen_at) == (NOON + 2 * MINUTE, NOON + 4 * MINUTE)
     assert incident.detail == {"leads": 9}
 
-    checks.find(GOOD)
-    assert told() == [("leads_stuck", "", False)]
-    checks.find(GOOD)
-    assert told() == [("leads_stuck", "", True)]
+    checks.find(WARNING)
+    assert stored() == [("leads_stuck", "", False)]
+    checks.find(OK)
+    assert stored() == [("leads_stuck", "", True)]
     assert Incident.objects.get().closed_at == NOON + 6 * MINUTE
 
 
 @pytest.mark.django_db
-def test_what_comes_and_goes_is_one_incident() -> None:
-    Checks(Kind.LEADS_STUCK).find(BAD, GOOD, BAD, GOOD, BAD, GOOD)
+def test_an_intermittent_failure_is_one_incident() -> None:
+    Checks(IncidentKind.LEADS_STUCK).find(FAILURE, OK, FAILURE, OK, FAILURE, OK)
 
-    assert told() == [("leads_stuck", "", False)]
-
-
-@pytest.mark.django_db
-def test_what_has_to_be_found_in_a_row_is_no_incident_before() -> None:
-    checks = Checks(Kind.NO_WORKER)
-
-    checks.find(BAD, BAD, GOOD, BAD, BAD)
-    assert told() == []
-    checks.find(BAD)
-    assert told() == [("no_worker", "", False)]
+    assert stored() == [("leads_stuck", "", False)]
 
 
 @pytest.mark.django_db
-def test_what_cannot_be_told_neither_opens_nor_closes() -> None:
-    checks = Checks(Kind.DELIVERIES_FAIL)
+def test_too_few_failures_in_a_row_open_no_incident() -> None:
+    checks = Checks(IncidentKind.NO_WORKER)
+
+    checks.find(FAILURE, FAILURE, OK, FAILURE, FAILURE)
+    assert stored() == []
+    checks.find(FAILURE)
+    assert stored() == [("no_worker", "", False)]
+
+
+@pytest.mark.django_db
+def test_an_unknown_result_neither_opens_nor_closes() -> None:
+    checks = Checks(IncidentKind.DELIVERIES_FAIL)
 
     checks.find(UNKNOWN, UNKNOWN, UNKNOWN)
-    assert told() == []
-    checks.find(BAD, GOOD, UNKNOWN, UNKNOWN)
-    assert told() == [("deliveries_fail", "", False)]
-    checks.find(GOOD)
-    assert told() == [("deliveries_fail", "", True)]
+    assert stored() == []
+    checks.find(FAILURE, OK, UNKNOWN, UNKNOWN)
+    assert stored() == [("deliveries_fail", "", False)]
+    checks.find(OK)
+    assert stored() == [("deliveries_fail", "", True)]
 
 
 @pytest.mark.django_db
-def test_what_is_judged_no_more_has_gone() -> None:
-    Checks(Kind.SOURCE_SILENT, "portal").find(BAD)
+def test_an_incident_without_results_closes() -> None:
+    Checks(IncidentKind.SOURCE_SILENT, "portal").find(FAILURE)
     for minutes in (2, 3):
-        incidents.take_in([], now=NOON + minutes * MINUTE, thresholds=LIMITS)
+        incidents.update([], now=NOON + minutes * MINUTE, thresholds=THRESHOLDS)
 
-    assert told() == [("source_silent", "portal", True)]
-
-
-@pytest.mark.django_db
-def test_after_its_end_it_is_a_new_one_and_another_subject_is_another() -> None:
-    Checks(Kind.SOURCE_SILENT, "a").find(BAD, GOOD, GOOD, BAD)
-    found = [CheckResult(Kind.SOURCE_SILENT, BAD, subject) for subject in "ab"]
-    incidents.take_in(found, now=NOON + 9 * MINUTE, thresholds=LIMITS)
-
-    assert told() == [("source_silent", "a", True), ("source_silent", "a", False), ("source_silent", "b", False)]
+    assert stored() == [("source_silent", "portal", True)]
 
 
 @pytest.mark.django_db
-def test_the_database_refuses_a_second_open_one() -> None:
-    Checks(Kind.NO_BEAT).find(BAD)
+def test_a_later_failure_and_another_subject_are_new_incidents() -> None:
+    Checks(IncidentKind.SOURCE_SILENT, "a").find(FAILURE, OK, OK, FAILURE)
+    found = [CheckResult(IncidentKind.SOURCE_SILENT, FAILURE, subject) for subject in "ab"]
+    incidents.update(found, now=NOON + 9 * MINUTE, thresholds=THRESHOLDS)
+
+    assert stored() == [("source_silent", "a", True), ("source_silent", "a", False), ("source_silent", "b", False)]
+
+
+@pytest.mark.django_db
+def test_the_database_refuses_a_second_open_incident() -> None:
+    Checks(IncidentKind.NO_BEAT).find(FAILURE)
 
     with pytest.raises(IntegrityError), transaction.atomic():
-        Incident.objects.create(kind=Kind.NO_BEAT, opened_at=NOON, last_seen_at=NOON)
+        Incident.objects.create(kind=IncidentKind.NO_BEAT, opened_at=NOON, last_seen_at=NOON)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_beginning_and_end_are_logged_and_told_once_by_each_channel(caplog: pytest.LogCaptureFixture) -> None:
-    checks = Checks(Kind.QUEUE_DEEP, channels=(EMAIL, WEBHOOK))
+def test_each_change_is_logged_and_alerted_once_per_channel(caplog: pytest.LogCaptureFixture) -> None:
+    checks = Checks(IncidentKind.QUEUE_DEEP, channels=(EMAIL, WEBHOOK))
 
-    checks.find(BAD, BAD, depth=2000)
+    checks.find(FAILURE, FAILURE, depth=2000)
     assert caplog.text.count("incident_opened") == 1
     assert "2000" in caplog.text
-    checks.find(GOOD, GOOD, GOOD)
+    checks.find(OK, OK, OK)
     assert caplog.text.count("incident_closed") == 1
 
-    alerts = Alert.objects.order_by("pk").values_list("channel", "is_over")
+    alerts = Alert.objects.order_by("pk").values_list("channel", "is_recovery")
     assert list(alerts) == [("email", False), ("webhook", False), ("email", True), ("webhook", True)]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_many_who_come_at_once_one_has_the_turn() -> None:
-    _take_turn(NOON, after=MINUTE)
-    turns: list[bool] = []
+def test_one_of_several_processes_gets_the_claim() -> None:
+    claim_check(NOON, after=MINUTE)
+    claims: list[bool] = []
 
-    def come() -> None:
+    def claim() -> None:
         try:
-            turns.append(_take_turn(NOON + MINUTE, after=MINUTE))
+            claims.append(claim_check(NOON + MINUTE, after=MINUTE))
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=come) for _ in range(8)]
+    threads = [threading.Thread(target=claim) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
-    assert sorted(turns) == [False] * 7 + [True]
+    assert sorted(claims) == [False] * 7 + [True]

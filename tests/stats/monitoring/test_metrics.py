@@ -1,4 +1,4 @@
-"""What /metrics tells of the database. Its form, and all of it together, are tested with a real Prometheus."""
+"""The metrics from the database. tests/e2e/test_prometheus.py tests the whole with a real Prometheus."""
 
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ from delivery.client import CustomerResponse, DeliveryError
 from delivery.control import circuit, pause
 from delivery.models import DeliveryControl
 from leads.models import LeadStatus
-from stats.models import Heartbeat
+from stats.models import Heartbeat, ProcessKind
 from stats.tasks import update_counters
 from tests import make
 
@@ -49,14 +49,14 @@ def test_leads_are_counted_by_status(client):
     for status in LeadStatus.values:
         make.lead(status=status)
     update_counters()
-    make.lead()  # what is under way is counted anew
+    make.lead()  # open leads are counted on every scrape
 
     found = scrape(client)
 
     assert [found["leads", status] for status in LeadStatus.values] == [2, 1, 1, 1, 1, 1]
 
 
-def test_the_oldest_lead_that_still_goes_out_tells_its_age(client):
+def test_the_age_of_the_oldest_undelivered_lead(client):
     make.lead(received_at=ago(days=2), status=LeadStatus.DELIVERED)
     make.lead(received_at=ago(days=1), status=LeadStatus.FAILED, next_attempt_at=None)
     make.lead(received_at=ago(hours=1), status=LeadStatus.FAILED, next_attempt_at=ago(minutes=-1))
@@ -71,7 +71,7 @@ def test_the_oldest_lead_that_still_goes_out_tells_its_age(client):
     assert found["leads_needing_attention",] == 1
 
 
-def test_a_breaker_that_is_open_and_a_hold_tell_since_when(client):
+def test_an_open_circuit_and_a_pause_have_their_start(client):
     at = ago(minutes=3)
     found = scrape(client)
     assert found["circuit_open_since_timestamp_seconds",] == found["delivery_paused_since_timestamp_seconds",] == 0
@@ -90,14 +90,14 @@ def test_a_breaker_that_is_open_and_a_hold_tell_since_when(client):
     assert found["circuit_openings_total",] == 1
 
 
-def test_a_heartbeat_is_told_by_process(client):
+def test_each_process_has_its_heartbeat(client):
     seen = ago(seconds=7)
-    Heartbeat.objects.create(name="worker@host", kind=Heartbeat.Kind.WORKER, started_at=seen, seen_at=seen)
+    Heartbeat.objects.create(name="worker@host", kind=ProcessKind.WORKER, started_at=seen, seen_at=seen)
 
     assert scrape(client)["heartbeat_timestamp_seconds", "worker", "worker@host"] == pytest.approx(seen.timestamp())
 
 
-def test_answers_of_the_webhook_are_counted_and_no_others(client):
+def test_only_responses_of_the_webhook_are_counted(client):
     before = scrape(client)
 
     client.post("/webhooks/leads", b"no JSON", content_type="text/plain")
@@ -109,11 +109,11 @@ def test_answers_of_the_webhook_are_counted_and_no_others(client):
     assert {series[1]: number for series, number in rise.items() if number} == {"200": 1, "400": 1}
 
 
-def test_without_the_database_the_rest_is_told(client, monkeypatch):
-    def away():
-        raise OperationalError("away")
+def test_without_the_database_the_other_metrics_are_exported(client, monkeypatch):
+    def fail():
+        raise OperationalError("unavailable")
 
-    monkeypatch.setattr(connection, "ensure_connection", away)
+    monkeypatch.setattr(connection, "ensure_connection", fail)
 
     found = scrape(client)
 
@@ -123,14 +123,14 @@ def test_without_the_database_the_rest_is_told(client, monkeypatch):
     assert found["webhook_seconds_count", "503"] >= 0
 
 
-def test_openmetrics_is_spoken_to_whoever_asks_for_it(client):
+def test_openmetrics_is_used_on_request(client):
     answer = client.get("/metrics", HTTP_ACCEPT="application/openmetrics-text; version=1.0.0")
 
     assert answer["Content-Type"].startswith("application/openmetrics-text")
     assert answer.content.endswith(b"# EOF\n")
 
 
-def test_only_reading_is_allowed(client):
+def test_other_methods_are_refused(client):
     assert client.post("/metrics").status_code == 405
 
 
@@ -144,7 +144,7 @@ def test_only_reading_is_allowed(client):
         "application/openmetrics-text; version=" + "1" * 5000,
     ],
 )
-def test_a_version_that_is_none_is_not_looked_at(client, accept):
+def test_an_invalid_version_is_ignored(client, accept):
     answer = client.get("/metrics", HTTP_ACCEPT=accept)
 
     assert answer.status_code == 200

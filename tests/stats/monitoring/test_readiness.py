@@ -1,4 +1,4 @@
-"""The two health answers. What they cost while servers are down or frozen is in test_health_faults.py."""
+"""`/health` and `/health/ready`. test_readiness_faults.py stops and freezes real servers."""
 
 import threading
 from datetime import timedelta
@@ -9,7 +9,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from leadgateway import queue
 from stats.monitoring import readiness
-from stats.monitoring.readiness import Check
+from stats.monitoring.checks.result import failure, ok
 
 READY = "/health/ready"
 
@@ -28,12 +28,12 @@ def refuse(*_):
 
 @pytest.mark.parametrize("url", ["/health", "/health/"])
 @pytest.mark.parametrize("enable_auth", [True, False])
-def test_health_is_ok_and_asks_neither_database_nor_queue(client, monkeypatch, settings, url, enable_auth):
+def test_health_uses_neither_database_nor_queue(client, monkeypatch, settings, url, enable_auth):
     # Without the `django_db` mark every query fails the test.
     settings.ENABLE_AUTH = enable_auth
-    client.cookies["sessionid"] = "somebody"
-    monkeypatch.setattr(queue, "depth", lambda: pytest.fail("asked the queue"))
-    monkeypatch.setattr(readiness, "look", lambda: pytest.fail("looked around"))
+    client.cookies["sessionid"] = "a-session"
+    monkeypatch.setattr(queue, "depth", lambda: pytest.fail("used the queue"))
+    monkeypatch.setattr(readiness, "run_checks", lambda: pytest.fail("ran checks"))
 
     response = client.get(url)
 
@@ -47,7 +47,7 @@ def test_health_is_ok_and_asks_neither_database_nor_queue(client, monkeypatch, s
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("url", [READY, READY + "/"])
-def test_ready_when_all_is_well(client, url):
+def test_ready_if_all_checks_pass(client, url):
     response = client.get(url)
 
     assert response.status_code == 200
@@ -62,11 +62,11 @@ def test_ready_when_all_is_well(client, url):
 
 
 @pytest.mark.django_db
-def test_degraded_while_the_queue_is_away(client, monkeypatch):
-    def away():
+def test_degraded_without_the_queue(client, monkeypatch):
+    def fail():
         raise queue.QueueUnavailable("ConnectionError")
 
-    monkeypatch.setattr(queue, "depth", away)
+    monkeypatch.setattr(queue, "depth", fail)
 
     response = client.get(READY)
 
@@ -77,7 +77,7 @@ def test_degraded_while_the_queue_is_away(client, monkeypatch):
 
 
 @pytest.mark.django_db
-def test_a_queue_that_does_not_answer_is_not_waited_for(client, monkeypatch, settings):
+def test_an_unresponsive_queue_costs_the_timeout(client, monkeypatch, settings):
     settings.DATABASE_TIMEOUT = timedelta(seconds=2)
     thaw = threading.Event()
     monkeypatch.setattr(queue, "depth", lambda: thaw.wait(20))
@@ -90,7 +90,7 @@ def test_a_queue_that_does_not_answer_is_not_waited_for(client, monkeypatch, set
 
 
 @pytest.mark.django_db
-def test_not_ready_while_the_database_is_away(client, monkeypatch):
+def test_not_ready_without_the_database(client, monkeypatch):
     monkeypatch.setattr(connection, "cursor", refuse)
 
     response = client.get(READY)
@@ -107,7 +107,7 @@ def test_not_ready_while_the_database_is_away(client, monkeypatch):
 
 
 @pytest.mark.django_db
-def test_not_ready_while_a_migration_is_missing(client):
+def test_not_ready_without_a_migration(client):
     MigrationRecorder.Migration.objects.filter(app="delivery", name="0002_append_only").delete()
 
     response = client.get(READY)
@@ -152,15 +152,15 @@ def test_not_ready_with_a_bad_mapping_file(client, settings, tmp_path, content):
 
 
 @pytest.mark.django_db
-def test_with_authentication_strangers_see_only_what_is_wrong_not_why(client, settings, monkeypatch):
+def test_with_authentication_the_reasons_need_the_token(client, settings, monkeypatch):
     settings.ENABLE_AUTH, settings.STATS_TOKEN = True, "a-token"
     MigrationRecorder.Migration.objects.filter(app="delivery").delete()
 
-    strange = client.get(READY)
-    known = client.get(READY, headers={"Authorization": "Bearer a-token"})
+    anonymous = client.get(READY)
+    reader = client.get(READY, headers={"Authorization": "Bearer a-token"})
 
-    assert strange.status_code == known.status_code == 503
-    assert strange.json() == {
+    assert anonymous.status_code == reader.status_code == 503
+    assert anonymous.json() == {
         "status": "not ready",
         "checks": {
             "database": {"ok": True},
@@ -169,11 +169,11 @@ def test_with_authentication_strangers_see_only_what_is_wrong_not_why(client, se
             "mapping": {"ok": True},
         },
     }
-    assert "delivery.0001_tables" in known.json()["checks"]["migrations"]["reason"]
+    assert "delivery.0001_tables" in reader.json()["checks"]["migrations"]["reason"]
 
 
 @pytest.mark.django_db
-def test_with_authentication_staff_see_why(client, settings, admin_user):
+def test_with_authentication_staff_see_the_reasons(client, settings, admin_user):
     settings.ENABLE_AUTH = True
     client.force_login(admin_user)
 
@@ -181,11 +181,11 @@ def test_with_authentication_staff_see_why(client, settings, admin_user):
 
 
 @pytest.mark.django_db
-def test_nobodys_session_is_looked_up_while_the_database_is_away(client, settings, monkeypatch, admin_user):
+def test_without_the_database_no_session_is_read(client, settings, monkeypatch, admin_user):
     settings.ENABLE_AUTH = True
     client.force_login(admin_user)
-    monkeypatch.setattr(readiness, "_database", lambda: Check(False, "away"))
-    monkeypatch.setattr("stats.api.views.is_staff_for_leads", lambda _: pytest.fail("looked a session up"))
+    monkeypatch.setattr(connection, "cursor", refuse)
+    monkeypatch.setattr("stats.api.views.is_staff_for_leads", lambda _: pytest.fail("read a session"))
 
     response = client.get(READY)
 
@@ -194,7 +194,7 @@ def test_nobodys_session_is_looked_up_while_the_database_is_away(client, setting
 
 
 @pytest.mark.parametrize(
-    ("wrong", "status"),
+    ("failing", "status"),
     [
         (set(), "ready"),
         ({"queue"}, "degraded"),
@@ -204,7 +204,8 @@ def test_nobodys_session_is_looked_up_while_the_database_is_away(client, setting
         ({"queue", "mapping"}, "not ready"),
     ],
 )
-def test_only_the_queue_alone_degrades(wrong, status):
+def test_only_a_failing_queue_alone_degrades(failing, status):
     names = ("database", "queue", "migrations", "mapping")
 
-    assert readiness.status({name: Check(name not in wrong) for name in names}) == status
+    results = {name: (failure if name in failing else ok)(name) for name in names}
+    assert readiness.status(results) == status
