@@ -329,7 +329,7 @@ def test_the_three_forms_are_shown_with_what_changed_and_what_was_left_out(opera
     assert 'title="moved">→</span>      &quot;name&quot;: &quot;solar_area&quot;,' in shown
     assert 'email " E@Example.com" "e@example.com" whitespace trimmed, converted to lower case' in text
     assert 'newsletter "TRUE" true text → true or false' in text
-    assert "solar_area field `solar_area`, text → number" in text
+    assert "solar_area field solar_area, text → number" in text
     assert "product setting CUSTOMER_PRODUCT_NAME" in text
     assert "solar_owner not an allowed value" in text
     assert "newsletter not in the mapping file" in text
