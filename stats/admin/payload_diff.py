@@ -201,7 +201,7 @@ def origins(normalized: Any, customer: Any) -> list[AttributeOrigin]:
         return []
     fields = normalized if isinstance(normalized, dict) else {}
     known = {
-        "phone": _("field `phone`"),
+        "phone": _("field phone"),
         "product": _("setting CUSTOMER_PRODUCT_NAME"),
     }
     found = [AttributeOrigin(name, known.get(name, _("unknown"))) for name in customer if name != "attributes"]
@@ -213,7 +213,7 @@ def origins(normalized: Any, customer: Any) -> list[AttributeOrigin]:
 
 
 def _origin(attribute: dict[str, Any], name: str | None, value: Any) -> str:
-    origin = _("field `{name}`").format(name=name)
+    origin = _("field {name}").format(name=name)
     is_unchanged = _equal(attribute.get("value"), value)
     return origin if is_unchanged else _("{origin}, text → number").format(origin=origin)
 

@@ -27,8 +27,8 @@ ShowTime = Callable[[datetime], str]
 OUTCOME_UNKNOWN = "outcome unknown"
 
 _REJECTION_REASONS: dict[str, Any] = {
-    RejectionReason.ZIP_NOT_66XXX: gettext_lazy("`zipcode` must be five digits that begin with 66"),
-    RejectionReason.NOT_HOMEOWNER: gettext_lazy("`house.is_owner` must be `true`"),
+    RejectionReason.ZIP_NOT_66XXX: gettext_lazy("zipcode must be five digits that begin with 66"),
+    RejectionReason.NOT_HOMEOWNER: gettext_lazy("house.is_owner must be true"),
     RejectionReason.MISSING_REQUIRED_FIELD: gettext_lazy("the phone number or the product name is missing"),
 }
 
@@ -160,7 +160,7 @@ def _received_owner(lead: InboundLead) -> str:
         return ""
     house = lead.raw_payload.get("house") if isinstance(lead.raw_payload, dict) else None
     if not isinstance(house, dict) or "is_owner" not in house:
-        return _(", but is missing")
+        return _(" (missing)")
     match house["is_owner"]:
         case None:
             value = "null"
@@ -170,7 +170,7 @@ def _received_owner(lead: InboundLead) -> str:
             value = f'"{text}"'
         case _:
             return ""
-    return _(", received `{value}`").format(value=value)
+    return _(" (received {value})").format(value=value)
 
 
 def _delivered(lead: InboundLead, attempts: Attempts, policy: RetryPolicy, show_time: ShowTime) -> str:

@@ -24,7 +24,7 @@ LEADS = "/admin/leads/inboundlead/"
 WIDTHS = {"wide": 1280, "phone": 390}
 
 #: What the README shows of which page: so much from the top, in pixels.
-IN_THE_README = {"dashboard": 1430, "list": 900, "lead": 1270, "order": 700}
+IN_THE_README = {"dashboard": 1430, "list": 900, "lead": 1270, "bulk-action": 700}
 
 
 def pages(gateway: Gateway) -> dict[str, str]:
@@ -45,9 +45,9 @@ def pages(gateway: Gateway) -> dict[str, str]:
         "lead": f"{LEADS}{failed}/change/",
         "lead-delivered": f"{LEADS}{delivered}/change/",
         "lead-rejected": f"{LEADS}{rejected}/change/",
-        "order": f"{LEADS}bulk-action/redeliver/?situation=attention",
-        "order-one": f"{LEADS}bulk-action/reprocess/?ids={failed}",
-        "orders": "/admin/delivery/bulkaction/",
+        "bulk-action": f"{LEADS}bulk-action/redeliver/?situation=attention",
+        "bulk-action-one": f"{LEADS}bulk-action/reprocess/?ids={failed}",
+        "bulk-actions": "/admin/delivery/bulkaction/",
         "attempts": "/admin/delivery/deliveryattempt/",
         "events": "/admin/leads/leadevent/",
         "event": f"/admin/leads/leadevent/{one('true', 'lead_event')}/change/",

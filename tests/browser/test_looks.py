@@ -43,9 +43,9 @@ def pages(gateway: Gateway, running_customer: DemoCustomer) -> dict[str, str]:
         "nothing found": f"{LEADS}?q=nobody",
         "a hostile lead": f"{LEADS}{hostile}/change/",
         "an erased lead": f"{LEADS}{erased}/change/",
-        "an order": f"{LEADS}bulk-action/redeliver/?ids={hostile}",
-        "orders": "/admin/delivery/bulkaction/",
-        "the way out": f"{LEADS}delivery/",
+        "a bulk action": f"{LEADS}bulk-action/redeliver/?ids={hostile}",
+        "bulk-actions": "/admin/delivery/bulkaction/",
+        "delivery": f"{LEADS}delivery/",
         "attempts": "/admin/delivery/deliveryattempt/",
         "an attempt": f"/admin/delivery/deliveryattempt/{attempt}/change/",
         "events": "/admin/leads/leadevent/",
@@ -127,7 +127,7 @@ def test_that_delivery_is_held_fits_in_everywhere(
 ) -> None:
     page = sign_in("otto", color_scheme=theme, viewport={"width": width, "height": 900})
 
-    for url in (pages["dashboard"], LEADS, f"{LEADS}{held}/change/", pages["the way out"]):
+    for url in (pages["dashboard"], LEADS, f"{LEADS}{held}/change/", pages["delivery"]):
         assert (url, overflow(page, url), violations(page, url)) == (url, 0, [])
         expect(page.locator("#content")).to_contain_text("their maintenance")
 
@@ -150,7 +150,7 @@ def test_numbers_and_words_are_german_for_a_german(sign_in: SignIn, pages: dict[
 
     expect(page.locator("#content")).to_contain_text("422")
     text = page.locator("#content").inner_text()
-    assert [word for word in ("Received", "Delivered", "Attempt ", "What happened", "Left out") if word in text] == []
+    assert [word for word in ("Received", "Delivered", "Attempt ", "Timeline", "Not sent") if word in text] == []
 
 
 def test_the_dashboard_refreshes_itself(sign_in: SignIn, gateway: Gateway, pages: dict[str, str]) -> None:

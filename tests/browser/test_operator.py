@@ -26,7 +26,7 @@ def failed_leads(gateway: Gateway, customer: DemoCustomer, number: int, *, statu
 
 def order(page: Page, reason: str) -> None:
     page.get_by_label(re.compile("Reason|Why", re.IGNORECASE)).fill(reason)
-    page.locator("form.order-form [type=submit]").click()
+    page.locator("form.bulk-action-form [type=submit]").click()
 
 
 def test_one_lead_is_sent_again_for_a_reason(sign_in: SignIn, gateway: Gateway, running_customer: DemoCustomer) -> None:
@@ -48,7 +48,7 @@ def test_an_order_needs_a_reason(sign_in: SignIn, gateway: Gateway, running_cust
     page = sign_in("otto")
     page.goto(f"{LEADS}bulk-action/redeliver/?ids={lead_id}")
 
-    page.locator("form.order-form [type=submit]").click()
+    page.locator("form.bulk-action-form [type=submit]").click()
 
     assert page.url.endswith(f"ids={lead_id}")
     assert gateway.lead(lead_id)["status"] == "PERMANENTLY_FAILED"
@@ -63,13 +63,13 @@ def test_a_delivered_lead_goes_out_again_only_when_that_is_confirmed(
     page.goto(f"{LEADS}bulk-action/redeliver/?ids={lead_id}")
     page.get_by_label(re.compile("Reason|Why", re.IGNORECASE)).fill("the customer lost it")
 
-    page.locator("form.order-form [type=submit]").click()
+    page.locator("form.bulk-action-form [type=submit]").click()
     assert len(gateway.attempts(lead_id)) == 1
-    page.locator("#even-delivered").check()
-    page.locator("form.order-form [type=submit]").click()
+    page.locator("#include-delivered").check()
+    page.locator("form.bulk-action-form [type=submit]").click()
 
     page.wait_for_url(f"**{lead_id}/change/**")
-    expect(page.locator(".lead-timeline")).to_contain_text("number 2 in all")
+    expect(page.locator(".lead-timeline")).to_contain_text("2 in total")
     gateway.wait_for("DELIVERED", lead_id)
 
 
@@ -82,7 +82,7 @@ def test_a_group_of_failures_is_sent_again_from_the_dashboard(
     # Figures are kept for some seconds; the page fetches newer ones by itself.
     group = page.locator(".dashboard-failures li", has_text="418")
     group.get_by_role("link", name=re.compile("Redeliver")).click(timeout=40_000)
-    expect(page.locator(".order-plan")).to_contain_text("3")
+    expect(page.locator(".bulk-action-preview")).to_contain_text("3")
     order(page, "a teapot no more")
 
     gateway.wait_for_all("DELIVERED", leads)
@@ -97,7 +97,7 @@ def test_many_are_chosen_in_the_list_and_marked_as_settled(
     for lead_id in leads[:2]:
         page.locator(f"input.action-select[value='{lead_id}']").check()
 
-    page.locator("select[name=action]").select_option(label="Mark as settled…")
+    page.locator("select[name=action]").select_option(label="Resolve…")
     page.get_by_role("button", name=re.compile("Run")).click()
     order(page, "called the customer")
 

@@ -51,18 +51,18 @@ def test_a_search_that_finds_nothing_says_what_can_be_searched_for(sign_in: Sign
 
     page.goto(f"{LEADS}?q=nobody@example.org")
 
-    expect(page.get_by_role("heading", name="Nothing found")).to_be_visible()
+    expect(page.get_by_role("heading", name="No results for")).to_be_visible()
     expect(page.locator(".gateway-empty")).to_contain_text("phone")
 
 
 def test_the_lead_page_tells_the_whole_story(sign_in: SignIn, lead_id: int) -> None:
     page = open_lead(sign_in("sue"), lead_id)
 
-    expect(page.locator(".lead-sentence")).to_contain_text("503")
+    expect(page.locator(".lead-summary")).to_contain_text("503")
     story = page.locator(".lead-timeline")
     for step in ("Received", "Mapped", "Attempt 1", "Attempt 2"):
         expect(story).to_contain_text(re.compile(step, re.IGNORECASE))
-    story.get_by_text("The customer's answer").first.click()
+    story.get_by_text("Customer's response").first.click()
     expect(story.locator("pre").first).to_be_visible()
 
 
@@ -72,7 +72,7 @@ def test_what_the_mapping_changed_is_marked_and_explained(sign_in: SignIn, lead_
     changes = page.locator("table.lead-changes")
     expect(changes).to_contain_text("+4915112345678")
     expect(changes).to_contain_text("erika@example.com")
-    expect(page.locator("[aria-labelledby=lead-left-out]")).to_contain_text("hobby")
+    expect(page.locator("[aria-labelledby=lead-omitted]")).to_contain_text("hobby")
     assert page.evaluate("window.broken") is None
 
 
@@ -83,7 +83,7 @@ def test_support_sees_a_person_when_it_asks_and_the_trail_says_so(
     assert "15112345678" not in page.content()
     assert "erika@example.com" not in page.content().lower()
 
-    page.get_by_role("button", name="Show e-mail and phone").click()
+    page.get_by_role("button", name="Show personal data").click()
 
     expect(page.locator("#lead-payloads")).to_contain_text("+4915112345678")
     expect(page.locator(".lead-timeline")).to_contain_text("sue")

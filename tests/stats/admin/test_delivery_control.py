@@ -31,8 +31,8 @@ def signed_in(role: str) -> Client:
     return client
 
 
-def press(client: Client, switch: str, reason: str = "their maintenance") -> Any:
-    return client.post(PAGE, {"action": switch, "reason": reason}, follow=True)
+def press(client: Client, button: str, reason: str = "their maintenance") -> Any:
+    return client.post(PAGE, {"action": button, "reason": reason}, follow=True)
 
 
 def happenings() -> list[tuple[str, str, Any]]:
@@ -56,13 +56,13 @@ def test_delivery_is_held_and_resumed_for_a_reason() -> None:
     ]
 
 
-@pytest.mark.parametrize(("action", "says"), [("pause", "already paused"), ("resume", "was not paused")])
-def test_a_page_that_is_out_of_date_changes_nothing(switch: str, says: str) -> None:
-    if switch == "pause":
+@pytest.mark.parametrize(("button", "says"), [("pause", "already paused"), ("resume", "was not paused")])
+def test_a_page_that_is_out_of_date_changes_nothing(button: str, says: str) -> None:
+    if button == "pause":
         pause.pause_delivery(actor="bob", reason="before", now=timezone.now())
     before = happenings()
 
-    assert says in press(signed_in("Operator"), switch).text
+    assert says in press(signed_in("Operator"), button).text
 
     assert happenings() == before
 

@@ -1,4 +1,4 @@
-"""The admin in German: what is stored in English is told in German, and what is not a text of Django's is ours."""
+"""The admin in German: stored codes, columns and pages."""
 
 import html
 import re
@@ -12,7 +12,7 @@ from django.utils.translation import override
 
 from delivery.models import BulkAction, BulkActionKind
 from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
-from stats.text.filters import told
+from stats.text.filters import selection_text
 from tests import make
 
 pytestmark = pytest.mark.django_db
@@ -40,36 +40,39 @@ def failed(answer: str) -> InboundLead:
 
 
 SELECTIONS = [
-    ("all", "alle"),
-    ("Status: Permanently failed; a search", "Status: Endgültig fehlgeschlagen; eine Suche"),
-    ("Received: From – to (2026-11-01 – …)", "Eingegangen: Von – bis (2026-11-01 – …)"),
-    ("Last answer: timed out after 30 s", "Letzte Antwort: Zeitüberschreitung nach 30 s"),
-    ("lead 7", "Lead 7"),
-    ("leads 7, 8", "Leads 7, 8"),
-    ("1,200 leads, chosen one by one", "1,200 einzeln gewählte Leads"),
+    ("all=1", "All leads", "Alle Leads"),
+    (
+        "status=PERMANENTLY_FAILED&search=1",
+        "Status: Permanently failed; Search",
+        "Status: Endgültig fehlgeschlagen; Suche",
+    ),
+    ("received=days&from=2026-11-01", "Received: 2026-11-01 – …", "Eingegangen: 2026-11-01 – …"),
+    ("answer=timeout", "Last response: timed out", "Letzte Antwort: Zeitüberschreitung"),
+    ("ids=7", "Lead 7", "Lead 7"),
+    ("ids=7,8", "Leads 7, 8", "Leads 7, 8"),
+    ("count=1200", "1,200 leads, selected one by one", "1.200 einzeln ausgewählte Leads"),
 ]
 
 
-@pytest.mark.parametrize(("stored", "german"), SELECTIONS)
-def test_how_leads_were_chosen_is_told_in_the_readers_language(stored: str, german: str) -> None:
-    with override("de"):
-        assert told(stored) == german
+@pytest.mark.parametrize(("stored", "english", "german"), SELECTIONS)
+def test_a_selection_is_shown_in_the_readers_language(stored: str, english: str, german: str) -> None:
     with override("en"):
-        assert told(stored) == stored
-
-
-@pytest.mark.parametrize("stored", ["", ";", ": ", "ßs: x", "whatever: it is (or not); else"])
-def test_a_selection_that_is_not_known_stays_as_it_is(stored: str) -> None:
+        assert selection_text(stored) == english
     with override("de"):
-        assert told(stored) == stored
+        assert selection_text(stored) == german
 
 
-def test_an_order_tells_its_selection_in_german(german: Client) -> None:
+@pytest.mark.parametrize("stored", ["", ";", "all leads", "ßs: x"])
+def test_a_selection_without_parameters_is_shown_as_stored(stored: str) -> None:
+    assert selection_text(stored) == stored
+
+
+def test_a_bulk_action_shows_its_selection_in_german(german: Client) -> None:
     order = BulkAction.objects.create(
         kind=BulkActionKind.RESOLVE,
         actor="otto",
         reason="ok",
-        selection="Situation: Needs attention",
+        selection="situation=attention",
         created_at=make.NOON,
     )
     detail = {"kind": "resolve", "selection": order.selection}
@@ -85,8 +88,8 @@ def test_an_order_tells_its_selection_in_german(german: Client) -> None:
         assert "Actor" not in text
 
 
-def test_an_answer_that_was_none_is_told_in_german(german: Client) -> None:
-    failed("connection refused")
+def test_an_error_is_shown_in_german(german: Client) -> None:
+    failed("connection_refused")
 
     for url in (LEADS, "/admin/"):
         text = text_of(german, url)
@@ -94,12 +97,12 @@ def test_an_answer_that_was_none_is_told_in_german(german: Client) -> None:
         assert "connection refused" not in text
 
 
-def test_the_trail_names_such_an_answer_in_english(german: Client) -> None:
-    failed("connection refused")
+def test_the_stored_selection_is_a_code(german: Client) -> None:
+    failed("connection_refused")
 
-    german.post(f"{LEADS}export/", {"format": "csv", "query": "answer=connection refused"}).getvalue()  # type: ignore[attr-defined]
+    german.post(f"{LEADS}export/", {"format": "csv", "query": "answer=connection_refused"}).getvalue()  # type: ignore[attr-defined]
 
-    assert LeadEvent.objects.get(kind="exported").detail["selection"] == "Last answer: connection refused"
+    assert LeadEvent.objects.get(kind="exported").detail["selection"] == "answer=connection_refused"
 
 
 def test_days_are_declined(german: Client) -> None:
@@ -108,17 +111,17 @@ def test_days_are_declined(german: Client) -> None:
     assert "Prüfung ist in 2 Tagen fällig" in text_of(german, f"{LEADS}{lead.pk}/change/")
 
 
-def test_a_page_that_there_is_not_is_told_in_german(german: Client) -> None:
-    assert "Unter dieser Adresse gibt es nichts." in text_of(german, f"{LEADS}999/change/", 404)
+def test_a_missing_page_is_explained_in_german(german: Client) -> None:
+    assert "Diese Seite gibt es nicht." in text_of(german, f"{LEADS}999/change/", 404)
 
 
-def test_what_is_not_allowed_is_told_in_german() -> None:
+def test_a_forbidden_page_is_explained_in_german() -> None:
     client = Client(headers={"Accept-Language": "de"})
     user = User.objects.create_user("support", is_staff=True)
     user.groups.add(Group.objects.get(name="Support"))
     client.force_login(user)
 
-    assert "Ihre Rollen erlauben das nicht." in text_of(client, "/admin/auth/user/", 403)
+    assert "Sie haben keine Berechtigung für diese Seite." in text_of(client, "/admin/auth/user/", 403)
 
 
 def test_records_are_named_in_german(german: Client) -> None:

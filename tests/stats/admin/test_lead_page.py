@@ -329,7 +329,7 @@ def test_the_three_forms_are_shown_with_what_changed_and_what_was_left_out(opera
     assert 'title="moved">→</span>      &quot;name&quot;: &quot;solar_area&quot;,' in shown
     assert 'email " E@Example.com" "e@example.com" whitespace trimmed, converted to lower case' in text
     assert 'newsletter "TRUE" true text → true or false' in text
-    assert "solar_area field `solar_area`, text → number" in text
+    assert "solar_area field solar_area, text → number" in text
     assert "product setting CUSTOMER_PRODUCT_NAME" in text
     assert "solar_owner not an allowed value" in text
     assert "newsletter not in the mapping file" in text
@@ -456,7 +456,7 @@ def test_a_masked_command_is_not_copied_and_says_why(support: Client) -> None:
     shown = page(support, personal_lead())
 
     assert re.findall(r'data-copy="#curl-\w+" data-copied="Copied"( disabled)?', shown) == [" disabled"] * 2
-    assert "Not while e-mail and phone are masked" in shown
+    assert "Not available while e-mail and phone number are masked" in shown
 
 
 def reveal(client: Client, lead: InboundLead) -> Any:
@@ -474,7 +474,7 @@ def test_a_reveal_is_written_to_the_trail_and_shows_this_lead(support: Client) -
     shown = html.unescape(page(support, lead))
     assert EMAIL in shown
     assert "•••" not in shown
-    assert "are shown to you until" in shown
+    assert "Personal data is visible until" in shown
     assert PERSONAL.findall(html.unescape(page(support, other))) == []
 
 

@@ -10,11 +10,11 @@ from stats.admin.payload_diff import (
     MAX_ROWS,
     SIGNS,
     compare,
-    omitted_fields,
     marked_lines,
     marks_for_customer,
-    path_text,
+    omitted_fields,
     origins,
+    path_text,
 )
 
 
@@ -89,7 +89,7 @@ def test_changed_lines_are_marked_on_both_sides():
         ("changed", '"TRUE",'),
         ("removed", '"gone": {'),
         ("removed", '"x": 1'),
-        ("gone", "}"),
+        ("removed", "}"),
     ]
     assert marked(after, found.after) == [("added", '"new": 1,'), ("changed", "true,"), ("changed", '"a": "x"')]
 
@@ -122,10 +122,10 @@ def test_what_the_customer_gets_is_marked():
 
 def test_where_each_value_comes_from_is_told():
     assert [(each.target, each.origin) for each in origins(NORMALIZED, CUSTOMER)] == [
-        ("phone", "field `phone`"),
+        ("phone", "field phone"),
         ("product", "setting CUSTOMER_PRODUCT_NAME"),
-        ("solar_area", "field `solar_area`, text → number"),
-        ("solar_owner", "field `solar_owner`"),
+        ("solar_area", "field solar_area, text → number"),
+        ("solar_owner", "field solar_owner"),
     ]
 
 

@@ -39,28 +39,33 @@ EVENTS = [
         {"attempt_no": 2, "response_status": None, "error": {"code": "connection_refused"}, "duration_ms": 0},
         "Attempt 2 finished: connection refused; 0 ms",
     ),
-    ("redelivered", {"reason": "asked for", "bulk_action": 7}, "Redelivery ordered by anna: asked for; bulk action 7"),
-    ("reprocessed", {}, "Reprocessing ordered by anna"),
-    ("resolved", {"reason": "called her"}, "Marked as settled by anna: called her"),
+    (
+        "redelivered",
+        {"reason": "asked for", "bulk_action": 7},
+        "Redelivery requested by anna: asked for; bulk action 7",
+    ),
+    ("reprocessed", {}, "Reprocessing requested by anna"),
+    ("resolved", {"reason": "called her"}, "Resolved by anna: called her"),
     ("revealed", {"minutes": 10}, "Personal data shown by anna: for 10 min"),
     (
         "bulk_action_created",
         {"bulk_action": 7, "kind": "redeliver", "leads": 12, "reason": "outage", "selection": "situation=attention"},
-        "Order placed by anna: Redeliver; leads: 12; selection: Situation: Needs attention; outage; bulk action 7",
+        "Bulk action created by anna: "
+        "Redeliver; leads: 12; selection: Situation: Needs attention; outage; bulk action 7",
     ),
     (
         "bulk_action_cancelled",
         {"bulk_action": 7, "unprocessed": 3},
-        "Order cancelled by anna: not processed: 3; bulk action 7",
+        "Bulk action cancelled by anna: not processed: 3; bulk action 7",
     ),
     ("exported", {"format": "csv", "leads": 2}, "Leads exported by anna: leads: 2; csv"),
     (
         "circuit_opened",
         {"failures": 10, "leads": 5, "last_answer": "503"},
-        "Customer taken for down: leads: 5; consecutive failures: 10; last response: HTTP 503",
+        "Customer marked as down: leads: 5; consecutive failures: 10; last response: HTTP 503",
     ),
     ("circuit_closed", {"down_s": 7260, "probes": 9}, "Customer is back: after 2 h 1 min; recovery checks: 9"),
-    ("delivery_paused", {"reason": "their maintenance"}, "Delivery held by anna: their maintenance"),
+    ("delivery_paused", {"reason": "their maintenance"}, "Delivery paused by anna: their maintenance"),
     ("delivery_resumed", {"paused_s": 90}, "Delivery resumed by anna: after 1 min 30 s"),
     (
         "erased",
@@ -75,7 +80,7 @@ EVENTS = [
     (
         "person_exported",
         {"leads": "1, 9", "other_leads": "4"},
-        "Data of a person exported by anna: leads: 1, 9; leads of other people: 4",
+        "Person's data exported by anna: leads: 1, 9; leads of other people: 4",
     ),
     (
         "retention_applied",

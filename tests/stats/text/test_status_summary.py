@@ -64,7 +64,7 @@ SENTENCES = [
     (
         lead("REJECTED", rejection_reason="ZIP_NOT_66XXX"),
         [],
-        "Rejected: `zipcode` must be five digits that begin with 66 (ZIP_NOT_66XXX); not sent to the customer",
+        "Rejected: zipcode must be five digits that begin with 66 (ZIP_NOT_66XXX); not sent to the customer",
     ),
     (lead("REJECTED", rejection_reason="BY_HAND"), [], "Rejected: BY_HAND; not sent to the customer"),
     (lead("DELIVERED"), [], "Delivered"),
@@ -188,6 +188,25 @@ SENTENCES = [
 @pytest.mark.parametrize(("lead", "attempts", "sentence"), SENTENCES, ids=[words for _, _, words in SENTENCES])
 def test_the_status_is_one_sentence(lead, attempts, sentence):
     assert status_summary(lead, attempts, now=NOW, policy=POLICY) == f"{sentence}."
+
+
+@pytest.mark.parametrize(
+    ("payload", "received"),
+    [
+        ({"house": {"is_owner": "true"}}, ' (received "true")'),
+        ({"house": {"is_owner": False}}, " (received false)"),
+        ({"house": {}}, " (missing)"),
+        ({}, " (missing)"),
+        ({"house": {"is_owner": "Erika Mustermann"}}, ""),
+        ({"house": {"is_owner": {"a": 1}}}, ""),
+    ],
+)
+def test_a_rejection_shows_the_received_owner_but_no_personal_data(payload, received):
+    rejected = lead("REJECTED", rejection_reason="NOT_HOMEOWNER", raw_payload=payload)
+
+    assert status_summary(rejected, [], now=NOW, policy=POLICY) == (
+        f"Rejected: house.is_owner must be true{received} (NOT_HOMEOWNER); not sent to the customer."
+    )
 
 
 def test_times_use_the_given_format():

@@ -61,7 +61,7 @@ def test_every_event_and_attempt_appears_once_in_order():
         ("Mapped for the customer", "", "sent: a; not sent: b (null)", "worker"),
         ("Attempt 1 of 5", "", "took 1,234 ms; next attempt due after 30 s", ""),
         ("Status changed", "Ready → Failed", "", "worker"),
-        ("Redelivery ordered", "", "asked for", "anna"),
+        ("Redelivery requested", "", "asked for", "anna"),
         ("Attempt 2 of 5 is due in 42 s", "", "", ""),
     ]
     assert [entry.is_next for entry in entries] == [False] * 7 + [True]
