@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, s
 
 from tests.e2e.conftest import pytest_runtest_makereport, running_customer  # noqa: F401 (fixtures by import)
 from tests.e2e.gateway import Gateway
-from tests.hostile_customer import HostileCustomer as DemoCustomer
+from tests.hostile_customer import HostileCustomer
 from tests.servers import program
 
 PASSWORD = "correct horse battery staple"
@@ -48,7 +48,7 @@ SignIn = Callable[..., Page]
 
 
 @pytest.fixture(scope="module")
-def gateway(postgres: Any, redis: Any, running_customer: DemoCustomer) -> Iterator[Gateway]:  # noqa: F811
+def gateway(postgres: Any, redis: Any, running_customer: HostileCustomer) -> Iterator[Gateway]:  # noqa: F811
     """A gateway with one member of staff for each role."""
     with Gateway(
         customer_url=running_customer.url, postgres=postgres, redis=redis, redis_database=2, MAX_RETRY_ATTEMPTS="2"

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.browser.conftest import _MAKE_STAFF, _QUIET, PASSWORD, STAFF
 from tests.e2e.gateway import Gateway
 from tests.environment import ROOT
-from tests.hostile_customer import HostileCustomer as DemoCustomer
+from tests.hostile_customer import HostileCustomer
 from tests.servers import PostgresServer, RedisServer, program
 
 LEADS = "/admin/leads/inboundlead/"
@@ -63,7 +63,7 @@ def sample_gateway(leads: int) -> Iterator[Gateway]:
     with (
         PostgresServer() as postgres,
         RedisServer() as redis,
-        DemoCustomer() as customer,
+        HostileCustomer() as customer,
         Gateway(customer_url=customer.url, postgres=postgres, redis=redis) as gateway,
     ):
         gateway.manage("shell", "-v0", "-c", _MAKE_STAFF.format(staff=json.dumps(STAFF), password=PASSWORD))

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import SignIn
 from tests.e2e.gateway import Gateway
-from tests.hostile_customer import HostileCustomer as DemoCustomer
+from tests.hostile_customer import HostileCustomer
 from tests.make import payload
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -18,7 +18,7 @@ LEADS = "/admin/leads/inboundlead/"
 
 
 @pytest.fixture(scope="module")
-def pages(gateway: Gateway, running_customer: DemoCustomer) -> dict[str, str]:
+def pages(gateway: Gateway, running_customer: HostileCustomer) -> dict[str, str]:
     """Every page, on leads of which one is hostile."""
     running_customer.set_mode("status=422")
     deep: object = "bottom"

@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import SignIn
 from tests.e2e.gateway import Gateway
-from tests.hostile_customer import HostileCustomer as DemoCustomer
+from tests.hostile_customer import HostileCustomer
 from tests.make import payload
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 LEADS = "/admin/leads/inboundlead/"
 
 
-def failed_leads(gateway: Gateway, customer: DemoCustomer, number: int, *, status: int) -> list[int]:
+def failed_leads(gateway: Gateway, customer: HostileCustomer, number: int, *, status: int) -> list[int]:
     """Return leads that the customer has refused for good; from now on it takes what comes."""
     customer.set_mode(f"status={status}")
     leads = [gateway.accept(payload()) for _ in range(number)]
@@ -29,7 +29,9 @@ def order(page: Page, reason: str) -> None:
     page.locator("form.bulk-action-form [type=submit]").click()
 
 
-def test_one_lead_is_sent_again_for_a_reason(sign_in: SignIn, gateway: Gateway, running_customer: DemoCustomer) -> None:
+def test_one_lead_is_sent_again_for_a_reason(
+    sign_in: SignIn, gateway: Gateway, running_customer: HostileCustomer
+) -> None:
     [lead_id] = failed_leads(gateway, running_customer, 1, status=422)
     page = sign_in("otto")
     page.goto(f"{LEADS}{lead_id}/change/")
@@ -43,7 +45,7 @@ def test_one_lead_is_sent_again_for_a_reason(sign_in: SignIn, gateway: Gateway, 
     expect(page.locator(".lead-timeline")).to_contain_text("otto")
 
 
-def test_an_order_needs_a_reason(sign_in: SignIn, gateway: Gateway, running_customer: DemoCustomer) -> None:
+def test_an_order_needs_a_reason(sign_in: SignIn, gateway: Gateway, running_customer: HostileCustomer) -> None:
     [lead_id] = failed_leads(gateway, running_customer, 1, status=422)
     page = sign_in("otto")
     page.goto(f"{LEADS}bulk-action/redeliver/?ids={lead_id}")
@@ -55,7 +57,7 @@ def test_an_order_needs_a_reason(sign_in: SignIn, gateway: Gateway, running_cust
 
 
 def test_a_delivered_lead_goes_out_again_only_when_that_is_confirmed(
-    sign_in: SignIn, gateway: Gateway, running_customer: DemoCustomer
+    sign_in: SignIn, gateway: Gateway, running_customer: HostileCustomer
 ) -> None:
     lead_id = gateway.accept(payload())
     gateway.wait_for("DELIVERED", lead_id)
@@ -74,7 +76,7 @@ def test_a_delivered_lead_goes_out_again_only_when_that_is_confirmed(
 
 
 def test_a_group_of_failures_is_sent_again_from_the_dashboard(
-    sign_in: SignIn, gateway: Gateway, running_customer: DemoCustomer
+    sign_in: SignIn, gateway: Gateway, running_customer: HostileCustomer
 ) -> None:
     leads = failed_leads(gateway, running_customer, 3, status=418)
     page = sign_in("otto")
@@ -89,7 +91,7 @@ def test_a_group_of_failures_is_sent_again_from_the_dashboard(
 
 
 def test_many_are_chosen_in_the_list_and_marked_as_settled(
-    sign_in: SignIn, gateway: Gateway, running_customer: DemoCustomer
+    sign_in: SignIn, gateway: Gateway, running_customer: HostileCustomer
 ) -> None:
     leads = failed_leads(gateway, running_customer, 3, status=404)
     page = sign_in("otto")
@@ -107,7 +109,7 @@ def test_many_are_chosen_in_the_list_and_marked_as_settled(
 
 
 def test_a_large_order_shows_its_progress_and_can_be_cancelled(
-    sign_in: SignIn, gateway: Gateway, running_customer: DemoCustomer
+    sign_in: SignIn, gateway: Gateway, running_customer: HostileCustomer
 ) -> None:
     leads = failed_leads(gateway, running_customer, 120, status=410)
     page = sign_in("otto")

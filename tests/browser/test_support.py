@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import SignIn
 from tests.e2e.gateway import Gateway
-from tests.hostile_customer import HostileCustomer as DemoCustomer
+from tests.hostile_customer import HostileCustomer
 from tests.make import payload
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -16,7 +16,7 @@ LEADS = "/admin/leads/inboundlead/"
 
 
 @pytest.fixture(scope="module")
-def lead_id(gateway: Gateway, running_customer: DemoCustomer) -> int:
+def lead_id(gateway: Gateway, running_customer: HostileCustomer) -> int:
     """A lead that the customer refused twice, posted as people type."""
     running_customer.set_mode("status=503")
     taken = gateway.accept(
