@@ -392,6 +392,7 @@ def test_an_api_that_is_not_running_is_unhealthy() -> None:
     assert _check_health(free_port()) == 1
 
 
+@pytest.mark.slow
 def test_an_api_that_hangs_is_unhealthy_before_the_timeout() -> None:
     options, _ = _health_check()
     assert parse_duration(options["timeout"]) == parse_duration("5s")

@@ -148,6 +148,7 @@ def test_a_line_is_logged_for_each_lead_without_personal_data(customer: RunningC
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_logs_leads_and_stops_on_a_signal(number: signal.Signals) -> None:
     with subprocess.Popen([*COMMAND, "--port", "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
@@ -167,12 +168,14 @@ def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow
 def test_the_help_keeps_the_tables(customer: RunningCustomer) -> None:
     shown = run_command("--help").stdout
 
     assert all(line in shown for line in (demo_customer.__doc__ or "").splitlines())
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_an_error_without_a_traceback(customer: RunningCustomer) -> None:
     finished = run_command("--port", customer.server.url.rpartition(":")[2])
 
