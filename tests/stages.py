@@ -35,9 +35,8 @@ class Result:
     seconds: float
 
 
-#: The first stage runs in one process, and leaves compiled tests for the others.
 ALL = (
-    Stage("tests of response times, one after the other", ("-m", "alone")),
+    Stage("tests of response times", ("-m", "alone", "-n", "2")),
     Stage("all other tests on PostgreSQL and Redis", ("-m", "not alone", *PARALLEL)),
     Stage("tests of our own SQL on SQLite", ("--sqlite", "-m", "not alone and not e2e", *PARALLEL)),
 )

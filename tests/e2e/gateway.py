@@ -326,12 +326,15 @@ def procfile() -> dict[str, str]:
     return {name: command.strip() for name, _, command in (line.partition(":") for line in lines) if command}
 
 
+def run_manage(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a manage.py command in an environment, whatever its exit code."""
+    command = [ROOT / ".venv" / "bin" / "python", "manage.py", *arguments]
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
 def manage(env: dict[str, str], *arguments: str) -> str:
     """Run a manage.py command in an environment and return its output."""
-    python = ROOT / ".venv" / "bin" / "python"
-    done = subprocess.run(
-        [python, "manage.py", *arguments], env=env, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = run_manage(env, *arguments)
     assert done.returncode == 0, f"manage.py {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}"
     return done.stdout
 
