@@ -9,6 +9,8 @@ import pytest
 from django.core.management import get_commands
 from prometheus_client.parser import text_string_to_metric_families
 
+from delivery.privacy.erasure import PERSON_ERASED
+from leads.rules import RejectionReason
 from tests.environment import ROOT
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -132,6 +134,12 @@ def test_documented_defaults_are_those_of_the_example_file() -> None:
 
     different = {name for name, default in example.items() if not rows[name].startswith(f"`{default}`")}
     assert different == placeholders
+
+
+def test_the_specification_lists_all_rejection_reasons() -> None:
+    table = first_column(section(ROOT / "docs" / "specification.md", "### Rejection reasons"))
+
+    assert re.findall(r"`([A-Z0-9_]+)`", table) == [*RejectionReason, PERSON_ERASED]
 
 
 def test_documented_log_events_are_written() -> None:
