@@ -115,6 +115,16 @@ def test_the_readme_stays_short() -> None:
     assert len(text_of(ROOT / "README.md").splitlines()) <= 250
 
 
+def test_the_readme_lists_all_packages() -> None:
+    packages = ("leadgateway", "leads", "delivery", "stats")
+    folders = {path for name in packages for path in (ROOT / name).iterdir() if path.is_dir()}
+    subjects = {str(path.relative_to(ROOT)) for path in folders if path.name not in ("migrations", "__pycache__")}
+    table = first_column(section(ROOT / "README.md", "## Packages"))
+
+    listed = {name.rstrip("/") for name in re.findall(r"`([^`]+)`", table)}
+    assert listed == {*packages, *subjects, "*/migrations", "config", "benchmarks", "tests", "docs"}
+
+
 def test_decisions_are_numbered_without_gaps() -> None:
     numbers = [int(path.name[:4]) for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
 
