@@ -75,6 +75,8 @@ def redeliver(
         lead = _lock_lead(lead_id)
         if lead.status == LeadStatus.DELIVERED and not include_delivered:
             raise ActionNotAllowed(SkipReason.DELIVERED, lead_id)
+        if lead.status == LeadStatus.RECEIVED:  # a worker has yet to create its customer payload
+            raise ActionNotAllowed(SkipReason.IN_PROGRESS, lead_id)
         if not lead.customer_payload:
             raise ActionNotAllowed(SkipReason.NO_CUSTOMER_PAYLOAD, lead_id)
         if lead.rejection_reason == RejectionReason.MISSING_REQUIRED_FIELD:

@@ -224,6 +224,16 @@ def test_ctrl_c_and_a_closed_terminal_stop_everything(checkout: Path) -> None:
         assert_everything_ended(again)
 
 
+def test_ctrl_c_during_the_migration_ends_quietly(checkout: Path) -> None:
+    with running(checkout) as run:
+        run.wait_for("Migrating the database")
+        run.signal(signal.SIGINT)
+
+        assert run.wait_for_exit() == 130
+        assert run.output() == "Migrating the database ...\n"
+        assert_everything_ended(run)
+
+
 def test_a_delivery_in_progress_delays_the_end_by_a_few_seconds_only(checkout: Path) -> None:
     with HostileCustomer() as customer:
         customer.set_mode("hang=1")

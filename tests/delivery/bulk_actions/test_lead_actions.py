@@ -70,7 +70,7 @@ def test_resolve_keeps_the_status_and_records_the_reason(columns: dict[str, Any]
 @pytest.mark.parametrize(
     ("action", "columns", "reason"),
     [
-        (redeliver, {"status": "RECEIVED"}, SkipReason.NO_CUSTOMER_PAYLOAD),
+        (redeliver, {"status": "RECEIVED"}, SkipReason.IN_PROGRESS),
         (redeliver, {"status": "READY"}, SkipReason.IN_PROGRESS),
         (redeliver, {"status": "REJECTED"}, SkipReason.NO_CUSTOMER_PAYLOAD),
         (redeliver, {"status": "REJECTED", "customer_payload": make.customer_payload()}, SkipReason.REJECTED),
