@@ -65,14 +65,8 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            processes = self._prepare()
-        except KeyboardInterrupt:
-            sys.exit(STOPPED_BY_SIGINT)
-        self._start(processes)
-
-    def _prepare(self) -> list[str]:
-        """Migrate, print the banner, set the environment, and return the names of the processes to start."""
+        # Until honcho handles Ctrl-C. A KeyboardInterrupt would get lost in a finalizer, or print a traceback.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(STOPPED_BY_SIGINT))
         self._check_preconditions()
         self._migrate()
         demo_port = None if _is_set("CUSTOMER_API_URL") else _free_port(DEMO_HOST, DEMO_PORT)
@@ -81,7 +75,7 @@ class Command(BaseCommand):
         self.stdout.flush()
         _close_database_connections()
         _set_environment(demo_port, demo_url)
-        return [*(["customer"] if demo_url else []), "web", "worker", "beat"]
+        self._start([*(["customer"] if demo_url else []), "web", "worker", "beat"])
 
     def _check_preconditions(self) -> None:
         if problem := _port_problem(settings.API_HOST, settings.API_PORT):
