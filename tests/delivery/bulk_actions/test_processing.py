@@ -167,7 +167,6 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, module: Any, function: str, *, call
 @pytest.mark.parametrize(
     ("module", "function", "call", "after", "done"),
     [
-        (lead_actions, "redeliver", 2, False, 1),
         (lead_actions, "redeliver", 2, True, 1),  # before the commit
         (queue, "enqueue", 2, False, 2),
         (queue, "enqueue", 3, True, 3),  # before the bulk action is marked as finished

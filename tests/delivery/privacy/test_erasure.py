@@ -342,7 +342,7 @@ def test_a_dry_run_and_a_missing_confirmation_change_nothing(anna):
     assert everything_stored() == before
 
 
-def test_an_erasure_without_matches_is_recorded(anna):
+def test_an_erasure_without_matches_is_recorded_and_changes_no_lead(anna):
     assert erase("--email", "unknown@example.org")[0] == 0
 
     assert LeadEvent.objects.get(kind=EventKind.PERSON_ERASED).detail["leads"] == ""
