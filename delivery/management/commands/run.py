@@ -158,8 +158,7 @@ def _free_port(host: str, preferred: int) -> int:
         return preferred
     with closing(socket.socket()) as probe:
         probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+        return int(probe.getsockname()[1])
 
 
 # --- the banner ------------------------------------------------------------------------------------------------------
