@@ -245,6 +245,7 @@ def test_both_stages_use_the_same_python() -> None:
 def test_the_image_contains_only_what_runs() -> None:
     packages = {"config", "delivery", "leadgateway", "leads", "stats"}
     assert set(_copied()) == packages | {"manage.py", "Procfile", "requirements.txt"}
+    assert {f"{name} {name}" for name in packages} <= set(_arguments("COPY"))
     runs = " ".join(_arguments("RUN"))
     assert re.findall(r"apt-get install ([^&]*?) +&", runs) == ["--yes --no-install-recommends iputils-ping"]
     assert not re.search(r"\b(pip|gcc|curl|wget|make)\b", runs)

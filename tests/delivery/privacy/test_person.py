@@ -139,9 +139,8 @@ def test_a_text_that_mentions_the_person_is_replaced_as_a_whole():
     assert ANNA.redact(None) is None
 
 
-@pytest.mark.timeout(60)  # a pattern that backtracks would take hours
 @pytest.mark.parametrize("text", ["0" * 200_000, "a@" * 100_000, "0151 " * 40_000, "151-" * 50_000])
-def test_long_texts_are_searched(text):
+def test_long_texts_are_searched_without_backtracking(text):  # which would exceed the timeout of all tests
     assert not ANNA.is_mentioned_in(text)
 
 
