@@ -11,8 +11,7 @@ from django.utils import timezone
 
 from delivery.bulk_actions import lead_actions
 from delivery.bulk_actions.lead_actions import ActionNotAllowed, SkipReason
-from delivery.management.arguments import add_no_input, add_reason
-from delivery.management.confirmation import confirm
+from delivery.management.arguments import add_no_input, add_reason, confirm
 from delivery.management.preconditions import require_database
 from leadgateway import queue
 from leadgateway.dependencies import reason as error_reason
