@@ -135,7 +135,7 @@ def test_deleted_leads_are_counted_and_recorded():
     assert list(AuditChainHead.objects.values_list("chain", flat=True)) == [0]
     out = StringIO()
     call_command("lead_counts", stdout=out)
-    assert "and 5 deleted when their time had come" in out.getvalue()
+    assert "Deleted by retention (RETENTION_DAYS): 5" in out.getvalue()
 
 
 def test_an_older_anchor_accepts_deletion_by_retention(tmp_path):
