@@ -14,7 +14,7 @@ from leadgateway import db
 from leadgateway.dependencies import database_problem
 from leadgateway.time_format import span
 from stats.models import Incident, MonitoringState
-from stats.monitoring import alerts, incidents
+from stats.monitoring import alerts, heartbeat, incidents
 from stats.monitoring.checks.pipeline import IncidentKind, Thresholds, evaluate
 from stats.monitoring.checks.result import CheckResult, Verdict, failure, ok, warning
 from stats.monitoring.snapshot import take_snapshot
@@ -98,8 +98,12 @@ def _closing_incidents(results: list[CheckResult], *, now: datetime) -> Iterator
 def _last_check(*, now: datetime) -> CheckResult:
     """Return whether the pipeline is checked regularly, which the check itself cannot detect."""
     checked_at = MonitoringState.objects.filter(pk=1).values_list("checked_at", flat=True).first()
-    if checked_at is None:
-        return warning("last_check", code="never")
-    gap = now - checked_at
-    is_late = gap > max(3 * settings.MONITORING_INTERVAL, _MIN_CHECK_GAP)
-    return (failure if is_late else ok)("last_check", gap=span(gap))
+    max_gap = max(3 * settings.MONITORING_INTERVAL, _MIN_CHECK_GAP)
+    if checked_at is not None and now - checked_at <= max_gap:
+        return ok("last_check", gap=span(now - checked_at))
+    started_at = heartbeat.running_since(heartbeat.recent_processes(now=now), now=now)
+    if started_at is not None and now - started_at <= max_gap:
+        return CheckResult("last_check", Verdict.UNKNOWN, facts={"code": "starting"})
+    return (
+        warning("last_check", code="never") if checked_at is None else failure("last_check", gap=span(now - checked_at))
+    )

@@ -35,6 +35,7 @@ def take_snapshot(*, now: datetime, thresholds: Thresholds) -> Snapshot:
         worker_seen_at=worker_seen_at,
         beats=beats,
         beat_seen_at=beat_seen_at,
+        started_at=heartbeat.running_since(processes, now=now),
         late=late.leads,
         late_since=late.since,
         attempts=attempts.finished,

@@ -37,10 +37,10 @@ def verdicts() -> dict[str, str]:
 
 @pytest.fixture
 def processes() -> None:
-    """A running worker and beat, which have just checked the pipeline."""
+    """A worker and beat that have run for an hour and just checked the pipeline."""
     now = timezone.now()
     for kind in ("worker", "beat"):
-        Heartbeat.objects.create(name=f"{kind}@host", kind=kind, started_at=now, seen_at=now)
+        Heartbeat.objects.create(name=f"{kind}@host", kind=kind, started_at=now - 60 * MINUTE, seen_at=now)
     MonitoringState.objects.create(checked_at=now)
 
 
@@ -89,6 +89,19 @@ def test_an_old_last_check_fails(processes: None) -> None:
 
     assert run()[0] == 1
     assert verdicts()["last_check"] == "failure"
+
+
+def test_nothing_fails_while_the_gateway_starts() -> None:
+    now = timezone.now()
+    Heartbeat.objects.create(name="worker@host", kind="worker", started_at=now, seen_at=now)
+    assert run()[0] == 0
+    assert verdicts() | {"no_beat": "unknown", "last_check": "unknown"} == verdicts()
+
+    MonitoringState.objects.create(checked_at=now - timedelta(days=1))  # before the restart
+    assert verdicts()["last_check"] == "unknown"
+
+    Heartbeat.objects.update(started_at=now - 4 * MINUTE)
+    assert verdicts() | {"no_beat": "failure", "last_check": "failure"} == verdicts()
 
 
 def test_an_incident_that_is_closing_is_a_warning(processes: None) -> None:

@@ -35,6 +35,8 @@ class IncidentKind(StrEnum):
 class Thresholds:
     """All limits of the checks of the pipeline."""
 
+    #: How long after the first process of the gateway the others may start.
+    starts_within: timedelta = timedelta(seconds=30)
     #: An unclaimed lead that has been due for this long is late. The sweep enqueues it again after 30 s.
     late_after: timedelta = timedelta(minutes=1)
     #: Late leads are stuck if the first of them has been due for this long.
@@ -92,6 +94,8 @@ class Snapshot:
     worker_seen_at: datetime | None
     beats: int
     beat_seen_at: datetime | None
+    #: When the first of the running processes started; None if none is running.
+    started_at: datetime | None
     #: Number of leads past `late_after`, and since when the first of them is due.
     late: int
     late_since: datetime | None
@@ -120,17 +124,24 @@ def _queue(snapshot: Snapshot, _thresholds: Thresholds) -> Iterator[CheckResult]
     yield CheckResult(IncidentKind.QUEUE_UNAVAILABLE, _failure_if(snapshot.queue_depth is None))
 
 
-def _workers(snapshot: Snapshot, _thresholds: Thresholds) -> Iterator[CheckResult]:
-    yield _process(IncidentKind.NO_WORKER, snapshot.workers, snapshot.worker_seen_at)
+def _workers(snapshot: Snapshot, thresholds: Thresholds) -> Iterator[CheckResult]:
+    yield _process(IncidentKind.NO_WORKER, snapshot.workers, snapshot.worker_seen_at, snapshot, thresholds)
 
 
-def _beat(snapshot: Snapshot, _thresholds: Thresholds) -> Iterator[CheckResult]:
-    yield _process(IncidentKind.NO_BEAT, snapshot.beats, snapshot.beat_seen_at)
+def _beat(snapshot: Snapshot, thresholds: Thresholds) -> Iterator[CheckResult]:
+    yield _process(IncidentKind.NO_BEAT, snapshot.beats, snapshot.beat_seen_at, snapshot, thresholds)
 
 
-def _process(kind: IncidentKind, running: int, last_seen_at: datetime | None) -> CheckResult:
-    facts = {"running": running} | ({} if running else _since(last_seen_at))
-    return CheckResult(kind, _failure_if(not running), facts=facts)
+def _process(
+    kind: IncidentKind, running: int, last_seen_at: datetime | None, snapshot: Snapshot, thresholds: Thresholds
+) -> CheckResult:
+    """Judge the processes of a kind. While the gateway starts, one of them may be a few seconds behind the others."""
+    if running:
+        return CheckResult(kind, Verdict.OK, facts={"running": running})
+    started_at = snapshot.started_at
+    is_starting = started_at is not None and snapshot.taken_at - started_at < thresholds.starts_within
+    verdict = Verdict.UNKNOWN if is_starting else Verdict.FAILURE
+    return CheckResult(kind, verdict, facts={"running": 0, **_since(last_seen_at)})
 
 
 def _late_leads(snapshot: Snapshot, thresholds: Thresholds) -> Iterator[CheckResult]:

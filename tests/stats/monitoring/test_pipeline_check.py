@@ -28,7 +28,8 @@ pytestmark = pytest.mark.django_db
 
 def heartbeat(now: datetime, *kinds: str) -> None:
     for kind in kinds:
-        Heartbeat.objects.update_or_create(name=kind, defaults={"kind": kind, "started_at": now, "seen_at": now})
+        row = {"kind": kind, "started_at": now - HOUR, "seen_at": now}
+        Heartbeat.objects.update_or_create(name=kind, defaults=row)
 
 
 def open_now() -> set[str]:

@@ -38,6 +38,7 @@ def test_an_error_in_the_mapping_file_is_named(settings: Any, tmp_path: Path) ->
         ("https://customer.example.com/lead/SECRET_PATH", OK),
         ("http://customer.example.com/lead/SECRET_PATH", WARNING),
         ("http://127.0.0.1:8081/lead/SECRET_PATH", OK),
+        ("https://customer.example.com/SECRET_PATH/USER_ID/", WARNING),
         ("ftp://customer.example.com/SECRET_PATH", FAILURE),
         ("https://user:SECRET_PATH@customer.example.com/", FAILURE),
     ],
@@ -75,6 +76,12 @@ def test_an_unreachable_customer_is_a_failure(settings: Any, url: str, code: str
     result = only_result(customer.connection)
 
     assert (result.verdict, result.facts["code"]) == (FAILURE, code)
+
+
+def test_the_placeholder_of_the_url_is_not_connected_to(settings: Any) -> None:
+    settings.CUSTOMER_API_URL = "https://customer.invalid/lead/USER_ID/"
+
+    assert list(customer.connection()) == []
 
 
 def test_a_customer_without_tls_is_a_failure(settings: Any) -> None:

@@ -21,6 +21,7 @@ GOOD = Snapshot(
     worker_seen_at=NOW,
     beats=1,
     beat_seen_at=NOW,
+    started_at=NOW - timedelta(hours=1),
     late=0,
     late_since=None,
     attempts=100,
@@ -103,6 +104,14 @@ def test_numbers_at_the_threshold_are_no_failure(numbers: dict[str, object]) -> 
 )
 def test_a_few_failures_prove_nothing_but_a_few_successes_do(attempts: int, failed: int, expected: Verdict) -> None:
     assert verdicts(replace(GOOD, attempts=attempts, failed=failed))[IncidentKind.DELIVERIES_FAIL] is expected
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(2, Verdict.UNKNOWN), (30, Verdict.FAILURE)])
+def test_a_process_may_start_after_the_others(seconds: int, expected: Verdict) -> None:
+    snapshot = replace(GOOD, started_at=ago(seconds=seconds), beats=0, beat_seen_at=ago(hours=9))
+
+    assert verdicts(snapshot)[IncidentKind.NO_BEAT] is expected
+    assert verdicts(snapshot)[IncidentKind.NO_WORKER] is Verdict.OK
 
 
 def test_late_leads_are_a_warning_until_some_are_stuck() -> None:
