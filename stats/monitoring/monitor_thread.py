@@ -19,7 +19,7 @@ from leadgateway import db
 from leadgateway.logging import get_logger
 from stats.models import Alert, Incident
 from stats.monitoring import alerts, incidents, pipeline_check
-from stats.monitoring.checks.pipeline import IncidentKind
+from stats.monitoring.checks.pipeline import OPENS_AFTER, IncidentKind
 
 log = get_logger(__name__)
 
@@ -69,7 +69,7 @@ class DatabaseOutage:
     def record_failure(self, *, now: datetime) -> None:
         """Count a failure. After enough of them, alert the channels that have not been alerted yet."""
         self._failures += 1
-        if not pipeline_check.THRESHOLDS.opens(IncidentKind.DATABASE_UNAVAILABLE, self._failures):
+        if self._failures < OPENS_AFTER[IncidentKind.DATABASE_UNAVAILABLE]:
             return
         if self._incident is None:
             self._incident = Incident(kind=IncidentKind.DATABASE_UNAVAILABLE, opened_at=now, last_seen_at=now)

@@ -15,11 +15,8 @@ from leadgateway.dependencies import database_problem
 from leadgateway.time_format import span
 from stats.models import Incident, MonitoringState
 from stats.monitoring import alerts, heartbeat, incidents
-from stats.monitoring.checks.pipeline import IncidentKind, Thresholds, evaluate
+from stats.monitoring.checks.pipeline import IncidentKind, evaluate, take_snapshot
 from stats.monitoring.checks.result import CheckResult, Verdict, failure, ok, warning
-from stats.monitoring.snapshot import take_snapshot
-
-THRESHOLDS = Thresholds()
 
 #: How long one step may wait for the database.
 _DATABASE_TIMEOUT = timedelta(seconds=10)
@@ -33,7 +30,7 @@ def current_results(*, now: datetime) -> list[CheckResult]:
 
     :raises django.db.Error: the database is unavailable.
     """
-    return evaluate(take_snapshot(now=now, thresholds=THRESHOLDS), THRESHOLDS)
+    return evaluate(take_snapshot(now=now))
 
 
 def run_if_due(*, now: datetime) -> bool:
@@ -44,9 +41,7 @@ def run_if_due(*, now: datetime) -> bool:
     with db.deadline(_DATABASE_TIMEOUT):
         if not claim_check(now, after=0.8 * settings.MONITORING_INTERVAL):
             return False
-        incidents.update(
-            current_results(now=now), now=now, thresholds=THRESHOLDS, channels=alerts.configured_channels()
-        )
+        incidents.update(current_results(now=now), now=now, channels=alerts.configured_channels())
     alerts.send_due(now=now)
     return True
 

@@ -12,14 +12,13 @@ from django.utils.translation import override
 
 from stats.models import Alert, Incident
 from stats.monitoring import alerts, incidents
-from stats.monitoring.checks.pipeline import IncidentKind, Thresholds
+from stats.monitoring.checks.pipeline import IncidentKind
 from stats.monitoring.checks.result import CheckResult, Verdict
 from tests.make import NOON
 from tests.processes import free_port
 from tests.stats.monitoring.receivers import Hook, Mailbox, hook, mailbox
 
 MINUTE = timedelta(minutes=1)
-THRESHOLDS = Thresholds(opens_after={}, closes_after=1)
 
 pytestmark = pytest.mark.django_db
 
@@ -46,7 +45,7 @@ def check(verdict: Verdict, *kinds: IncidentKind, minute: int = 0, **facts: obje
     """Update the incidents by the results of a check, and send the alerts."""
     now = NOON + minute * MINUTE
     found = [CheckResult(kind, verdict, facts=dict(facts)) for kind in kinds]
-    incidents.update(found, now=now, thresholds=THRESHOLDS, channels=alerts.configured_channels())
+    incidents.update(found, now=now, channels=alerts.configured_channels(), opens_after={}, closes_after=1)
     alerts.send_due(now=now)
 
 

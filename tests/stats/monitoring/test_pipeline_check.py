@@ -13,9 +13,9 @@ from delivery.models import DeliveryControl
 from leads.models import LeadStatus
 from stats.models import Heartbeat, HourlyStatistics, Incident, MonitoringState
 from stats.monitoring import monitor_thread, pipeline_check
+from stats.monitoring.checks.pipeline import take_snapshot
 from stats.monitoring.monitor_thread import DatabaseOutage, MonitorThread
-from stats.monitoring.pipeline_check import THRESHOLDS, run_if_due
-from stats.monitoring.snapshot import take_snapshot
+from stats.monitoring.pipeline_check import run_if_due
 from tests import make
 from tests.make import NOON
 from tests.processes import wait_until
@@ -40,7 +40,7 @@ def open_now() -> set[str]:
 
 
 def test_an_empty_gateway_has_a_snapshot() -> None:
-    snapshot = take_snapshot(now=NOON, thresholds=THRESHOLDS)
+    snapshot = take_snapshot(now=NOON)
 
     assert (snapshot.workers, snapshot.beats, snapshot.late, snapshot.attempts, snapshot.sources) == (0, 0, 0, 0, ())
     assert snapshot.queue_depth is not None
@@ -53,7 +53,7 @@ def test_unclaimed_due_leads_are_late() -> None:
     make.lead(next_attempt_at=NOON - 9 * MINUTE, claimed_until=NOON + MINUTE)
     make.lead(status=LeadStatus.FAILED, next_attempt_at=None)
 
-    snapshot = take_snapshot(now=NOON, thresholds=THRESHOLDS)
+    snapshot = take_snapshot(now=NOON)
 
     assert (snapshot.late, snapshot.late_since) == (3, NOON - 7 * MINUTE)
 
@@ -61,14 +61,14 @@ def test_unclaimed_due_leads_are_late() -> None:
 def test_leads_that_wait_on_purpose_are_not_stuck(settings) -> None:
     make.lead(status=LeadStatus.READY, next_attempt_at=NOON - HOUR)
     settings.CUSTOMER_API_RATE_LIMIT = timedelta(seconds=1)
-    assert take_snapshot(now=NOON, thresholds=THRESHOLDS).late == 0
+    assert take_snapshot(now=NOON).late == 0
 
     settings.CUSTOMER_API_RATE_LIMIT = None
-    assert take_snapshot(now=NOON, thresholds=THRESHOLDS).late == 1
+    assert take_snapshot(now=NOON).late == 1
     pause_delivery(actor="otto", reason="maintenance", now=NOON)
-    assert take_snapshot(now=NOON, thresholds=THRESHOLDS).late == 0
+    assert take_snapshot(now=NOON).late == 0
     make.lead(next_attempt_at=NOON - HOUR)  # can be checked while delivery is paused
-    assert take_snapshot(now=NOON, thresholds=THRESHOLDS).late == 1
+    assert take_snapshot(now=NOON).late == 1
 
 
 def test_recent_finished_attempts_are_counted() -> None:
@@ -77,7 +77,7 @@ def test_recent_finished_attempts_are_counted() -> None:
     make.attempt(requested_at=NOON - MINUTE, finished_at=None)
     make.attempt(requested_at=NOON - 11 * MINUTE)
 
-    snapshot = take_snapshot(now=NOON, thresholds=THRESHOLDS)
+    snapshot = take_snapshot(now=NOON)
 
     assert (snapshot.attempts, snapshot.failed) == (2, 1)
 
@@ -90,7 +90,7 @@ def test_a_source_has_its_hours_and_its_last_lead() -> None:
     make.lead(source="new", received_at=NOON - 5 * MINUTE)
     make.lead(received_at=NOON - 6 * MINUTE)
 
-    sources = take_snapshot(now=NOON, thresholds=THRESHOLDS).sources
+    sources = take_snapshot(now=NOON).sources
 
     yesterday = NOON - timedelta(days=1)
     assert [(source.name, source.last_at) for source in sources] == [

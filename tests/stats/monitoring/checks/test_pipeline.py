@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stats.monitoring.checks.pipeline import IncidentKind, Snapshot, SourceActivity, Thresholds, evaluate
+from stats.monitoring.checks.pipeline import IncidentKind, Snapshot, SourceActivity, evaluate
 from stats.monitoring.checks.result import CheckResult, Verdict
 
 #: A Wednesday.
 NOW = datetime(2026, 1, 21, 15, 42, tzinfo=UTC)
-THRESHOLDS = Thresholds()
 
 GOOD = Snapshot(
     taken_at=NOW,
@@ -32,11 +31,11 @@ GOOD = Snapshot(
 
 
 def verdicts(snapshot: Snapshot) -> dict[str, Verdict]:
-    return {result.check: result.verdict for result in evaluate(snapshot, THRESHOLDS)}
+    return {result.check: result.verdict for result in evaluate(snapshot)}
 
 
 def failures(snapshot: Snapshot) -> list[CheckResult]:
-    return [result for result in evaluate(snapshot, THRESHOLDS) if result.verdict is Verdict.FAILURE]
+    return [result for result in evaluate(snapshot) if result.verdict is Verdict.FAILURE]
 
 
 def ago(**span: float) -> datetime:
@@ -115,18 +114,14 @@ def test_a_process_may_start_after_the_others(seconds: int, expected: Verdict) -
 
 
 def test_late_leads_are_a_warning_until_some_are_stuck() -> None:
-    [result] = [
-        each
-        for each in evaluate(replace(GOOD, late=3, late_since=ago(minutes=2)), THRESHOLDS)
-        if each.facts.get("leads")
-    ]
+    [result] = [each for each in evaluate(replace(GOOD, late=3, late_since=ago(minutes=2))) if each.facts.get("leads")]
 
     assert (result.verdict, result.facts) == (Verdict.WARNING, {"leads": 3, "since": "2026-01-21T15:40:00+00:00"})
 
 
 def test_a_pause_is_a_warning_at_first_and_its_reason_is_not_stored() -> None:
     snapshot = replace(GOOD, paused_at=ago(minutes=1), paused_by="otto", pause_reason="maintenance", waiting=4)
-    [result] = [each for each in evaluate(snapshot, THRESHOLDS) if each.check == IncidentKind.DELIVERY_PAUSED]
+    [result] = [each for each in evaluate(snapshot) if each.check == IncidentKind.DELIVERY_PAUSED]
 
     assert result.verdict is Verdict.WARNING
     assert result.facts == {"since": "2026-01-21T15:41:00+00:00"}
@@ -153,11 +148,7 @@ def office(leads: int = 10, *, first: int = 8, last: int = 18, weekend: bool = F
 
 def is_silent(hours: dict[datetime, int], *, last_at: datetime, now: datetime) -> bool:
     source = SourceActivity("portal", last_at, {hour: leads for hour, leads in hours.items() if hour < last_at})
-    found = [
-        each
-        for each in evaluate(replace(GOOD, taken_at=now, sources=(source,)), THRESHOLDS)
-        if each.subject == "portal"
-    ]
+    found = [each for each in evaluate(replace(GOOD, taken_at=now, sources=(source,))) if each.subject == "portal"]
     assert len(found) == 1
     return found[0].verdict is Verdict.FAILURE
 
