@@ -132,7 +132,6 @@ _TEXTS: dict[str, dict[str, CheckText]] = {
             "{name}, version {version}, {latency_ms} ms",
             "The webhook makes several queries within 500 ms: move the database closer.",
         ),
-        "too_old": CheckText("{name}, version {version}, {latency_ms} ms", "Use PostgreSQL 14 or newer."),
         "unavailable": CheckText("{name}: {error}", "Every lead is answered with 503 until it is available again."),
     },
     "journal": {
