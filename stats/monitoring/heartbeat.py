@@ -36,6 +36,9 @@ _TIMEOUT = timedelta(seconds=5)
 
 _MAX_NAME_LENGTH = 200
 
+#: When this web process started; None in other processes.
+web_started_at: datetime | None = None
+
 
 class HeartbeatThread(threading.Thread):
     """Renews the row of this process until the process ends, then deletes it.

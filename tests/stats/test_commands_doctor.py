@@ -60,11 +60,3 @@ def test_without_a_failure_the_exit_code_is_zero(settings: Any) -> None:
     assert output.splitlines()[-1].endswith(" 0 failures")
     assert output.startswith("ok       python")
     assert max(map(len, output.splitlines())) <= 100
-
-
-def test_without_worker_and_beat_it_fails() -> None:
-    output, code = doctor()
-
-    assert code == 1
-    assert "No worker is running" in output
-    assert "Beat is not running" in output

@@ -84,9 +84,14 @@ def test_a_pause_is_a_warning_with_its_reason(processes: None) -> None:
     assert "by otto: maintenance" in text
 
 
-def test_an_old_last_check_fails(processes: None) -> None:
-    MonitoringState.objects.update(checked_at=timezone.now() - 4 * MINUTE)
+def test_an_old_last_check_fails_and_a_closing_incident_is_a_warning(processes: None) -> None:
+    now = timezone.now()
+    Incident.objects.create(kind="no_worker", opened_at=now - 9 * MINUTE, last_seen_at=now)
+    code, text = run()
+    assert code == 0
+    assert "warning  open incident        no_worker, open for 9 min" in text
 
+    MonitoringState.objects.update(checked_at=now - 4 * MINUTE)
     assert run()[0] == 1
     assert verdicts()["last_check"] == "failure"
 
@@ -102,16 +107,6 @@ def test_nothing_fails_while_the_gateway_starts() -> None:
 
     Heartbeat.objects.update(started_at=now - 4 * MINUTE)
     assert verdicts() | {"no_beat": "failure", "last_check": "failure"} == verdicts()
-
-
-def test_an_incident_that_is_closing_is_a_warning(processes: None) -> None:
-    now = timezone.now()
-    Incident.objects.create(kind="no_worker", opened_at=now - 9 * MINUTE, last_seen_at=now)
-
-    code, text = run()
-
-    assert code == 0
-    assert "warning  open incident        no_worker, open for 9 min" in text
 
 
 @pytest.mark.needs_postgres
@@ -152,18 +147,12 @@ def test_hours_are_shown_newest_first() -> None:
     assert json.loads(statistics("--json"))[0]["rejected"] == {"ZIP_NOT_66XXX": 3, "NOT_HOMEOWNER": 4}
 
 
-def test_the_command_counts_complete_hours_itself() -> None:
+def test_complete_hours_are_counted_first() -> None:
+    assert statistics().startswith("No statistics for these hours yet.")
     make.event(kind=EventKind.RECEIVED, now=timezone.now() - timedelta(hours=3))
 
     [row] = json.loads(statistics("--json"))
 
     assert row["accepted"] == 1
-
-
-def test_without_statistics_it_says_so() -> None:
-    assert statistics().startswith("No statistics for these hours yet.")
-
-
-def test_an_invalid_number_of_hours_is_refused() -> None:
     with pytest.raises(CommandError, match="hours"):
         statistics("--hours", "0")

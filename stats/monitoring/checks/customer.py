@@ -95,7 +95,7 @@ def _is_local(host: str) -> bool:
 
 
 CHECKS = (
-    Check("mapping", mapping, used_by=frozenset({Consumer.READINESS, Consumer.DOCTOR})),
+    Check("mapping", mapping, used_by=Consumer.READINESS | Consumer.DOCTOR),
     Check("CUSTOMER_API_URL", address),
     Check("CUSTOMER_API_TOKEN", token),
     Check("customer_connection", connection),

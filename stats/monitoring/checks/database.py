@@ -121,7 +121,7 @@ def fetch_all(sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
 
 
 CHECKS = (
-    Check("database", reachable, used_by=frozenset({Consumer.READINESS})),
+    Check("database", reachable, used_by=Consumer.READINESS),
     Check("database_server", server),
     Check("database_settings", suitability),
 )

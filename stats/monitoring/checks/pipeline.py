@@ -42,7 +42,7 @@ class IncidentKind(StrEnum):
 # --- limits ----------------------------------------------------------------------------------------------------------
 
 #: How long after the first process of the gateway the others may start.
-STARTS_WITHIN = timedelta(seconds=30)
+STARTS_WITHIN = timedelta(seconds=15)
 
 #: An unclaimed lead that has been due for this long is late. The sweep enqueues it again after 30 s.
 LATE_AFTER = timedelta(minutes=1)
@@ -106,7 +106,7 @@ class Snapshot:
     worker_seen_at: datetime | None
     beats: int
     beat_seen_at: datetime | None
-    #: When the first of the running processes started; None if none is running.
+    #: When the first of the running processes started. If none is running, the start of this web process, if it is one.
     started_at: datetime | None
     #: Number of leads past LATE_AFTER, and since when the first of them is due.
     late: int
@@ -140,7 +140,7 @@ def take_snapshot(*, now: datetime) -> Snapshot:
         worker_seen_at=worker_seen_at,
         beats=beats,
         beat_seen_at=beat_seen_at,
-        started_at=heartbeat.running_since(processes, now=now),
+        started_at=heartbeat.running_since(processes, now=now) or heartbeat.web_started_at,
         **_late(control, now=now),
         attempts=attempts.finished,
         failed=attempts.failed,

@@ -39,11 +39,16 @@ def open_now() -> set[str]:
 # --- the snapshot -----------------------------------------------------------------------------------------------------
 
 
-def test_an_empty_gateway_has_a_snapshot() -> None:
+def test_an_empty_gateway_has_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = take_snapshot(now=NOON)
 
     assert (snapshot.workers, snapshot.beats, snapshot.late, snapshot.attempts, snapshot.sources) == (0, 0, 0, 0, ())
     assert snapshot.queue_depth is not None
+    assert snapshot.started_at is None
+    monkeypatch.setattr("stats.monitoring.heartbeat.web_started_at", NOON)
+    assert take_snapshot(now=NOON).started_at == NOON
+    heartbeat(NOON, "worker")
+    assert take_snapshot(now=NOON).started_at == NOON - HOUR
 
 
 def test_unclaimed_due_leads_are_late() -> None:
@@ -118,20 +123,16 @@ def test_a_failure_becomes_an_incident_and_ends() -> None:
     assert open_now() == {"no_worker"}
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_second_check_within_the_interval_is_skipped() -> None:
     assert run_if_due(now=NOON)
     assert not run_if_due(now=NOON + 0.7 * MINUTE)
     assert run_if_due(now=NOON + 0.9 * MINUTE)
 
-
-@pytest.mark.django_db(transaction=True)
-def test_the_monitor_checks_only_when_overdue() -> None:
-    run_if_due(now=NOON)
-    MonitorThread().check_if_overdue(now=NOON + 1.4 * MINUTE)
-    assert MonitoringState.objects.get().checked_at == NOON
-
-    MonitorThread().check_if_overdue(now=NOON + 1.6 * MINUTE)
-    assert MonitoringState.objects.get().checked_at == NOON + 1.6 * MINUTE
+    MonitorThread().check_if_overdue(now=NOON + 2.3 * MINUTE)
+    assert MonitoringState.objects.get().checked_at == NOON + 0.9 * MINUTE
+    MonitorThread().check_if_overdue(now=NOON + 2.5 * MINUTE)
+    assert MonitoringState.objects.get().checked_at == NOON + 2.5 * MINUTE
 
 
 @pytest.mark.django_db(transaction=True)

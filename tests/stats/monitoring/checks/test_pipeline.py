@@ -71,17 +71,20 @@ ONE_FAILURE = [
 def test_one_bad_number_is_one_failure(
     numbers: dict[str, object], kind: IncidentKind, facts: dict[str, object]
 ) -> None:
-    [found] = failures(replace(GOOD, **numbers))  # type: ignore[arg-type]
+    snapshot = replace(GOOD, **numbers)  # type: ignore[arg-type]
+
+    [found] = failures(snapshot)
 
     assert (found.check, found.facts) == (kind, facts)
+    expected = {IncidentKind.QUEUE_DEEP} if snapshot.queue_depth is None else set()
+    assert {check for check, verdict in verdicts(snapshot).items() if verdict is Verdict.UNKNOWN} == expected
 
 
 NO_FAILURE = [
     {"queue_depth": 1000},
     {"attempts": 10, "failed": 5},
     {"paused_at": ago(minutes=59)},
-    {"workers": 1},
-    {"beats": 2},
+    {"workers": 1, "beats": 2},
 ]
 
 
@@ -96,16 +99,14 @@ def test_numbers_at_the_threshold_are_no_failure(numbers: dict[str, object]) -> 
         (0, 0, Verdict.UNKNOWN),
         (4, 4, Verdict.UNKNOWN),
         (4, 1, Verdict.OK),
-        (1, 0, Verdict.OK),
         (5, 5, Verdict.FAILURE),
-        (5, 2, Verdict.OK),
     ],
 )
 def test_a_few_failures_prove_nothing_but_a_few_successes_do(attempts: int, failed: int, expected: Verdict) -> None:
     assert verdicts(replace(GOOD, attempts=attempts, failed=failed))[IncidentKind.DELIVERIES_FAIL] is expected
 
 
-@pytest.mark.parametrize(("seconds", "expected"), [(2, Verdict.UNKNOWN), (30, Verdict.FAILURE)])
+@pytest.mark.parametrize(("seconds", "expected"), [(2, Verdict.UNKNOWN), (15, Verdict.FAILURE)])
 def test_a_process_may_start_after_the_others(seconds: int, expected: Verdict) -> None:
     snapshot = replace(GOOD, started_at=ago(seconds=seconds), beats=0, beat_seen_at=ago(hours=9))
 
@@ -126,10 +127,6 @@ def test_a_pause_is_a_warning_at_first_and_its_reason_is_not_stored() -> None:
     assert result.verdict is Verdict.WARNING
     assert result.facts == {"since": "2026-01-21T15:41:00+00:00"}
     assert result.private_facts == {"by": "otto", "reason": "maintenance", "waiting": 4}
-
-
-def test_the_depth_of_an_unavailable_queue_is_unknown() -> None:
-    assert verdicts(replace(GOOD, queue_depth=None))[IncidentKind.QUEUE_DEEP] is Verdict.UNKNOWN
 
 
 # --- sources -----------------------------------------------------------------------------------------------
@@ -160,7 +157,6 @@ SITUATIONS = [
     ("before the office opens", MIDNIGHT + HOUR * 8, False),
     ("when it has just opened", MIDNIGHT + HOUR * 8.9, False),
     ("an hour after it should have sent", MIDNIGHT + HOUR * 9, True),
-    ("at noon", MIDNIGHT + HOUR * 12, True),
     ("two days later, at night", MIDNIGHT + HOUR * 26, True),
 ]
 
@@ -195,16 +191,13 @@ def test_a_source_with_few_leads_is_silent_only_after_days() -> None:
     assert is_silent(hours, last_at=MIDNIGHT - DAY * 3 + HOUR * 10, now=MIDNIGHT + HOUR * 12)
 
 
-def test_one_big_day_a_week_ago_creates_no_expectation() -> None:
-    hours = {MIDNIGHT - DAY * 7 + HOUR * hour: 500 for hour in range(8, 18)}
+def test_one_day_or_a_few_days_create_no_expectation() -> None:
+    one_big_day = {MIDNIGHT - DAY * 7 + HOUR * hour: 500 for hour in range(8, 18)}
+    first_week = {hour: leads for hour, leads in office(weekend=True).items() if hour > MIDNIGHT - DAY * 6}
+    now = MIDNIGHT + HOUR * 12
 
-    assert not is_silent(hours, last_at=MIDNIGHT - DAY * 7 + HOUR * 18, now=MIDNIGHT + HOUR * 12)
-
-
-def test_in_its_first_week_no_source_is_expected() -> None:
-    hours = {hour: leads for hour, leads in office(weekend=True).items() if hour > MIDNIGHT - DAY * 6}
-
-    assert not is_silent(hours, last_at=YESTERDAY_EVENING, now=MIDNIGHT + HOUR * 12)
+    assert not is_silent(one_big_day, last_at=MIDNIGHT - DAY * 7 + HOUR * 18, now=now)
+    assert not is_silent(first_week, last_at=YESTERDAY_EVENING, now=now)
 
 
 @given(
