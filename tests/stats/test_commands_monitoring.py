@@ -1,11 +1,15 @@
-"""The commands pipeline_status and hourly_statistics."""
+"""The commands pipeline_status, doctor and hourly_statistics. Their checks are tested in tests/stats/monitoring."""
 
 import json
+import socket
+from contextlib import closing
 from datetime import timedelta
 from io import StringIO
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 
 from delivery.control.pause import pause_delivery
@@ -20,11 +24,11 @@ pytestmark = pytest.mark.django_db(transaction=True)  # the command checks in an
 MINUTE = timedelta(minutes=1)
 
 
-def run(*arguments: str) -> tuple[int, str]:
-    """Return the exit code and the output of pipeline_status."""
+def run(*arguments: str, command: str = "pipeline_status") -> tuple[int, str]:
+    """Return the exit code and the output of a command."""
     out = StringIO()
     try:
-        call_command("pipeline_status", *arguments, stdout=out)
+        call_command(command, *arguments, stdout=out)
     except SystemExit as end:
         return int(str(end.code)), out.getvalue()
     return 0, out.getvalue()
@@ -59,7 +63,7 @@ def test_without_worker_and_beat_it_fails() -> None:
     assert code == 1
     assert "FAILURE  workers              No worker is running" in text
     assert "-> Leads are accepted but not delivered." in text
-    assert "FAILURE  beat" in text
+    assert "FAILURE  beat                 Beat is not running" in text
     assert verdicts()["last_check"] == "warning"
 
 
@@ -113,8 +117,6 @@ def test_nothing_fails_while_the_gateway_starts() -> None:
 def test_without_the_database_only_that_is_reported(
     postgres: PostgresServer, settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from django.db import connection
-
     monkeypatch.setitem(connection.settings_dict, "PORT", free_port())
     code, text = run()
 
@@ -123,13 +125,42 @@ def test_without_the_database_only_that_is_reported(
     assert "0 ok, 0 warnings, 1 failure" in text
 
 
+# --- doctor ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("processes", "queued_leads")
+def test_a_failure_does_not_hide_the_other_results() -> None:
+    code, output = run("--json", command="doctor")
+
+    results = {result["check"]: result for result in json.loads(output)}
+    assert code == 1
+    assert results["customer_connection"]["verdict"] == "failure"
+    assert results["CUSTOMER_API_TOKEN"]["verdict"] == "warning"
+    assert results["no_worker"]["verdict"] == "ok"  # comes after it
+    failing = {name for name, result in results.items() if result["verdict"] == "failure"}
+    assert failing <= {"customer_connection", "worker_ping"}
+    assert all(result["remedy"] for result in results.values() if result["verdict"] in ("warning", "failure"))
+
+
+@pytest.mark.usefixtures("processes", "queued_leads")
+def test_without_a_failure_the_exit_code_is_zero(settings: Any) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        settings.CUSTOMER_API_URL = f"http://127.0.0.1:{listener.getsockname()[1]}/lead"
+        settings.QUEUE_TYPE = "database"  # no worker can be pinged
+        settings.CELERY_BROKER_TRANSPORT_OPTIONS = {"data_folder_out": str(settings.VAR_DIR)}
+        code, output = run(command="doctor")
+
+    assert code == 0, output
+    assert output.splitlines()[-1].endswith(" 0 failures")
+    assert output.startswith("ok       python")
+    assert max(map(len, output.splitlines())) <= 100
+
+
 # --- hourly_statistics -----------------------------------------------------------------------------------------------
 
 
 def statistics(*arguments: str) -> str:
-    out = StringIO()
-    call_command("hourly_statistics", *arguments, stdout=out)
-    return out.getvalue()
+    return run(*arguments, command="hourly_statistics")[1]
 
 
 def test_hours_are_shown_newest_first() -> None:

@@ -145,13 +145,3 @@ def test_redelivered_leads_and_unknown_reasons_have_no_series_of_their_own():
     status_event(make.lead(), LeadStatus.REJECTED, reason="ann@example.com")
 
     assert +read() == {"entered|DELIVERED": 1, "entered|REJECTED": 1, "stopped|other": 1}
-
-
-def test_closed_leads_are_counted_by_status():
-    for status in (LeadStatus.DELIVERED, LeadStatus.DELIVERED, LeadStatus.REJECTED, LeadStatus.RECEIVED):
-        make.lead(status=status)
-    counters.update_totals(now=timezone.now())
-
-    counters.update_closed_leads()
-
-    assert counters.stored_totals().closed_leads == {"DELIVERED": 2, "REJECTED": 1}

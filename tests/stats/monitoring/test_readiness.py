@@ -9,7 +9,6 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from leadgateway import queue
 from stats.monitoring import readiness
-from stats.monitoring.checks.result import failure, ok
 
 READY = "/health/ready"
 
@@ -176,19 +175,3 @@ def test_without_the_database_no_session_is_read(client, settings, monkeypatch, 
 
     assert response.status_code == 503
     assert response.json()["checks"]["database"] == {"ok": False}
-
-
-@pytest.mark.parametrize(
-    ("failing", "status"),
-    [
-        ({"queue"}, "degraded"),
-        ({"database"}, "not ready"),
-        ({"migrations"}, "not ready"),
-        ({"queue", "mapping"}, "not ready"),
-    ],
-)
-def test_only_a_failing_queue_alone_degrades(failing, status):
-    names = ("database", "queue", "migrations", "mapping")
-
-    results = {name: (failure if name in failing else ok)(name) for name in names}
-    assert readiness.status(results) == status

@@ -13,7 +13,7 @@ from tests import environment
 from tests.processes import Process, free_port, scratch_directory, wait_until
 from tests.servers import PostgresServer, RedisServer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.faults]
+pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.alone]
 
 READY = "/health/ready"
 STATISTICS = ["/stats/leads/counts", "/stats/leads/recent", "/stats/leads/1/history"]
