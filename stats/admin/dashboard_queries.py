@@ -213,7 +213,7 @@ def _state(now: datetime) -> State:
         at=now,
         in_progress=_in_progress(now),
         failures=_failures(),
-        processes=heartbeat.recent_processes(now=now),
+        processes=list(snapshot.processes),
         queued=snapshot.queue_depth,
         has_leads=InboundLead.objects.exists(),
         results=evaluate(snapshot),

@@ -5,7 +5,7 @@ To add a check, add its kind, its number in `Snapshot`, a function and its entry
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -101,23 +101,14 @@ class Snapshot:
     taken_at: datetime
     #: Number of messages; None if the queue is unavailable.
     queue_depth: int | None
-    #: Number of running workers, and the last heartbeat of any worker.
-    workers: int
-    worker_seen_at: datetime | None
-    beats: int
-    beat_seen_at: datetime | None
-    #: When the first of the running processes started. If none is running, the start of this web process, if it is one.
-    started_at: datetime | None
+    #: Those that are running, and those that stopped unexpectedly within the last day.
+    processes: Sequence[Heartbeat]
+    control: DeliveryControl
     #: Number of leads past LATE_AFTER, and since when the first of them is due.
     late: int
     late_since: datetime | None
-    #: Number of finished and of failed attempts within ATTEMPTS_WITHIN.
-    attempts: int
-    failed: int
-    circuit_opened_at: datetime | None
-    paused_at: datetime | None
-    paused_by: str = ""
-    pause_reason: str = ""
+    #: Within ATTEMPTS_WITHIN.
+    attempts: counting.AttemptCounts
     #: Number of leads that wait because delivery is paused or the customer is down.
     waiting: int = 0
     sources: tuple[SourceActivity, ...] = ()
@@ -129,25 +120,13 @@ def take_snapshot(*, now: datetime) -> Snapshot:
     :raises django.db.Error: the database is unavailable.
     """
     control = DeliveryControl.objects.current()
-    attempts = counting.count_attempts(DeliveryAttempt.objects.filter(requested_at__gte=now - ATTEMPTS_WITHIN))
-    processes = heartbeat.recent_processes(now=now)
-    workers, worker_seen_at = _running(processes, ProcessKind.WORKER, now=now)
-    beats, beat_seen_at = _running(processes, ProcessKind.BEAT, now=now)
     return Snapshot(
         taken_at=now,
         queue_depth=_depth(),
-        workers=workers,
-        worker_seen_at=worker_seen_at,
-        beats=beats,
-        beat_seen_at=beat_seen_at,
-        started_at=heartbeat.running_since(processes, now=now) or heartbeat.web_started_at,
+        processes=heartbeat.recent_processes(now=now),
+        control=control,
         **_late(control, now=now),
-        attempts=attempts.finished,
-        failed=attempts.failed,
-        circuit_opened_at=control.circuit_opened_at,
-        paused_at=control.paused_at,
-        paused_by=control.paused_by or "",
-        pause_reason=control.pause_reason or "",
+        attempts=counting.count_attempts(DeliveryAttempt.objects.filter(requested_at__gte=now - ATTEMPTS_WITHIN)),
         waiting=InboundLead.objects.due(now).count() if control.is_blocked else 0,
         sources=tuple(_recent_sources(now)),
     )
@@ -169,13 +148,6 @@ def _late(control: DeliveryControl, *, now: datetime) -> dict[str, Any]:
     if control.is_blocked or limits().exist:
         late = late.filter(status=LeadStatus.RECEIVED)
     return late.aggregate(late=Count("*"), late_since=Min("next_attempt_at"))
-
-
-def _running(processes: list[Heartbeat], kind: ProcessKind, *, now: datetime) -> tuple[int, datetime | None]:
-    """Return how many processes of a kind are running, and when the last of them was seen."""
-    of_kind = [process for process in processes if process.kind == kind]
-    running = sum(heartbeat.is_running(process, now=now) for process in of_kind)
-    return running, max((process.seen_at for process in of_kind), default=None)
 
 
 def _recent_sources(now: datetime) -> list[SourceActivity]:
@@ -217,19 +189,22 @@ def _queue(snapshot: Snapshot) -> Iterator[CheckResult]:
 
 
 def _workers(snapshot: Snapshot) -> Iterator[CheckResult]:
-    yield _process(IncidentKind.NO_WORKER, snapshot.workers, snapshot.worker_seen_at, snapshot)
+    yield _process(IncidentKind.NO_WORKER, ProcessKind.WORKER, snapshot)
 
 
 def _beat(snapshot: Snapshot) -> Iterator[CheckResult]:
-    yield _process(IncidentKind.NO_BEAT, snapshot.beats, snapshot.beat_seen_at, snapshot)
+    yield _process(IncidentKind.NO_BEAT, ProcessKind.BEAT, snapshot)
 
 
-def _process(kind: IncidentKind, running: int, last_seen_at: datetime | None, snapshot: Snapshot) -> CheckResult:
+def _process(kind: IncidentKind, process_kind: ProcessKind, snapshot: Snapshot) -> CheckResult:
     """Judge the processes of a kind. While the gateway starts, one of them may be a few seconds behind the others."""
-    if running:
+    now = snapshot.taken_at
+    processes = [process for process in snapshot.processes if process.kind == process_kind]
+    if running := sum(heartbeat.is_running(process, now=now) for process in processes):
         return CheckResult(kind, Verdict.OK, facts={"running": running})
-    started_at = snapshot.started_at
-    is_starting = started_at is not None and snapshot.taken_at - started_at < STARTS_WITHIN
+    started_at = heartbeat.running_since(snapshot.processes, now=now) or heartbeat.web_started_at
+    is_starting = started_at is not None and now - started_at < STARTS_WITHIN
+    last_seen_at = max((process.seen_at for process in processes), default=None)
     verdict = Verdict.UNKNOWN if is_starting else Verdict.FAILURE
     return CheckResult(kind, verdict, facts={"running": 0, **_since(last_seen_at)})
 
@@ -246,18 +221,19 @@ def _late_leads(snapshot: Snapshot) -> Iterator[CheckResult]:
 
 def _attempts(snapshot: Snapshot) -> Iterator[CheckResult]:
     """Judge attempts. A few failures, or no attempt at all, prove nothing; a few successes do."""
-    fails = snapshot.failed > FAILING_SHARE * snapshot.attempts
-    if snapshot.attempts < MIN_ATTEMPTS and (fails or not snapshot.attempts):
-        verdict = Verdict.UNKNOWN
-    else:
-        verdict = _failure_if(fails)
+    finished, failed = snapshot.attempts.finished, snapshot.attempts.failed
+    fails = failed > FAILING_SHARE * finished
+    is_unknown = finished < MIN_ATTEMPTS and (fails or not finished)
     minutes = round(ATTEMPTS_WITHIN.total_seconds() / 60)
-    facts = {"attempts": snapshot.attempts, "failed": snapshot.failed, "minutes": minutes}
-    yield CheckResult(IncidentKind.DELIVERIES_FAIL, verdict, facts=facts)
+    yield CheckResult(
+        IncidentKind.DELIVERIES_FAIL,
+        Verdict.UNKNOWN if is_unknown else _failure_if(fails),
+        facts={"attempts": finished, "failed": failed, "minutes": minutes},
+    )
 
 
 def _customer(snapshot: Snapshot) -> Iterator[CheckResult]:
-    opened_at = snapshot.circuit_opened_at
+    opened_at = snapshot.control.circuit_opened_at
     yield CheckResult(
         IncidentKind.CUSTOMER_DOWN,
         _failure_if(opened_at is not None),
@@ -267,15 +243,16 @@ def _customer(snapshot: Snapshot) -> Iterator[CheckResult]:
 
 
 def _pause(snapshot: Snapshot) -> Iterator[CheckResult]:
-    if snapshot.paused_at is None:
+    control = snapshot.control
+    if control.paused_at is None:
         yield CheckResult(IncidentKind.DELIVERY_PAUSED, Verdict.OK)
         return
-    is_long = snapshot.taken_at - snapshot.paused_at >= PAUSED_FOR
+    is_long = snapshot.taken_at - control.paused_at >= PAUSED_FOR
     yield CheckResult(
         IncidentKind.DELIVERY_PAUSED,
         Verdict.FAILURE if is_long else Verdict.WARNING,
-        facts=_since(snapshot.paused_at),
-        private_facts={"by": snapshot.paused_by, "reason": snapshot.pause_reason, "waiting": snapshot.waiting},
+        facts=_since(control.paused_at),
+        private_facts={"by": control.paused_by, "reason": control.pause_reason, "waiting": snapshot.waiting},
     )
 
 

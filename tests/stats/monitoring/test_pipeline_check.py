@@ -39,16 +39,22 @@ def open_now() -> set[str]:
 # --- the snapshot -----------------------------------------------------------------------------------------------------
 
 
-def test_an_empty_gateway_has_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_gateway_has_a_snapshot() -> None:
     snapshot = take_snapshot(now=NOON)
 
-    assert (snapshot.workers, snapshot.beats, snapshot.late, snapshot.attempts, snapshot.sources) == (0, 0, 0, 0, ())
+    assert (snapshot.processes, snapshot.late, snapshot.attempts.finished, snapshot.sources) == ([], 0, 0, ())
     assert snapshot.queue_depth is not None
-    assert snapshot.started_at is None
+
+
+def test_while_a_web_process_starts_the_others_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def verdicts() -> dict[str, str]:
+        return {result.check: result.verdict for result in pipeline_check.current_results(now=NOON)}
+
+    assert (verdicts()["no_worker"], verdicts()["no_beat"]) == ("failure", "failure")
     monkeypatch.setattr("stats.monitoring.heartbeat.web_started_at", NOON)
-    assert take_snapshot(now=NOON).started_at == NOON
+    assert (verdicts()["no_worker"], verdicts()["no_beat"]) == ("unknown", "unknown")
     heartbeat(NOON, "worker")
-    assert take_snapshot(now=NOON).started_at == NOON - HOUR
+    assert (verdicts()["no_worker"], verdicts()["no_beat"]) == ("ok", "failure")
 
 
 def test_unclaimed_due_leads_are_late() -> None:
@@ -84,7 +90,7 @@ def test_recent_finished_attempts_are_counted() -> None:
 
     snapshot = take_snapshot(now=NOON)
 
-    assert (snapshot.attempts, snapshot.failed) == (2, 1)
+    assert (snapshot.attempts.finished, snapshot.attempts.failed) == (2, 1)
 
 
 def test_a_source_has_its_hours_and_its_last_lead() -> None:

@@ -7,26 +7,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from delivery.models import DeliveryControl
+from stats.models import Heartbeat
 from stats.monitoring.checks.pipeline import IncidentKind, Snapshot, SourceActivity, evaluate
 from stats.monitoring.checks.result import CheckResult, Verdict
+from stats.monitoring.counting import AttemptCounts
 
 #: A Wednesday.
 NOW = datetime(2026, 1, 21, 15, 42, tzinfo=UTC)
 
+
+def process(kind: str, *, started: float = 3600, seen: float = 0) -> Heartbeat:
+    """Return a process that started, and was last seen, some seconds ago."""
+    return Heartbeat(name=kind, kind=kind, started_at=ago(seconds=started), seen_at=ago(seconds=seen))
+
+
+def ago(**span: float) -> datetime:
+    return NOW - timedelta(**span)
+
+
 GOOD = Snapshot(
     taken_at=NOW,
     queue_depth=3,
-    workers=2,
-    worker_seen_at=NOW,
-    beats=1,
-    beat_seen_at=NOW,
-    started_at=NOW - timedelta(hours=1),
+    processes=[process("worker"), process("worker"), process("beat")],
+    control=DeliveryControl(),
     late=0,
     late_since=None,
-    attempts=100,
-    failed=3,
-    circuit_opened_at=None,
-    paused_at=None,
+    attempts=AttemptCounts(finished=100, failed=3),
 )
 
 
@@ -38,10 +45,6 @@ def failures(snapshot: Snapshot) -> list[CheckResult]:
     return [result for result in evaluate(snapshot) if result.verdict is Verdict.FAILURE]
 
 
-def ago(**span: float) -> datetime:
-    return NOW - timedelta(**span)
-
-
 def test_good_numbers_pass_every_check() -> None:
     assert set(verdicts(GOOD).values()) == {Verdict.OK}
     assert set(verdicts(GOOD)) == set(IncidentKind) - {IncidentKind.SOURCE_SILENT}
@@ -50,9 +53,9 @@ def test_good_numbers_pass_every_check() -> None:
 ONE_FAILURE = [
     ({"queue_depth": None}, IncidentKind.QUEUE_UNAVAILABLE, {}),
     ({"queue_depth": 1001}, IncidentKind.QUEUE_DEEP, {"depth": 1001}),
-    ({"workers": 0, "worker_seen_at": None}, IncidentKind.NO_WORKER, {"running": 0}),
+    ({"processes": [process("beat")]}, IncidentKind.NO_WORKER, {"running": 0}),
     (
-        {"beats": 0, "beat_seen_at": ago(minutes=3)},
+        {"processes": [process("worker"), process("beat", seen=180)]},
         IncidentKind.NO_BEAT,
         {"running": 0, "since": "2026-01-21T15:39:00+00:00"},
     ),
@@ -61,9 +64,17 @@ ONE_FAILURE = [
         IncidentKind.LEADS_STUCK,
         {"leads": 7, "since": "2026-01-21T15:36:00+00:00"},
     ),
-    ({"attempts": 10, "failed": 6}, IncidentKind.DELIVERIES_FAIL, {"attempts": 10, "failed": 6, "minutes": 10}),
-    ({"circuit_opened_at": ago(seconds=1)}, IncidentKind.CUSTOMER_DOWN, {"since": "2026-01-21T15:41:59+00:00"}),
-    ({"paused_at": ago(hours=1)}, IncidentKind.DELIVERY_PAUSED, {"since": "2026-01-21T14:42:00+00:00"}),
+    ({"attempts": AttemptCounts(10, 6)}, IncidentKind.DELIVERIES_FAIL, {"attempts": 10, "failed": 6, "minutes": 10}),
+    (
+        {"control": DeliveryControl(circuit_opened_at=ago(seconds=1))},
+        IncidentKind.CUSTOMER_DOWN,
+        {"since": "2026-01-21T15:41:59+00:00"},
+    ),
+    (
+        {"control": DeliveryControl(paused_at=ago(hours=1))},
+        IncidentKind.DELIVERY_PAUSED,
+        {"since": "2026-01-21T14:42:00+00:00"},
+    ),
 ]
 
 
@@ -82,9 +93,9 @@ def test_one_bad_number_is_one_failure(
 
 NO_FAILURE = [
     {"queue_depth": 1000},
-    {"attempts": 10, "failed": 5},
-    {"paused_at": ago(minutes=59)},
-    {"workers": 1, "beats": 2},
+    {"attempts": AttemptCounts(10, 5)},
+    {"control": DeliveryControl(paused_at=ago(minutes=59))},
+    {"processes": [process("worker"), process("beat"), process("beat")]},
 ]
 
 
@@ -103,12 +114,12 @@ def test_numbers_at_the_threshold_are_no_failure(numbers: dict[str, object]) -> 
     ],
 )
 def test_a_few_failures_prove_nothing_but_a_few_successes_do(attempts: int, failed: int, expected: Verdict) -> None:
-    assert verdicts(replace(GOOD, attempts=attempts, failed=failed))[IncidentKind.DELIVERIES_FAIL] is expected
+    assert verdicts(replace(GOOD, attempts=AttemptCounts(attempts, failed)))[IncidentKind.DELIVERIES_FAIL] is expected
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(2, Verdict.UNKNOWN), (15, Verdict.FAILURE)])
 def test_a_process_may_start_after_the_others(seconds: int, expected: Verdict) -> None:
-    snapshot = replace(GOOD, started_at=ago(seconds=seconds), beats=0, beat_seen_at=ago(hours=9))
+    snapshot = replace(GOOD, processes=[process("worker", started=seconds), process("beat", seen=9 * 3600)])
 
     assert verdicts(snapshot)[IncidentKind.NO_BEAT] is expected
     assert verdicts(snapshot)[IncidentKind.NO_WORKER] is Verdict.OK
@@ -121,7 +132,8 @@ def test_late_leads_are_a_warning_until_some_are_stuck() -> None:
 
 
 def test_a_pause_is_a_warning_at_first_and_its_reason_is_not_stored() -> None:
-    snapshot = replace(GOOD, paused_at=ago(minutes=1), paused_by="otto", pause_reason="maintenance", waiting=4)
+    control = DeliveryControl(paused_at=ago(minutes=1), paused_by="otto", pause_reason="maintenance")
+    snapshot = replace(GOOD, control=control, waiting=4)
     [result] = [each for each in evaluate(snapshot) if each.check == IncidentKind.DELIVERY_PAUSED]
 
     assert result.verdict is Verdict.WARNING
