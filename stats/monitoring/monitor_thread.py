@@ -44,8 +44,7 @@ class MonitorThread(threading.Thread):
     def check_if_overdue(self, *, now: datetime) -> None:
         """Check the pipeline if that is overdue. After an error the next interval tries again."""
         try:
-            if pipeline_check.is_overdue(now=now):
-                pipeline_check.run_if_due(now=now)
+            pipeline_check.run_if_due(now=now, after=1.5)
         except db.UNAVAILABLE:
             if self._outage is not None:
                 self._outage.record_failure(now=now)

@@ -33,34 +33,23 @@ def current_results(*, now: datetime) -> list[CheckResult]:
     return evaluate(take_snapshot(now=now))
 
 
-def run_if_due(*, now: datetime) -> bool:
-    """Check the pipeline unless another process just did; return whether it was checked.
+def run_if_due(*, now: datetime, after: float = 0.8) -> bool:
+    """Check the pipeline unless another process did within `after` intervals; return whether it was checked.
+
+    The default is a little less than 1, because beat's ticks are not exact.
 
     :raises django.db.Error: the database is unavailable.
     """
     with db.deadline(_DATABASE_TIMEOUT):
-        if not claim_check(now, after=0.8 * settings.MONITORING_INTERVAL):
+        if not claim_check(now, after=after * settings.MONITORING_INTERVAL):
             return False
         incidents.update(current_results(now=now), now=now, channels=alerts.configured_channels())
     alerts.send_due(now=now)
     return True
 
 
-def is_overdue(*, now: datetime) -> bool:
-    """Return whether no process has checked the pipeline for one and a half intervals.
-
-    :raises django.db.Error: the database is unavailable.
-    """
-    with db.deadline(_DATABASE_TIMEOUT):
-        recent = now - 1.5 * settings.MONITORING_INTERVAL
-        return not MonitoringState.objects.filter(pk=1, checked_at__gt=recent).exists()
-
-
 def claim_check(now: datetime, *, after: timedelta) -> bool:
-    """Claim the right to check, `after` the last check; return whether this process got it.
-
-    Shorter than the interval, because beat's ticks are not exact.
-    """
+    """Claim the right to check, `after` the last check; return whether this process got it."""
     MonitoringState.objects.get_or_create(pk=1)
     due = Q(checked_at=None) | Q(checked_at__lte=now - after)
     return MonitoringState.objects.filter(due, pk=1).update(checked_at=now) == 1

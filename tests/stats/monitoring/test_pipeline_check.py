@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from django.db import OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from delivery.control.pause import pause_delivery
@@ -172,14 +173,14 @@ def database(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> list[st
     """A list that makes the database unavailable to monitors while it is not empty."""
     unavailable: list[str] = []
 
-    is_really_overdue = pipeline_check.is_overdue
+    connect = BaseDatabaseWrapper.ensure_connection
 
-    def is_overdue(*, now: datetime) -> bool:
+    def refuse(self: BaseDatabaseWrapper) -> None:
         if unavailable:
             raise OperationalError("the database system is shutting down")
-        return is_really_overdue(now=now)
+        connect(self)
 
-    monkeypatch.setattr(pipeline_check, "is_overdue", is_overdue)
+    monkeypatch.setattr(BaseDatabaseWrapper, "ensure_connection", refuse)
     return unavailable
 
 
