@@ -1,4 +1,4 @@
-"""How a check is run: within its time, and whatever it raises."""
+"""How a check is run: within its time, and with any exception."""
 
 import threading
 import time
