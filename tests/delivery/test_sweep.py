@@ -169,7 +169,7 @@ def enqueued_after(monkeypatch):
     """Return a dict of each enqueued lead and its delay in seconds."""
     waits = {}
     monkeypatch.setattr(
-        queue, "enqueue", lambda lead_id, after, **_: waits.update({lead_id: round(after.total_seconds(), 3)})
+        queue, "enqueue", lambda lead_id, delay, **_: waits.update({lead_id: round(delay.total_seconds(), 3)})
     )
     return waits
 
