@@ -74,25 +74,21 @@ def span(
         try:
             yield
         except BaseException as error:
-            failed(type(error).__name__)
+            note({}, error=type(error).__name__)
             raise
 
 
-def note(attributes: Attributes) -> None:
-    """Add attributes to the current span."""
-    if _tracer is not None:
-        from opentelemetry.trace import get_current_span
+def note(attributes: Attributes, *, error: str | None = None) -> None:
+    """Add attributes to the current span. `error` marks it as failed; it must not contain personal data."""
+    if _tracer is None:
+        return
+    from opentelemetry.trace import Status, StatusCode, get_current_span
 
-        get_current_span().set_attributes(attributes)
-
-
-def failed(error: str) -> None:
-    """Mark the current span as failed. `error` must not contain personal data."""
-    if _tracer is not None:
-        from opentelemetry.trace import Status, StatusCode, get_current_span
-
-        get_current_span().set_status(Status(StatusCode.ERROR, error))
-        note({ERROR: error})
+    span = get_current_span()
+    span.set_attributes(attributes)
+    if error:
+        span.set_status(Status(StatusCode.ERROR, error))
+        span.set_attribute(ERROR, error)
 
 
 def headers() -> dict[str, str]:

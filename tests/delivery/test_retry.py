@@ -1,10 +1,11 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery.retry import ResponseClass, RetryPolicy, classify_response, next_delay, retry_after
+from delivery.retry import GiveUp, ResponseClass, RetryPolicy, after_failure, classify_response, retry_after
 
 NOW = datetime(2026, 1, 21, 10, 30, tzinfo=UTC)
 HALF_A_MINUTE = timedelta(seconds=30)
@@ -201,4 +202,4 @@ def test_any_header_gives_none_or_at_most_an_hour(header):
     ],
 )
 def test_the_longer_of_schedule_and_retry_after_counts(failures, header, delay):
-    assert next_delay(POLICY, failures, header, NOW) == seconds(delay)
+    assert after_failure(replace(POLICY, max_attempts=99), 503, failures, header, now=NOW) == seconds(delay)
