@@ -12,6 +12,7 @@ import socket
 import ssl
 import time
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -21,7 +22,7 @@ import requests
 import urllib3
 
 from delivery.deadline_http import DeadlineAdapter
-from leadgateway import __version__, tracing
+from leadgateway import __version__
 
 USER_AGENT = f"lead-gateway/{__version__}"
 #: Maximum size of a response body that is read, decoded and stored.
@@ -124,7 +125,14 @@ class CustomerAPI:
     token: str = field(repr=False)
     timeout: timedelta
 
-    def deliver(self, payload: dict[str, Any], *, idempotency_key: str, correlation_id: str) -> CustomerResponse:
+    def deliver(
+        self,
+        payload: dict[str, Any],
+        *,
+        idempotency_key: str,
+        correlation_id: str,
+        trace_headers: Mapping[str, str] | None = None,
+    ) -> CustomerResponse:
         """POST the payload as JSON on a connection of its own.
 
         Errors of the network, of the customer, of the URL or of the token are part of the result and are not raised.
@@ -141,7 +149,7 @@ class CustomerAPI:
             "User-Agent": USER_AGENT,
             "Idempotency-Key": idempotency_key,
             "X-Correlation-ID": correlation_id,
-            **tracing.headers(),
+            **(trace_headers or {}),
         }
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"

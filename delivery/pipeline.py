@@ -195,9 +195,12 @@ def send(lead: InboundLead, attempt: DeliveryAttempt, *, config: Configuration) 
         tracing.ATTEMPT_NO: attempt.attempt_no,
         tracing.CORRELATION_ID: correlation_id,
     }
-    with tracing.span("POST customer", "CLIENT", attributes):
+    with tracing.span("POST customer", "CLIENT", attributes) as trace_headers:
         response = config.customer.deliver(
-            lead.customer_payload or {}, idempotency_key=str(lead.idempotency_key), correlation_id=correlation_id
+            lead.customer_payload or {},
+            idempotency_key=str(lead.idempotency_key),
+            correlation_id=correlation_id,
+            trace_headers=trace_headers,
         )
         tracing.note(
             {} if response.status is None else {tracing.HTTP_STATUS: response.status},
