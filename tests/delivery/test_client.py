@@ -241,12 +241,6 @@ def test_a_redirect_is_not_followed(status: int) -> None:
     assert elsewhere.connections == []
 
 
-def test_an_endless_redirect_is_read_up_to_the_limit() -> None:
-    start = b"HTTP/1.1 302 Found\r\nLocation: http://[broken/\r\n\r\n"
-    response = deliver_to(dripping(start, b"x" * 65536, pause=0))
-    assert (outcome(response), response.body) == ((302, "HTTP 302"), "x" * MAX_RESPONSE_BYTES + CUT)
-
-
 @pytest.mark.parametrize(
     ("header", "retry_after"),
     [
@@ -301,10 +295,13 @@ def test_a_response_before_the_request_was_read_counts() -> None:
 # Bodies that are too long, compressed or incomplete
 
 
-@pytest.mark.parametrize(("status", "head"), [(200, b""), (500, b"Content-Length: 1000000000\r\n")])
+@pytest.mark.parametrize(
+    ("status", "head"),
+    [(200, b""), (500, b"Content-Length: 1000000000\r\n"), (302, b"Location: http://[broken/\r\n")],
+)
 def test_64_kib_of_an_endless_body_are_read(status: int, head: bytes) -> None:
     response = deliver_to(dripping(b"HTTP/1.1 %d So\r\n%b\r\n" % (status, head), b"x" * 65536, pause=0))
-    assert outcome(response) == (status, None if status == 200 else "HTTP 500")
+    assert outcome(response) == (status, None if status == 200 else f"HTTP {status}")
     assert response.body == "x" * MAX_RESPONSE_BYTES + CUT
 
 
@@ -319,10 +316,13 @@ def test_a_body_of_exactly_64_kib_is_complete() -> None:
     assert response.body == "x" * MAX_RESPONSE_BYTES
 
 
-@pytest.mark.parametrize(("encoding", "pack"), [(b"gzip", gzip.compress), (b"deflate", zlib.compress)])
-def test_a_compressed_body_is_decompressed(encoding: bytes, pack: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "sent"),
+    [(b"gzip", gzip.compress(b"plain")), (b"deflate", zlib.compress(b"plain")), (b"gzip", b"plain")],
+)
+def test_a_compressed_body_is_decompressed_if_it_is_compressed_as_claimed(encoding: bytes, sent: bytes) -> None:
     head = b"HTTP/1.1 400 No\r\nContent-Encoding: %b\r\n\r\n" % encoding
-    assert deliver_to(answering(head + pack("Größe".encode()))).body == "Größe"
+    assert deliver_to(answering(head + sent)).body == "plain"
 
 
 def test_a_gzip_bomb_is_limited_to_64_kib() -> None:
@@ -331,11 +331,6 @@ def test_a_gzip_bomb_is_limited_to_64_kib() -> None:
     response = deliver_to(answering(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + bomb))
     assert outcome(response) == (200, None)
     assert response.body == "a" * MAX_RESPONSE_BYTES + CUT
-
-
-def test_a_body_that_is_not_compressed_as_claimed_is_kept() -> None:
-    response = deliver_to(answering(b"HTTP/1.1 400 No\r\nContent-Encoding: gzip\r\n\r\nplain"))
-    assert (response.status, response.body) == (400, "plain")
 
 
 @pytest.mark.parametrize(
@@ -532,15 +527,10 @@ def test_a_body_that_is_too_slow_does_not_change_the_status(
     assert response.body.endswith("\n[response incomplete: timed out after 1 s]")
 
 
-def test_the_timeout_covers_a_host_that_does_not_respond() -> None:
+@pytest.mark.parametrize("addresses", [1, 5])
+def test_the_timeout_covers_addresses_that_do_not_respond(addresses: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with black_hole() as port:
-        response = deliver_in_time(f"http://127.0.0.1:{port}/")
-    assert outcome(response) == (None, "timed out after 1 s")
-
-
-def test_several_dead_addresses_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    with black_hole() as port:
-        resolve_to(monkeypatch, lambda *_: [("127.0.0.1", port)] * 5)
+        resolve_to(monkeypatch, lambda *_: [("127.0.0.1", port)] * addresses)
         response = deliver_in_time("http://customer.example/")
     assert outcome(response) == (None, "timed out after 1 s")
 
