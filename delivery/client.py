@@ -224,18 +224,12 @@ def check_url(url: str) -> str | None:
         return "contains credentials; they belong in CUSTOMER_API_TOKEN"
     if not parts.hostname:
         return "has no host"
-    if port == 0 or not _can_be_sent(url, parts.hostname):
-        return "has an invalid host or port"
-    return None
-
-
-def _can_be_sent(url: str, host: str) -> bool:
     try:
-        host.encode("idna")
+        parts.hostname.encode("idna")
         requests.Request("POST", url).prepare()
     except (requests.RequestException, UnicodeError):
-        return False
-    return True
+        return "has an invalid host or port"
+    return "has an invalid host or port" if port == 0 else None
 
 
 def _decompress(content: bytes, encoding: str) -> tuple[bytes, bool]:

@@ -318,7 +318,7 @@ def test_a_body_of_exactly_64_kib_is_complete() -> None:
 
 @pytest.mark.parametrize(
     ("encoding", "sent"),
-    [(b"gzip", gzip.compress(b"plain")), (b"deflate", zlib.compress(b"plain")), (b"gzip", b"plain")],
+    [(b"gzip", gzip.compress(b"plain", mtime=0)), (b"deflate", zlib.compress(b"plain")), (b"gzip", b"plain")],
 )
 def test_a_compressed_body_is_decompressed_if_it_is_compressed_as_claimed(encoding: bytes, sent: bytes) -> None:
     head = b"HTTP/1.1 400 No\r\nContent-Encoding: %b\r\n\r\n" % encoding
@@ -695,14 +695,6 @@ def test_an_address_that_accepts_has_all_the_remaining_time(
         resolve_to(monkeypatch, lambda *_: [("127.0.0.1", customer.port)] * 8)
         response = deliver("https://customer.example/", timeout=timedelta(seconds=6))
     assert outcome(response) == (200, None)
-
-
-def test_a_body_that_is_too_slow_in_tls_does_not_change_the_status(trusted: tuple[str, str]) -> None:
-    tls_context()
-    with Customer(over_tls(*trusted, dripping(b"HTTP/1.1 200 OK\r\n\r\n"))) as customer:
-        response = deliver_in_time(https(customer))
-    assert outcome(response) == (200, None)
-    assert response.body.endswith("x\n[response incomplete: timed out after 1 s]")
 
 
 # Many at once, and many in a row

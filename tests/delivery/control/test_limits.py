@@ -108,15 +108,6 @@ def test_a_429_makes_all_leads_wait(config, customer, answer, pause):
     assert not other.attempts.exists()
 
 
-def test_a_wait_that_has_ended_restricts_nothing(config, customer):
-    DeliveryControl.objects.create(next_send_at=timezone.now() - timedelta(seconds=1))
-    lead = make.lead()
-
-    advance(lead.pk, config=config)
-
-    assert stored(lead).status == "DELIVERED"
-
-
 # --- concurrency -----------------------------------------------------------------------------------------------------
 
 
