@@ -103,10 +103,10 @@ def test_without_authentication_a_source_is_the_address_of_the_connection(settin
 
 
 def test_posts_are_accepted_again_after_the_window(client, settings):
-    settings.WEBHOOK_RATE_LIMIT = RateLimit(2, timedelta(seconds=1))
+    settings.WEBHOOK_RATE_LIMIT = RateLimit(2, timedelta(seconds=3))
     assert statuses(client, 3) == [200, 200, 429]
 
-    wait_until(lambda: statuses(client, 1) == [200], 3, "room")  # Redis counts by its own clock: nothing can be moved
+    wait_until(lambda: statuses(client, 1) == [200], 30, "room")  # Redis counts by its own clock
 
 
 def test_without_redis_each_process_gets_a_share(client, settings):
