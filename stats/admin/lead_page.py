@@ -228,7 +228,7 @@ def _payloads(view: View, payloads: dict[str, Any]) -> dict[str, Any]:
         "changes": [_change(change, view.masker) for change in diff.changes],
         "more_changes": _more(diff.total, diff.changes),
         "origins": payload_diff.origins(normalized, customer),
-        "omitted": [(view.masker.text(each.name), view.masker.text(each.reason)) for each in omitted],
+        "omitted": [(view.masker.text(name), view.masker.text(reason)) for name, reason in omitted],
         "more_omitted": _more(omitted_count, omitted),
     }
 

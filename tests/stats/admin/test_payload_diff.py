@@ -121,7 +121,7 @@ def test_what_the_customer_gets_is_marked():
 
 
 def test_where_each_value_comes_from_is_told():
-    assert [(each.target, each.origin) for each in origins(NORMALIZED, CUSTOMER)] == [
+    assert [(name, origin) for name, origin in origins(NORMALIZED, CUSTOMER)] == [
         ("phone", "field phone"),
         ("product", "setting CUSTOMER_PRODUCT_NAME"),
         ("solar_area", "field solar_area, text → number"),

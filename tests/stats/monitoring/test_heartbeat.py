@@ -25,7 +25,7 @@ def seen(*, ago: timedelta, name: str = "celery@host", kind: ProcessKind = WORKE
     return Heartbeat(name=name, kind=kind, started_at=NOW - timedelta(days=9), seen_at=NOW - ago)
 
 
-# --- reading -------------------------------------------------------------------------------------------------------
+# --- reading ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(0, True), (30, True), (31, False)])
@@ -49,7 +49,7 @@ def test_stopped_processes_are_shown_for_a_day():
     assert [process.name for process in heartbeat.recent_processes(now=NOW)] == ["beat@here", "celery@gone"]
 
 
-# --- the thread -------------------------------------------------------------------------------------------
+# --- the thread ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ def test_the_depth_of_an_unavailable_queue_is_unknown() -> None:
     assert verdicts(replace(GOOD, queue_depth=None))[IncidentKind.QUEUE_DEEP] is Verdict.UNKNOWN
 
 
-# --- sources -----------------------------------------------------------------------------------------------
+# --- sources ---------------------------------------------------------------------------------------------------------
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 MIDNIGHT = datetime(2026, 1, 21, tzinfo=UTC)
