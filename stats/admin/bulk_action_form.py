@@ -370,7 +370,6 @@ def _page(
     total = counts.affected + counts.delivered
     context = {
         **model_admin.admin_site.each_context(request),
-        "opts": model_admin.opts,
         "title": kind.label,
         "texts": texts,
         "selection": selection,

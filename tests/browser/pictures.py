@@ -24,7 +24,7 @@ LEADS = "/admin/leads/inboundlead/"
 WIDTHS = {"wide": 1280, "phone": 390}
 
 #: Page of the documentation -> the height of its picture in pixels.
-IN_THE_README = {"dashboard": 1430, "list": 900, "lead": 1270, "bulk_action": 700}
+IN_THE_README = {"dashboard": 1650, "list": 900, "lead": 1720, "bulk_action": 700}
 
 
 def pages(gateway: Gateway) -> dict[str, str]:
@@ -65,7 +65,7 @@ def sample_gateway(leads: int) -> Iterator[Gateway]:
         PostgresServer() as postgres,
         RedisServer() as redis,
         HostileCustomer() as customer,
-        Gateway(customer_url=customer.url, postgres=postgres, redis=redis) as gateway,
+        Gateway(customer_url=customer.url, postgres=postgres, redis=redis, RETRY_BACKOFF_BASE="30s") as gateway,
     ):
         gateway.manage("shell", "-v0", "-c", MAKE_STAFF.format(staff=json.dumps(STAFF), password=PASSWORD))
         command = [sys.executable, "-m", "benchmarks.seed_leads", str(leads), "--yes"]
