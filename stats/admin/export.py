@@ -56,7 +56,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def export(model_admin: Any, request: HttpRequest) -> StreamingHttpResponse:
-    """Answer with the leads of the list that the parameter `query` selects, as a file in `format`.
+    """Return the leads of the list that the parameter `query` selects, as a file in `format`.
 
     :raises PermissionDenied: the user may not export leads.
     :raises BadRequest: the list does not accept the query, or the format does not exist.

@@ -63,7 +63,7 @@ class View:
 
 
 def show(model_admin: Any, request: HttpRequest, object_id: str) -> HttpResponse:
-    """Answer with the page of the lead.
+    """Return the page of the lead.
 
     :raises PermissionDenied: the user may not view leads, or sends a change.
     :raises Http404: the lead does not exist.

@@ -225,7 +225,7 @@ def _count_text(count: int) -> str:
 
 
 def counts(model_admin: Any, request: HttpRequest) -> HttpResponse:
-    """Answer with the counts as JSON, for a page that stays open.
+    """Return the counts as JSON, for a page that stays open.
 
     :raises PermissionDenied: the user may not view leads.
     """
