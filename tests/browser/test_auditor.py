@@ -45,13 +45,3 @@ def test_the_shown_list_is_exported_and_recorded(sign_in: SignIn, gateway: Gatew
     assert (event["actor"], event["lead_id"], event["detail"]["format"]) == ("ada", None, "csv")
     page.goto("/admin/leads/leadevent/?kind=exported")
     expect(page.locator("#result_list")).to_contain_text("ada")
-
-
-def test_an_auditor_may_not_act(sign_in: SignIn, lead_id: int) -> None:
-    page = sign_in("ada")
-    page.goto(LEADS)
-
-    assert page.locator("select[name=action]").count() == 0
-    response = page.goto(f"{LEADS}bulk-action/redeliver/?ids={lead_id}")
-    assert response is not None
-    assert response.status == 403

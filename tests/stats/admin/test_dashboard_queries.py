@@ -5,8 +5,6 @@ from itertools import pairwise
 
 import pytest
 from django.core.cache import cache
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from leadgateway import queue
@@ -53,13 +51,6 @@ def test_bars_start_on_local_hours_or_days_and_the_last_one_is_the_current(windo
     edges = local(window.edges(NOW))
 
     assert (edges[:2], edges[-2:], len(edges)) == (first, last, window.bars + 1)
-
-
-def test_the_day_on_which_summer_time_ends_has_25_hours():
-    edges = MONTH.edges(datetime(2026, 10, 27, 12, tzinfo=UTC))
-
-    assert {later - earlier for earlier, later in pairwise(edges)} == {timedelta(hours=24), timedelta(hours=25)}
-    assert {each.split()[1] for each in local(edges)} == {"00:00"}
 
 
 def test_every_bar_is_an_hour_long_when_summer_time_ends():
@@ -156,28 +147,6 @@ def test_the_most_frequent_rejection_reason_is_first():
         ("ZIP_NOT_66XXX", 2),
         ("NOT_HOMEOWNER", 1),
     ]
-
-
-def test_the_number_of_queries_does_not_depend_on_the_number_of_leads():
-    def count_queries():
-        cache.clear()
-        with CaptureQueriesContext(connection) as queries:
-            dashboard_queries.traffic(DAY, now=NOW)
-            dashboard_queries.state(now=NOW)
-        return len(queries)
-
-    def make_leads(number):
-        for minutes in range(number):
-            at = ago(minutes=7 * minutes)
-            make.attempt(make.lead(received_at=at, status=LeadStatus.DELIVERED, delivered_at=NOW), requested_at=at)
-            make.lead(received_at=at, status=LeadStatus.PERMANENTLY_FAILED, last_answer=str(minutes))
-            make.lead(received_at=at, status=LeadStatus.REJECTED, rejection_reason=str(minutes))
-
-    make_leads(2)
-    few = count_queries()
-    make_leads(30)
-
-    assert count_queries() == few <= 15
 
 
 # --- state -----------------------------------------------------------------------------------------------------------

@@ -84,14 +84,6 @@ def test_an_error_is_shown_in_german(german: Client) -> None:
         assert "connection refused" not in text
 
 
-def test_the_stored_selection_is_a_code(german: Client) -> None:
-    failed("connection_refused")
-
-    german.post(f"{LEADS}export/", {"format": "csv", "query": "answer=connection_refused"}).getvalue()  # type: ignore[attr-defined]
-
-    assert LeadEvent.objects.get(kind="exported").detail["selection"] == "answer=connection_refused"
-
-
 def test_durations_are_declined_and_error_pages_are_translated(german: Client) -> None:
     lead = make.lead(next_attempt_at=timezone.now() + timedelta(days=2, minutes=1))
 
