@@ -11,9 +11,9 @@ from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.templatetags.static import static
 from kombu import Exchange, Queue
 
-from leadgateway.db.deadline import BoundedConnection
 from leadgateway.env import Environment
 from leadgateway.logging import logging_config
+from leadgateway.timeouts import BoundedConnection
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment(BASE_DIR / ".env")
@@ -470,31 +470,20 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker without limit
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
-CELERY_BEAT_SCHEDULE = {
-    "sweep": {
-        "task": "sweep",
-        "schedule": WORKER_POLL_INTERVAL,
-        # Without a worker, messages would pile up. The next one makes an old one superfluous.
-        "options": {"expires": max(WORKER_POLL_INTERVAL.total_seconds(), 5)},
-    },
-    "update_counters": {"task": "update_counters", "schedule": timedelta(minutes=1), "options": {"expires": 60}},
-    "process_bulk_actions": {
-        "task": "process_bulk_actions",
-        "schedule": WORKER_POLL_INTERVAL,
-        "options": {"expires": max(WORKER_POLL_INTERVAL.total_seconds(), 5)},
-    },
+#: Each task: its interval, and when a message expires. Without a worker, messages would pile up; the next one makes an
+#: old one superfluous.
+_PERIODIC_TASKS = {
+    "sweep": (WORKER_POLL_INTERVAL, max(WORKER_POLL_INTERVAL, timedelta(seconds=5))),
+    "process_bulk_actions": (WORKER_POLL_INTERVAL, max(WORKER_POLL_INTERVAL, timedelta(seconds=5))),
+    "update_counters": (timedelta(minutes=1), timedelta(minutes=1)),
     # While no worker is running, stats/monitoring/monitor_thread.py checks the pipeline.
-    "check_pipeline": {
-        "task": "check_pipeline",
-        "schedule": MONITORING_INTERVAL,
-        "options": {"expires": max(MONITORING_INTERVAL.total_seconds(), 1)},
-    },
+    "check_pipeline": (MONITORING_INTERVAL, max(MONITORING_INTERVAL, timedelta(seconds=1))),
     # More often than once an hour, so that missed hours are soon aggregated.
-    "aggregate_hours": {"task": "aggregate_hours", "schedule": timedelta(minutes=10), "options": {"expires": 600}},
-    "clear_sessions": {"task": "clear_sessions", "schedule": timedelta(days=1), "options": {"expires": 3600}},
-    "apply_retention": {
-        "task": "apply_retention",
-        "schedule": timedelta(hours=1),
-        "options": {"expires": 3600},
-    },
+    "aggregate_hours": (timedelta(minutes=10), timedelta(minutes=10)),
+    "apply_retention": (timedelta(hours=1), timedelta(hours=1)),
+    "clear_sessions": (timedelta(days=1), timedelta(hours=1)),
+}
+CELERY_BEAT_SCHEDULE = {
+    name: {"task": name, "schedule": interval, "options": {"expires": expires.total_seconds()}}
+    for name, (interval, expires) in _PERIODIC_TASKS.items()
 }

@@ -7,8 +7,8 @@ from typing import Any
 from django.conf import settings
 from kombu import pools
 
-from leadgateway.breaker import Breaker
 from leadgateway.celery import app
+from leadgateway.timeouts import Breaker
 
 _NO_RETRY = {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 

@@ -17,10 +17,10 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from leadgateway.breaker import Breaker
 from leadgateway.env import RateLimit
 from leadgateway.logging import get_logger
 from leadgateway.request import GatewayRequest
+from leadgateway.timeouts import Breaker
 
 log = get_logger(__name__)
 
