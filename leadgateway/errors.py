@@ -6,7 +6,9 @@ from typing import Any
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import exceptions
 from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
 
 
 def error_response(request: HttpRequest, status: int, error: str) -> JsonResponse:
@@ -23,12 +25,12 @@ class ServiceUnavailable(exceptions.APIException):
 class AlwaysJSON(BaseContentNegotiation):
     """Respond with JSON whatever the Accept header asks for."""
 
-    def select_parser(self, request: Any, parsers: Any) -> Any:
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
         """Return the first parser. It is not used, because views read their bodies themselves."""
-        return parsers[0]
+        return next(iter(parsers))
 
     def select_renderer(
-        self, request: Any, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
         """Return the JSON renderer."""
         renderer = next(iter(renderers))

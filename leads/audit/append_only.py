@@ -5,9 +5,10 @@ Retention and erasure, which the law requires, use `allow_audit_changes`.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from django.db import connection, migrations, transaction
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.state import StateApps
 
 _POSTGRES_FUNCTION = """
 CREATE OR REPLACE FUNCTION refuse_audit_change() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -112,8 +113,8 @@ def _replace_foreign_key(table: str, fk: str, on_delete: str) -> list[str]:
 def run_statements(forward: Callable[[str], list[str]], backward: Callable[[str], list[str]]) -> migrations.RunPython:
     """Return the operation that runs the SQL statements that `forward` and `backward` return for a database vendor."""
 
-    def run(statements: Callable[[str], list[str]]) -> Callable[[Any, Any], None]:
-        def code(_apps: Any, schema_editor: Any) -> None:
+    def run(statements: Callable[[str], list[str]]) -> Callable[[StateApps, BaseDatabaseSchemaEditor], None]:
+        def code(_apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) -> None:
             for statement in statements(schema_editor.connection.vendor):
                 schema_editor.execute(statement, params=None)
 
