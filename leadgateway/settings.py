@@ -311,7 +311,6 @@ FORMAT_MODULE_PATH = ["leadgateway.formats"]
 # The project's translations, and those of texts that Unfold and Django leave in English.
 LOCALE_PATHS = [BASE_DIR / "config" / "locale", BASE_DIR / "config" / "locale_of_unfold"]
 TIME_ZONE = "UTC"
-USE_TZ = True
 
 TEMPLATES = [
     {
@@ -345,8 +344,6 @@ AXES_RESET_ON_SUCCESS = True
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
 SESSION_COOKIE_AGE = int(ADMIN_SESSION_AGE.total_seconds())
-SESSION_EXPIRE_AT_BROWSER_CLOSE = False
-SESSION_COOKIE_HTTPONLY = True
 
 UNFOLD = {
     "SITE_TITLE": "Lead Gateway",
@@ -403,9 +400,6 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [NONE],
     }
 }
-X_FRAME_OPTIONS = "DENY"
-SECURE_REFERRER_POLICY = "same-origin"
-SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 
 # Cookies need TLS, except on the loopback address (see ResponseHeaders).
 SESSION_COOKIE_SECURE = True
@@ -459,16 +453,13 @@ CELERY_TASK_DEFAULT_ROUTING_KEY = MAINTENANCE_QUEUE
 CELERY_TASK_ROUTES = {"process_lead": {"queue": PROCESS_QUEUE}}
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = False  # when a worker dies, its lease expires; a late ack would process the lead twice
-CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_POOL = "threads"
 CELERY_WORKER_CONCURRENCY = WORKER_CONCURRENCY
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = QUEUE_TYPE == "redis"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker without limit
-CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
 #: Each task: its interval, and when a message expires. Without a worker, messages would pile up; the next one makes an
 #: old one superfluous.
