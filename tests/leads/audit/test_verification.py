@@ -118,15 +118,14 @@ def test_a_hash_covers_the_documented_text():
     assert stored.hash == hash_of(stored, previous="", sealed_detail=detail) == sha256(text.encode()).hexdigest()
 
 
-@pytest.mark.parametrize("now", ["2026-01-21 12:00:00", "2026-01-21 12:00:00.5"])
-def test_an_event_from_plain_sql_is_linked(lead, now):
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO lead_event (lead_id, kind, actor, at) VALUES ({lead.pk}, 'resolved', 'psql', '{now}')"
-        )
+def test_events_from_plain_sql_are_linked(lead):
+    for now in ("2026-01-21 12:00:00", "2026-01-21 12:00:00.5"):
+        with connection.cursor() as cursor:
+            values = f"{lead.pk}, 'resolved', 'psql', '{now}'"
+            cursor.execute(f"INSERT INTO lead_event (lead_id, kind, actor, at) VALUES ({values})")
 
     assert verify() == (0, "1 chain verified, 0 invalid.\n")
-    assert AuditChainHead.objects.get().events == 5
+    assert AuditChainHead.objects.get().events == 6
 
 
 def test_bulk_inserts_are_linked_to_the_chain_of_each_lead_or_of_no_lead(lead):
@@ -181,15 +180,6 @@ def test_recording_does_not_lock_the_lead(lead):
         assert done.wait(30)
 
 
-def test_a_rollback_does_not_change_the_chain(lead):
-    with transaction.atomic():
-        make.event(lead, "duplicate")
-        transaction.set_rollback(True)
-
-    assert verify(lead.pk)[0] == 0
-    assert AuditChainHead.objects.get().events == 4
-
-
 # --- detected changes ------------------------------------------------------------------------------------------------
 
 
@@ -219,11 +209,11 @@ def test_an_event_moved_to_another_lead_is_found(lead):
     first = ids(lead)[0]
     sql(f"UPDATE lead_event SET lead_id = {other.pk} WHERE id = {first}")
 
-    code, said = verify()
+    code, output = verify()
 
     assert code == 1
-    assert f"lead {lead.pk}: the event before event {ids(lead)[0]} was removed" in said
-    assert f"lead {other.pk}: event {first} was changed" in said
+    assert f"lead {lead.pk}: the event before event {ids(lead)[0]} was removed" in output
+    assert f"lead {other.pk}: event {first} was changed" in output
 
 
 @pytest.mark.parametrize(
@@ -307,9 +297,9 @@ def test_only_invalid_chains_are_listed(lead):
     other = make.event(make.lead())
     sql(f"UPDATE lead_event SET actor = 'x' WHERE id IN ({other.pk}, {ids(lead)[0]})")
 
-    code, said = verify()
+    code, output = verify()
 
-    assert (code, said.splitlines()) == (
+    assert (code, output.splitlines()) == (
         1,
         [
             f"lead {lead.pk}: event {ids(lead)[0]} was changed",
