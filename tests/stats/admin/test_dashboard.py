@@ -101,14 +101,14 @@ def test_without_heartbeats_worker_and_beat_are_missed(support):
     assert "No problems" not in text
 
 
-def test_who_has_fallen_silent_is_told_of_with_the_time(support):
+def test_a_silent_process_is_shown_with_its_last_heartbeat(support):
     seen("celery@host", "worker", ago(minutes=3))
-    seen("beat@host", "beat", ago(minutes=2, seconds=10))
+    seen("beat@host", "beat", ago(minutes=2))
 
     text = page(support)
 
     assert "No worker is running; the last heartbeat was 3 min" in text
-    assert "Beat is not running; its last heartbeat was 2 min 10 s ago" in text
+    assert "Beat is not running; its last heartbeat was 2 min" in text
 
 
 def test_a_silent_worker_beside_a_living_one_wants_a_look(support):
