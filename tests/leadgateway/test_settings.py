@@ -150,21 +150,15 @@ def test_with_nothing_set_the_database_is_embedded_and_the_queue_is_the_database
 
 
 def test_with_a_database_host_the_database_is_as_specified(tmp_path):
-    database = setting("DATABASES['default']", tmp_path, DB_HOST="db.example.com", QUEUE_TYPE="redis")
+    limits = {"DB_MAX_OPEN_CONNS": "50", "DB_MAX_IDLE_CONNS": "10"}
+    database = setting("DATABASES['default']", tmp_path, DB_HOST="db.example.com", QUEUE_TYPE="redis", **limits)
 
     assert (
         "'HOST': 'db.example.com', 'PORT': 5432, 'USER': 'postgres', 'PASSWORD': 'postgres', 'NAME': 'lead_gateway'"
         in database
     )
     assert "'sslmode': 'disable'" in database
-
-
-def test_connection_limits_are_those_of_the_pool(tmp_path):
-    pool = setting(
-        "DATABASES['default']['OPTIONS']['pool']", tmp_path, DB_HOST="x", DB_MAX_OPEN_CONNS="50", DB_MAX_IDLE_CONNS="10"
-    )
-
-    assert "'min_size': 10, 'max_size': 50" in pool
+    assert "'min_size': 10, 'max_size': 50" in database
 
 
 def test_database_url_takes_precedence_over_its_parts(tmp_path):
@@ -189,26 +183,13 @@ def test_the_deployment_check_is_clean_with_nothing_set(tmp_path):
     assert result.returncode == 0, result.stderr
 
 
-def declared_names():
+@pytest.mark.parametrize(
+    ("document", "pattern"), [("docs/settings.md", r"^\| `([A-Z_]+)` \|"), ("config/env.example", r"^#? ?([A-Z_]+)=")]
+)
+def test_the_documents_have_every_variable_and_no_other(document, pattern):
     from leadgateway.settings import env
 
-    return set(env.names)
-
-
-def names_in(text, pattern):
-    return set(re.findall(pattern, text, re.MULTILINE))
-
-
-def test_the_settings_page_has_every_variable_and_no_other():
-    page = (ROOT / "docs" / "settings.md").read_text()
-
-    assert names_in(page, r"^\| `([A-Z_]+)` \|") == declared_names()
-
-
-def test_the_example_file_has_every_variable_and_no_other():
-    example = (ROOT / "config" / "env.example").read_text()
-
-    assert names_in(example, r"^#? ?([A-Z_]+)=") == declared_names()
+    assert set(re.findall(pattern, (ROOT / document).read_text(), re.MULTILINE)) == set(env.names)
 
 
 def test_the_mail_server_is_read_from_its_url(tmp_path):
