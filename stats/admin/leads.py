@@ -1,6 +1,6 @@
 """The list of leads, with its search, and the URLs of all pages about leads."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -19,15 +19,7 @@ from leads.models import InboundLead, LeadStatus
 from stats.admin import delivery_control, lead_page
 from stats.admin.bulk_action_form import ACTIONS, bulk_action_urls, may_act
 from stats.admin.export import urls as export_urls
-from stats.admin.filters import (
-    ConditionFilter,
-    LastResponseFilter,
-    ReasonFilter,
-    ReceivedFilter,
-    SituationFilter,
-    SourceFilter,
-    StatusFilter,
-)
+from stats.admin.filters import LEAD_FILTERS
 from stats.admin.formatting import NOTHING, escape_invisible, short_id, short_time, stacked, status_badge
 from stats.admin.personal_data import urls as reveal_urls
 from stats.admin.records import RecordAdmin, RecordChangeList, column
@@ -83,14 +75,7 @@ class LeadAdmin(RecordAdmin):
         "contact",
         "person",
     )
-    list_filter: ClassVar[tuple[type[ConditionFilter], ...]] = (
-        SituationFilter,
-        StatusFilter,
-        ReasonFilter,
-        SourceFilter,
-        LastResponseFilter,
-        ReceivedFilter,
-    )
+    list_filter = LEAD_FILTERS
     actions = ACTIONS
     list_before_template = "stats/admin/list_delivery_banner.html"
     list_per_page = 25

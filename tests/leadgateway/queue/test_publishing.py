@@ -30,7 +30,7 @@ def broken_url(monkeypatch, port):
 def test_new_leads_and_retries_have_the_specified_queues(fresh_queue):
     assert queue.depth() == 0
     queue.enqueue(1)
-    queue.enqueue(2, again=True)
+    queue.enqueue(2, is_retry=True)
 
     assert fresh_queue.llen("queue:process_lead") == fresh_queue.llen("queue:process_lead_retry") == 1
     assert queue.depth() == 2
@@ -47,7 +47,7 @@ def test_a_message_contains_only_the_id_of_the_lead(fresh_queue):
 
 
 def test_a_message_may_have_a_delay(fresh_queue):
-    queue.enqueue(1, after=timedelta(seconds=30))
+    queue.enqueue(1, delay=timedelta(seconds=30))
 
     assert json.loads(fresh_queue.lrange("queue:process_lead", 0, -1)[0])["headers"]["eta"] is not None
 
