@@ -273,7 +273,7 @@ def _nothing_is_remembered() -> None:
     """Clear the cache of the dashboard, and close every circuit breaker, which would make the next test fail fast."""
     from django.core.cache import cache
 
-    from leadgateway.breaker import Breaker
+    from leadgateway.timeouts import Breaker
 
     cache.clear()
 

@@ -1,6 +1,7 @@
 """The page that previews a bulk action, asks for the reason and creates it on confirmation."""
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,10 @@ from django.db.models import Count, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 from delivery.bulk_actions import creation, processing
 from delivery.bulk_actions.creation import MAX_LEADS, BulkActionRequest
@@ -42,26 +43,23 @@ def may_act(request: HttpRequest) -> bool:
 # --- actions of the list ---------------------------------------------------------------------------------------------
 
 
-@admin.action(description=gettext_lazy("Redeliver…"), permissions=["act"])
-def redeliver(_admin: Any, request: HttpRequest, leads: QuerySet) -> HttpResponse:
-    """Open the preview for redelivering the selected leads."""
-    return _open_preview(BulkActionKind.REDELIVER, request, leads)
+def _action(kind: BulkActionKind, label: Any) -> Callable[[Any, HttpRequest, QuerySet], HttpResponse]:
+    """Return an action of the list that opens the preview for the selected leads."""
 
+    @admin.action(description=label, permissions=["act"])
+    def open_preview(_admin: Any, request: HttpRequest, leads: QuerySet) -> HttpResponse:
+        return _open_preview(kind, request, leads)
 
-@admin.action(description=gettext_lazy("Reprocess…"), permissions=["act"])
-def reprocess(_admin: Any, request: HttpRequest, leads: QuerySet) -> HttpResponse:
-    """Open the preview for reprocessing the selected leads."""
-    return _open_preview(BulkActionKind.REPROCESS, request, leads)
-
-
-@admin.action(description=gettext_lazy("Resolve…"), permissions=["act"])
-def resolve(_admin: Any, request: HttpRequest, leads: QuerySet) -> HttpResponse:
-    """Open the preview for resolving the selected leads."""
-    return _open_preview(BulkActionKind.RESOLVE, request, leads)
+    open_preview.__name__ = kind.value
+    return open_preview
 
 
 #: The actions of the list of leads.
-ACTIONS = (redeliver, reprocess, resolve)
+ACTIONS = (
+    _action(BulkActionKind.REDELIVER, gettext_lazy("Redeliver…")),
+    _action(BulkActionKind.REPROCESS, gettext_lazy("Reprocess…")),
+    _action(BulkActionKind.RESOLVE, gettext_lazy("Resolve…")),
+)
 
 
 def _open_preview(kind: BulkActionKind, request: HttpRequest, leads: QuerySet) -> HttpResponse:
@@ -96,11 +94,6 @@ class Selection:
     stored: str
     url: str
 
-    @property
-    def text(self) -> str:
-        """Return how the leads were selected in the reader's language."""
-        return selection_text(self.stored)
-
 
 def selected(model_admin: Any, request: HttpRequest) -> Selection:
     """Return the leads that the query string selects: by `ids`, or by the parameters of the list.
@@ -129,28 +122,15 @@ def _by_ids(text: str) -> Selection:
 
 
 @dataclass(frozen=True)
-class PreviewRow:
-    """The number of selected leads of one status, and how many of them the bulk action changes."""
-
-    status: str
-    selected: int
-    affected: int
-
-    @property
-    def skipped(self) -> int:
-        """Return the number of leads that the bulk action skips."""
-        return self.selected - self.affected
-
-
-@dataclass(frozen=True)
 class Preview:
     """The effect of a bulk action.
 
+    :param rows: the number of selected leads of each status, and how many of them it changes.
     :param affected: the number of leads that it changes.
     :param delivered: the number of delivered leads that it changes in addition on request.
     """
 
-    rows: list[PreviewRow]
+    rows: list[tuple[str, int, int]]
     affected: int
     delivered: int
 
@@ -167,87 +147,90 @@ class Preview:
 
 def preview(kind: BulkActionKind, leads: QuerySet) -> Preview:
     """Count the effect of a bulk action on the leads in one query."""
-    counted = {
-        row["status"]: row
-        for row in leads.order_by()
-        .values("status")
+    counted = (
+        leads.order_by()
+        .values_list("status")
         .annotate(
             selected=Count("pk"),
             affected=Count("pk", filter=eligibility(kind)),
             with_delivered=Count("pk", filter=eligibility(kind, include_delivered=True)),
         )
-    }
-    rows = [counted[status] for status in LeadStatus.values if status in counted]
-    affected = sum(row["affected"] for row in rows)
-    return Preview(
-        [PreviewRow(row["status"], row["selected"], row["affected"]) for row in rows],
-        affected,
-        sum(row["with_delivered"] for row in rows) - affected,
     )
+    rows = sorted(counted, key=lambda row: LeadStatus.values.index(row[0]))
+    affected = sum(row[2] for row in rows)
+    return Preview([row[:3] for row in rows], affected, sum(row[3] for row in rows) - affected)
 
 
-def _row(kind: BulkActionKind, row: PreviewRow) -> dict[str, Any]:
-    skipped = _("{number} skipped: {reason}").format(number=number(row.skipped), reason=_skip_reason(kind, row.status))
+def _row(kind: BulkActionKind, status: str, selected: int, affected: int) -> dict[str, Any]:
+    skipped = selected - affected
+    text = _("{number} skipped: {reason}").format(number=number(skipped), reason=_skip_reason(kind, status))
     return {
-        "badge": formatting.status_badge(row.status),
-        "selected": number(row.selected),
-        "affected": number(row.affected),
-        "skipped": skipped if row.skipped else "",
+        "badge": formatting.status_badge(status),
+        "selected": number(selected),
+        "affected": number(affected),
+        "skipped": text if skipped else "",
     }
 
 
 def _skip_reason(kind: BulkActionKind, status: str) -> str:
     """Return why a bulk action skips leads of a status."""
-    if status in (LeadStatus.RECEIVED, LeadStatus.READY):
-        return _("already in progress")
-    if kind == BulkActionKind.RESOLVE:
-        return _resolve_skip_reason(status)
-    if status == LeadStatus.DELIVERED:
-        return _("already delivered")
-    if status == LeadStatus.REJECTED:
-        return _("never mapped for the customer; reprocess them instead")
+    match kind, status:
+        case _, LeadStatus.RECEIVED | LeadStatus.READY:
+            return _("already in progress")
+        case BulkActionKind.RESOLVE, LeadStatus.FAILED:
+            return _("waiting for a retry, or already resolved")
+        case BulkActionKind.RESOLVE, LeadStatus.PERMANENTLY_FAILED:
+            return _("already resolved")
+        case BulkActionKind.RESOLVE, _:
+            return _("no attention needed")
+        case _, LeadStatus.DELIVERED:
+            return _("already delivered")
+        case _, LeadStatus.REJECTED:
+            return _("never mapped for the customer; reprocess them instead")
     return _("a required field is missing; reprocess them instead")
-
-
-def _resolve_skip_reason(status: str) -> str:
-    if status == LeadStatus.FAILED:
-        return _("waiting for a retry, or already resolved")
-    return _("already resolved") if status == LeadStatus.PERMANENTLY_FAILED else _("no attention needed")
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------
 
 
-def _description(kind: BulkActionKind) -> str:
-    return {
-        BulkActionKind.REDELIVER: _(
+@dataclass(frozen=True)
+class KindTexts:
+    """The texts of one kind of bulk action."""
+
+    title: Any
+    description: Any
+    #: The label of the button that confirms it for `count` leads.
+    button: Any
+    #: The message after it was done for a single lead.
+    success: Any
+
+
+_TEXTS = {
+    BulkActionKind.REDELIVER: KindTexts(
+        gettext_lazy("Redeliver leads: preview"),
+        gettext_lazy(
             "Sends each lead to the customer again with the payload from the last mapping, and retries if that fails. "
             "The Idempotency-Key stays the same, so the customer can recognise the lead."
         ),
-        BulkActionKind.REPROCESS: _(
+        ngettext_lazy("Redeliver {number} lead", "Redeliver {number} leads", "count"),
+        gettext_lazy("Lead {id} will be sent to the customer again."),
+    ),
+    BulkActionKind.REPROCESS: KindTexts(
+        gettext_lazy("Reprocess leads: preview"),
+        gettext_lazy(
             "Starts each lead again from the received payload: validation, normalization, mapping, delivery. "
             "Use this after a rule or the mapping file has changed."
         ),
-        BulkActionKind.RESOLVE: _("Removes each lead from “Needs attention”. Nothing is sent."),
-    }[kind]
-
-
-def _preview_title(kind: BulkActionKind) -> str:
-    return {
-        BulkActionKind.REDELIVER: _("Redeliver leads: preview"),
-        BulkActionKind.REPROCESS: _("Reprocess leads: preview"),
-        BulkActionKind.RESOLVE: _("Resolve leads: preview"),
-    }[kind]
-
-
-def button(kind: BulkActionKind, count: int) -> str:
-    """Return the label of the button that confirms a bulk action for a number of leads."""
-    texts = {
-        BulkActionKind.REDELIVER: ngettext("Redeliver {number} lead", "Redeliver {number} leads", count),
-        BulkActionKind.REPROCESS: ngettext("Reprocess {number} lead", "Reprocess {number} leads", count),
-        BulkActionKind.RESOLVE: ngettext("Resolve {number} lead", "Resolve {number} leads", count),
-    }
-    return texts[kind].format(number=number(count))
+        ngettext_lazy("Reprocess {number} lead", "Reprocess {number} leads", "count"),
+        gettext_lazy("Lead {id} will be processed again from the received payload."),
+    ),
+    BulkActionKind.RESOLVE: KindTexts(
+        gettext_lazy("Resolve leads: preview"),
+        gettext_lazy("Removes each lead from “Needs attention”. Nothing is sent."),
+        ngettext_lazy("Resolve {number} lead", "Resolve {number} leads", "count"),
+        gettext_lazy("Lead {id} resolved."),
+    ),
+}
 
 
 def _include_delivered(count: int) -> str:
@@ -265,15 +248,6 @@ def _duration(count: int) -> str:
         return _("Runs immediately. Your name and the reason are saved to the audit log.")
     text = _("Runs in the background at {rate} leads per second. You can cancel it at any time.")
     return text.format(rate=number(settings.BULK_ACTION_RATE))
-
-
-def _success(kind: str, lead_id: int) -> str:
-    texts = {
-        BulkActionKind.REDELIVER: _("Lead {id} will be sent to the customer again."),
-        BulkActionKind.REPROCESS: _("Lead {id} will be processed again from the received payload."),
-        BulkActionKind.RESOLVE: _("Lead {id} resolved."),
-    }
-    return texts[BulkActionKind(kind)].format(id=lead_id)
 
 
 def _too_many() -> str:
@@ -324,16 +298,7 @@ class BulkActionForm(forms.Form):
 # --- the page --------------------------------------------------------------------------------------------------------
 
 
-def bulk_action_urls(model_admin: Any) -> list[URLPattern]:
-    """Return the URL of the page. It must come before the URLs of leads, which match any path."""
-
-    def view(request: HttpRequest, kind: str) -> HttpResponse:
-        return _view(model_admin, request, kind)
-
-    return [path("bulk-action/<str:kind>/", model_admin.admin_site.admin_view(view), name="leads_bulk_action")]
-
-
-def _view(model_admin: Any, request: HttpRequest, name: str) -> HttpResponse:
+def bulk_action_view(model_admin: Any, request: HttpRequest, name: str) -> HttpResponse:
     """Show the page, or create the bulk action that was confirmed on it."""
     if not (may_act(request) and model_admin.has_view_permission(request)):
         raise PermissionDenied
@@ -389,7 +354,8 @@ def _redirect_to_result(request: HttpRequest, bulk_action: BulkAction) -> HttpRe
         return redirect("admin:delivery_bulkaction_change", bulk_action.pk)
     item = bulk_action.items.get()
     if item.outcome == BulkActionItem.Outcome.DONE:
-        messages.success(request, _success(bulk_action.kind, item.lead_id))
+        success = _TEXTS[BulkActionKind(bulk_action.kind)].success
+        messages.success(request, success.format(id=item.lead_id))
     elif item.outcome == BulkActionItem.Outcome.SKIPPED:
         messages.error(request, f"{SkipReason(str(item.skip_reason)).describe(item.lead_id)}.")
     else:
@@ -400,21 +366,21 @@ def _redirect_to_result(request: HttpRequest, bulk_action: BulkAction) -> HttpRe
 def _page(
     model_admin: Any, request: HttpRequest, kind: BulkActionKind, selection: Selection, form: BulkActionForm
 ) -> TemplateResponse:
-    counts = preview(kind, selection.leads)
+    counts, texts = preview(kind, selection.leads), _TEXTS[kind]
+    total = counts.affected + counts.delivered
     context = {
         **model_admin.admin_site.each_context(request),
-        "opts": model_admin.opts,
         "title": kind.label,
-        "preview_title": _preview_title(kind),
-        "description": _description(kind),
+        "texts": texts,
         "selection": selection,
+        "selection_text": selection_text(selection.stored),
         "preview": counts,
-        "rows": [_row(kind, row) for row in counts.rows],
-        "button": button(kind, counts.affected),
-        "button_with_delivered": button(kind, counts.affected + counts.delivered),
+        "rows": [_row(kind, *row) for row in counts.rows],
+        "button": texts.button.format(count=counts.affected, number=number(counts.affected)),
+        "button_with_delivered": texts.button.format(count=total, number=number(total)),
         "include_delivered": _include_delivered(counts.delivered),
         "too_many": _too_many(),
-        "duration": _duration(counts.affected + counts.delivered),
+        "duration": _duration(total),
         "form": form,
     }
     return TemplateResponse(request, "stats/admin/bulk_action_form.html", context)

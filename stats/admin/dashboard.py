@@ -10,7 +10,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.formats import date_format, number_format, time_format
+from django.utils.formats import date_format, time_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -21,6 +21,7 @@ from stats.admin import dashboard_queries, delivery_control, formatting
 from stats.admin.banners import banners, list_url
 from stats.admin.bulk_action_form import may_act, preview_url
 from stats.admin.dashboard_queries import WINDOWS, Bar, Failures, State, Traffic, Window
+from stats.admin.formatting import duration, number
 from stats.models import Heartbeat, ProcessKind
 from stats.monitoring.heartbeat import is_running
 from stats.text.filters import NO_RESPONSE
@@ -84,21 +85,11 @@ def _dashboard(request: HttpRequest) -> dict[str, Any]:
 # --- numbers ---------------------------------------------------------------------------------------------------------
 
 
-def _number(number: float, decimals: int = 0) -> str:
-    return number_format(round(number, decimals), decimals, force_grouping=True)  # number_format truncates
-
-
 def _share(part: int, whole: int) -> str:
     """Return a percentage such as `99.9 %`, rounded down so that only all of them are 100 %."""
     if not whole:
         return formatting.NOTHING
-    return _("{number} %").format(number=_number(part * 1000 // whole / 10, 1))
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return formatting.NOTHING
-    return span(timedelta(seconds=seconds)) if seconds >= 10 else f"{_number(seconds, 1)} s"
+    return _("{number} %").format(number=number(part * 1000 // whole / 10, 1))
 
 
 @dataclass(frozen=True)
@@ -115,11 +106,17 @@ class Tile:
 
 
 def _now_tiles(state: State) -> list[Tile]:
-    return [_in_progress_tile(state), _oldest_tile(state), _queue_tile(state), _workers_tile(state), _beat_tile(state)]
-
-
-def _in_progress_tile(state: State) -> Tile:
-    return Tile(_("In progress"), _number(state.in_progress.leads), _("leads not delivered yet"))
+    workers = state.processes_of(ProcessKind.WORKER, running=True)
+    beats = state.processes_of(ProcessKind.BEAT, running=True)
+    return [
+        Tile(_("In progress"), number(state.in_progress.leads), _("leads not delivered yet")),
+        _oldest_tile(state),
+        Tile(_("Queue"), _("unavailable"), _("no response in time"))
+        if state.queued is None
+        else Tile(_("Queue"), number(state.queued), _("leads waiting for a worker")),
+        Tile(_("Workers"), _("{number} running").format(number=len(workers)), _last_heartbeat(state, workers)),
+        Tile(_("Beat"), _("running") if beats else _("not running"), _last_heartbeat(state, beats)),
+    ]
 
 
 def _oldest_tile(state: State) -> Tile:
@@ -132,22 +129,6 @@ def _oldest_tile(state: State) -> Tile:
         _("Lead {id}").format(id=oldest_id),
         reverse("admin:leads_inboundlead_change", args=[oldest_id]),
     )
-
-
-def _queue_tile(state: State) -> Tile:
-    if state.queued is None:
-        return Tile(_("Queue"), _("unavailable"), _("no response in time"))
-    return Tile(_("Queue"), _number(state.queued), _("leads waiting for a worker"))
-
-
-def _workers_tile(state: State) -> Tile:
-    running = state.processes_of(ProcessKind.WORKER, running=True)
-    return Tile(_("Workers"), _("{number} running").format(number=len(running)), _last_heartbeat(state, running))
-
-
-def _beat_tile(state: State) -> Tile:
-    running = state.processes_of(ProcessKind.BEAT, running=True)
-    return Tile(_("Beat"), _("running") if running else _("not running"), _last_heartbeat(state, running))
 
 
 def _last_heartbeat(state: State, processes: list[Heartbeat]) -> str:
@@ -177,7 +158,7 @@ def _failures(group: Failures, request: HttpRequest) -> dict[str, Any]:
         kind, label = BulkActionKind.REPROCESS, _("Reprocess this group")
     return {
         "response": formatting.escape_invisible(response_text(group.answer) or _("No response yet")),
-        "leads": ngettext("{number} lead", "{number} leads", group.leads).format(number=_number(group.leads)),
+        "leads": ngettext("{number} lead", "{number} leads", group.leads).format(number=number(group.leads)),
         "oldest": formatting.full_time(group.oldest),
         "url": url,
         "action": label,
@@ -199,32 +180,32 @@ def _traffic(traffic: Traffic, window: Window) -> dict[str, Any]:
         "legend": [_legend(status, leads[status], leads.total()) for status in reversed(_STACK)],
         "tiles": _window_tiles(traffic),
         "rejections": [
-            (reason, _number(number), _share(number, leads.total()), list_url(status="REJECTED", reason=reason))
-            for reason, number in traffic.rejections.items()
+            (reason, number(count), _share(count, leads.total()), list_url(status="REJECTED", reason=reason))
+            for reason, count in traffic.rejections.items()
         ],
     }
 
 
 def _summary(traffic: Traffic, window: Window) -> str:
-    number = traffic.leads.total()
-    if not number:
+    leads = traffic.leads.total()
+    if not leads:
         return _("No leads were received {window}.").format(window=_WINDOW_TEXTS[window.code])
     hours = (traffic.at - traffic.bars[0].start) / timedelta(hours=1)
     text = ngettext(
         "{number} lead {window}, {average} per hour on average.",
         "{number} leads {window}, {average} per hour on average.",
-        number,
+        leads,
     )
-    average = _number(number / hours, 1 if number < 10 * hours else 0)
-    return text.format(number=_number(number), window=_WINDOW_TEXTS[window.code], average=average)
+    average = number(leads / hours, 1 if leads < 10 * hours else 0)
+    return text.format(number=number(leads), window=_WINDOW_TEXTS[window.code], average=average)
 
 
-def _legend(status: LeadStatus, number: int, total: int) -> dict[str, Any]:
+def _legend(status: LeadStatus, count: int, total: int) -> dict[str, Any]:
     return {
         "tone": status.lower(),
         "label": status.label,
-        "number": _number(number),
-        "share": _share(number, total),
+        "number": number(count),
+        "share": _share(count, total),
         "url": list_url(status=status),
     }
 
@@ -233,9 +214,9 @@ def _window_tiles(traffic: Traffic) -> list[Tile]:
     leads = traffic.leads
     delivered, failed = leads[LeadStatus.DELIVERED], leads[LeadStatus.PERMANENTLY_FAILED]
     success = _("{delivered} delivered, {failed} permanently failed").format(
-        delivered=_number(delivered), failed=_number(failed)
+        delivered=number(delivered), failed=number(failed)
     )
-    first_attempts = _("of {number} first attempts").format(number=_number(traffic.first_attempts))
+    first_attempts = _("of {number} first attempts").format(number=number(traffic.first_attempts))
     return [
         Tile(_("Delivery success"), _share(delivered, delivered + failed), success),
         Tile(
@@ -243,8 +224,8 @@ def _window_tiles(traffic: Traffic) -> list[Tile]:
             _share(traffic.first_attempts_succeeded, traffic.first_attempts),
             first_attempts,
         ),
-        Tile(_("Median delivery time"), _duration(traffic.median), _("from received to delivered")),
-        Tile(_("p95 delivery time"), _duration(traffic.p95), _("from received to delivered")),
+        Tile(_("Median delivery time"), duration(traffic.median), _("from received to delivered")),
+        Tile(_("p95 delivery time"), duration(traffic.p95), _("from received to delivered")),
     ]
 
 
@@ -255,7 +236,7 @@ def _chart(bars: list[Bar], window: Window) -> dict[str, Any]:
     top = _scale(max(bar.leads.total() for bar in bars))
     return {
         "top": top,
-        "axis": [_number(top), _number(top // 2), _number(0)],
+        "axis": [number(top), number(top // 2), number(0)],
         "note": _BAR_TEXTS[window.code],
         "statuses": [status.label for status in reversed(_STACK)],
         "bars": [_bar(bar, window, is_first=not index) for index, bar in enumerate(bars)],
@@ -277,9 +258,9 @@ def _bar(bar: Bar, window: Window, *, is_first: bool) -> dict[str, Any]:
         "day": day,
         "title": _bar_title(bar, window),
         "total": total,
-        "total_shown": _number(total),
+        "total_shown": number(total),
         "parts": [(status.lower(), bar.leads[status]) for status in _STACK if bar.leads[status]],
-        "numbers": [_number(bar.leads[status]) for status in reversed(_STACK)],
+        "numbers": [number(bar.leads[status]) for status in reversed(_STACK)],
     }
 
 

@@ -9,7 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -43,17 +43,6 @@ class ReasonForm(forms.Form):
     reason = ReasonField()
 
 
-def urls(model_admin: Any) -> list[URLPattern]:
-    """Return the URL of the page. It must come before the URLs of leads, which match any path."""
-
-    def view(request: HttpRequest) -> HttpResponse:
-        if not model_admin.has_view_permission(request):
-            raise PermissionDenied
-        return _view(model_admin, request)
-
-    return [path("delivery/", model_admin.admin_site.admin_view(view), name="leads_delivery")]
-
-
 def banner(request: HttpRequest, *, now: datetime) -> Banner | None:
     """Return the banner for other pages that says why no lead is sent; None when leads are sent."""
     control = DeliveryControl.objects.current()
@@ -67,8 +56,13 @@ def banner(request: HttpRequest, *, now: datetime) -> Banner | None:
     )
 
 
-def _view(model_admin: Any, request: HttpRequest) -> HttpResponse:
-    """Show the page, or pause or resume delivery."""
+def view(model_admin: Any, request: HttpRequest) -> HttpResponse:
+    """Show the page, or pause or resume delivery.
+
+    :raises PermissionDenied: the user may not view leads, or not control delivery.
+    """
+    if not model_admin.has_view_permission(request):
+        raise PermissionDenied
     if request.method != "POST":
         return _page(model_admin, request, ReasonForm())
     if not may_act(request):
@@ -96,13 +90,14 @@ def _pause_or_resume(request: HttpRequest, reason: str) -> None:
 
 def _page(model_admin: Any, request: HttpRequest, form: ReasonForm) -> TemplateResponse:
     now, control = timezone.now(), DeliveryControl.objects.current()
+    recorded = LeadEvent.objects.filter(lead=None, kind__in=_EVENTS).order_by("-pk")[:_EVENTS_SHOWN]
     context = {
         **model_admin.admin_site.each_context(request),
         "title": _("Delivery"),
         "badge": _badge(control),
         "summary": _summary(control, request, now=now),
         "facts": _facts(control, now=now),
-        "events": [_event(event, request, now) for event in _events()],
+        "events": [_event(event, request, now) for event in recorded],
         "is_paused": control.paused_at is not None,
         "may_act": may_act(request),
         "form": form,
@@ -146,10 +141,6 @@ def _facts(control: DeliveryControl, *, now: datetime) -> list[tuple[str, str]]:
         (_("Minimum time between requests"), span(limit.interval) if limit.interval else _("no limit")),
         (_("Maximum concurrent requests"), str(limit.concurrency) if limit.concurrency else _("no limit")),
     ]
-
-
-def _events() -> list[LeadEvent]:
-    return list(LeadEvent.objects.filter(lead=None, kind__in=_EVENTS).order_by("-pk")[:_EVENTS_SHOWN])
 
 
 def _event(event: LeadEvent, request: HttpRequest, now: datetime) -> dict[str, str]:

@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -19,10 +18,8 @@ from django.db import connection, transaction
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, QueryDict, StreamingHttpResponse
-from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.formats import get_format
-from django.views.decorators.http import require_POST
 
 from delivery.models import DeliveryAttempt
 from leadgateway.time_format import timestamp
@@ -59,7 +56,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def export(model_admin: Any, request: HttpRequest) -> StreamingHttpResponse:
-    """Answer with the leads of the list that the parameter `query` selects, as a file in `format`.
+    """Return the leads of the list that the parameter `query` selects, as a file in `format`.
 
     :raises PermissionDenied: the user may not export leads.
     :raises BadRequest: the list does not accept the query, or the format does not exist.
@@ -71,9 +68,14 @@ def export(model_admin: Any, request: HttpRequest) -> StreamingHttpResponse:
         raise BadRequest("unknown format")
     changelist = _requested_list(model_admin, request)
     leads = changelist.queryset.order_by("pk")
-    _record(request, name, leads, selection(changelist))
-    rows = _rows(leads, *_columns(name), masked=not sees_personal_data(request.user))
-    return _file(name, FORMATS[name](rows))
+    detail = {"format": name, "leads": leads.values("pk").count(), "selection": selection(changelist)}
+    actor = request.user.get_username()
+    LeadEvent.objects.create(kind=EventKind.EXPORTED, actor=actor, at=timezone.now(), detail=detail)
+    columns = COLUMNS if name == "csv" else COLUMNS + PAYLOADS
+    rows = _rows(leads, *columns, masked=not sees_personal_data(request.user))
+    response = StreamingHttpResponse(_parts(FORMATS[name](rows)), content_type=_CONTENT_TYPES[name])
+    response["Content-Disposition"] = f'attachment; filename="leads-{timezone.localdate().isoformat()}.{name}"'
+    return response
 
 
 def _requested_list(model_admin: Any, request: HttpRequest) -> Any:
@@ -90,31 +92,13 @@ def _requested_list(model_admin: Any, request: HttpRequest) -> Any:
     return changelist
 
 
-def _record(request: HttpRequest, name: str, leads: QuerySet, selected_by: str) -> None:
-    detail = {"format": name, "leads": leads.values("pk").count(), "selection": selected_by}
-    LeadEvent.objects.create(
-        kind=EventKind.EXPORTED, actor=request.user.get_username(), at=timezone.now(), detail=detail
-    )
-
-
-def _file(name: str, lines: Iterator[str]) -> StreamingHttpResponse:
-    response = StreamingHttpResponse(_joined(lines), content_type=_CONTENT_TYPES[name])
-    day = timezone.localdate().isoformat()
-    response["Content-Disposition"] = f'attachment; filename="leads-{day}.{name}"'
-    return response
-
-
-def _joined(lines: Iterator[str]) -> Iterator[str]:
+def _parts(lines: Iterator[str]) -> Iterator[str]:
     """Yield many lines at a time, because each part is sent by itself."""
     while part := "".join(islice(lines, CHUNK)):
         yield part
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
-
-
-def _columns(name: str) -> tuple[str, ...]:
-    return COLUMNS if name == "csv" else COLUMNS + PAYLOADS
 
 
 def _rows(leads: QuerySet, *columns: str, masked: bool) -> Iterator[Row]:
@@ -155,7 +139,8 @@ class _Echo:
 
 def _csv(rows: Iterable[Row]) -> Iterator[str]:
     """Return the lines of a CSV file that spreadsheet programs open correctly."""
-    return _csv_lines(rows, csv.writer(_Echo(), delimiter=_delimiter()))
+    # Excel expects this delimiter in the reader's locale, where a comma may be part of a number.
+    return _csv_lines(rows, csv.writer(_Echo(), delimiter=";" if get_format("DECIMAL_SEPARATOR") == "," else ","))
 
 
 def _csv_lines(rows: Iterable[Row], writer: Any) -> Iterator[str]:
@@ -165,11 +150,6 @@ def _csv_lines(rows: Iterable[Row], writer: Any) -> Iterator[str]:
         number += 1
         yield writer.writerow([_cell(value) for value in row.values()])
     yield writer.writerow([f"# end of export: {number} leads"])
-
-
-def _delimiter() -> str:
-    """Return the delimiter that Excel expects in the reader's locale, where a comma may be part of a number."""
-    return ";" if get_format("DECIMAL_SEPARATOR") == "," else ","
 
 
 def _cell(value: Any) -> Any:
@@ -187,9 +167,3 @@ def _json_lines(rows: Iterable[Row]) -> Iterator[str]:
 
 FORMATS: dict[str, Callable[[Iterable[Row]], Iterator[str]]] = {"csv": _csv, "jsonl": _json_lines}
 _CONTENT_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson; charset=utf-8"}
-
-
-def urls(model_admin: Any) -> list[URLPattern]:
-    """Return the URL of `export`, for the URLs of the leads."""
-    view = model_admin.admin_site.admin_view(require_POST(partial(export, model_admin)))
-    return [path("export/", view, name="leads_export")]

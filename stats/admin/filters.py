@@ -74,7 +74,7 @@ def _labelled(parameter: str, conditions: dict[str, Any]) -> dict[str, tuple[Any
 
 
 class SituationFilter(ConditionFilter):
-    """Groups of leads that support and operators look for and that the status does not tell apart."""
+    """Groups of leads that support and operators need and that share a status with other leads."""
 
     title = TITLES["situation"]
     parameter_name = "situation"

@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from leadgateway.time_format import declined_span
+from leadgateway.time_format import declined_span, span
 from leads.models import LeadStatus
 from stats.masking import UNMASKED, Masker
 
@@ -30,9 +30,16 @@ def plain(value: object) -> str:
     return NOTHING if value is None else str(value)
 
 
-def number(value: int) -> str:
-    """Return a number with the separators of the reader's language, such as `1,234`."""
-    return str(number_format(value, force_grouping=True))
+def number(value: float, decimals: int = 0) -> str:
+    """Return a rounded number with the separators of the reader's language, such as `1,234`."""
+    return str(number_format(round(value, decimals), decimals, force_grouping=True))  # number_format truncates
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration: to a tenth of a second if it is shorter than 10 s; NOTHING for None."""
+    if seconds is None:
+        return NOTHING
+    return span(timedelta(seconds=seconds)) if seconds >= 10 else f"{number(seconds, 1)} s"
 
 
 def exact_time(at: datetime | None) -> str:

@@ -63,7 +63,7 @@ class View:
 
 
 def show(model_admin: Any, request: HttpRequest, object_id: str) -> HttpResponse:
-    """Answer with the page of the lead.
+    """Return the page of the lead.
 
     :raises PermissionDenied: the user may not view leads, or sends a change.
     :raises Http404: the lead does not exist.
@@ -228,7 +228,7 @@ def _payloads(view: View, payloads: dict[str, Any]) -> dict[str, Any]:
         "changes": [_change(change, view.masker) for change in diff.changes],
         "more_changes": _more(diff.total, diff.changes),
         "origins": payload_diff.origins(normalized, customer),
-        "omitted": [(view.masker.text(each.name), view.masker.text(each.reason)) for each in omitted],
+        "omitted": [(view.masker.text(name), view.masker.text(reason)) for name, reason in omitted],
         "more_omitted": _more(omitted_count, omitted),
     }
 

@@ -1,29 +1,31 @@
 """The list of leads, with its search, and the URLs of all pages about leads."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_POST
 
 from delivery.models import DeliveryAttempt
 from leads import search
 from leads.models import InboundLead, LeadStatus
-from stats.admin import delivery_control, lead_page
-from stats.admin.bulk_action_form import ACTIONS, bulk_action_urls, may_act
-from stats.admin.export import urls as export_urls
+from stats.admin import delivery_control, lead_page, personal_data, sidebar
+from stats.admin.bulk_action_form import ACTIONS, bulk_action_view, may_act
+from stats.admin.export import export
 from stats.admin.filters import LEAD_FILTERS
 from stats.admin.formatting import NOTHING, escape_invisible, short_id, short_time, stacked, status_badge
-from stats.admin.personal_data import urls as reveal_urls
 from stats.admin.records import RecordAdmin, RecordChangeList, column
-from stats.admin.sidebar import urls as count_urls
 from stats.masking import mask_email, mask_phone, mask_text
 from stats.permissions import sees_personal_data
 from stats.text.reasons import response_text
@@ -121,9 +123,20 @@ class LeadAdmin(RecordAdmin):
         return _two_lines((lead.search_name or "").title(), lead.search_zipcode)
 
     def get_urls(self) -> list[URLPattern]:
-        """Return the URLs of leads, with those of bulk actions, personal data, export, counts and delivery control."""
-        more = (bulk_action_urls, reveal_urls, export_urls, count_urls, delivery_control.urls)
-        return [*(url for urls in more for url in urls(self)), *super().get_urls()]
+        """Return the URLs of leads. Those of other pages come first, because those of leads match any path."""
+
+        def view(function: Callable[..., HttpResponseBase], *, post_only: bool = False) -> Any:
+            bound = partial(function, self)
+            return self.admin_site.admin_view(require_POST(bound) if post_only else bound)
+
+        return [
+            path("bulk-action/<str:name>/", view(bulk_action_view), name="leads_bulk_action"),
+            path("delivery/", view(delivery_control.view), name="leads_delivery"),
+            path("counts/", view(sidebar.counts), name="leads_counts"),
+            path("export/", view(export, post_only=True), name="leads_export"),
+            path("<int:lead_id>/reveal/", view(personal_data.reveal, post_only=True), name="leads_reveal"),
+            *super().get_urls(),
+        ]
 
     def has_act_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may run the actions of the list."""

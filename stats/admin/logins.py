@@ -24,7 +24,7 @@ log = get_logger(__name__)
 
 
 def locked_out(request: HttpRequest, _response: HttpResponse | None, _credentials: Any) -> HttpResponse:
-    """Answer 429 with a page that says when the user can try again."""
+    """Return 429 with a page that says when the user can try again."""
     wait: timedelta = settings.AXES_COOLOFF_TIME
     minutes = round(wait / timedelta(minutes=1))
     message = ngettext(

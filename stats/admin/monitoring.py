@@ -1,13 +1,13 @@
 """The lists and pages of incidents and of hourly statistics."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.formats import date_format, number_format, time_format
+from django.utils.formats import date_format, time_format
 from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -135,32 +135,14 @@ class HourlyStatisticsAdmin(RecordAdmin):
     """Hours, the latest first, with one row for each source."""
 
     list_display = (
-        *(
-            "start",
-            "source_name",
-            "accepted_n",
-            "duplicates_n",
-            "rejected_n",
-            "delivered_n",
-            "failed_n",
-            "permanently_failed_n",
-        ),
-        *("attempts_n", "p50", "p95"),
+        *("start", "source_name", "accepted_n", "duplicates_n", "rejected_n"),
+        *("delivered_n", "failed_n", "permanently_failed_n", "attempts_n", "p50", "p95"),
     )
     list_filter = (SourceFilter,)
     list_per_page = 48
     fields = readonly_fields = (
-        *(
-            "start",
-            "source_name",
-            "accepted_n",
-            "duplicates_n",
-            "reasons",
-            "delivered_n",
-            "failed_n",
-            "permanently_failed_n",
-        ),
-        *("outcomes", "p50", "p95"),
+        *("start", "source_name", "accepted_n", "duplicates_n", "reasons"),
+        *("delivered_n", "failed_n", "permanently_failed_n", "outcomes", "p50", "p95"),
     )
     sortable_by = ()
     ordering = ("-hour", "source")
@@ -175,8 +157,8 @@ class HourlyStatisticsAdmin(RecordAdmin):
     permanently_failed_n = column("permanently_failed", _("permanently failed"), lambda number: _number(number))
     attempts_n = column("attempts", _("attempts"), lambda parts: _number(sum(parts.values())))
     outcomes = column("attempts", _("attempts"), lambda parts: _parts(parts, _OUTCOMES))
-    p50 = column("p50_s", _("p50"), lambda seconds: _duration(seconds))
-    p95 = column("p95_s", _("p95"), lambda seconds: _duration(seconds))
+    p50 = column("p50_s", _("p50"), lambda seconds: _unwrapped(formatting.duration(seconds)))
+    p95 = column("p95_s", _("p95"), lambda seconds: _unwrapped(formatting.duration(seconds)))
 
     def find(self, queryset: QuerySet, text: str) -> QuerySet:
         """Return the hours of the sources whose name contains the text."""
@@ -200,13 +182,6 @@ def _parts(parts: dict[str, int], names: dict[str, Any] | None = None) -> str:
     """Return numbers with their names, such as `12 delivered, 3 failed`."""
     shown = (f"{_number(number)} {(names or {}).get(name, name)}" for name, number in sorted(parts.items()) if number)
     return ", ".join(shown) or formatting.NOTHING
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return formatting.NOTHING
-    text = span(timedelta(seconds=seconds)) if seconds >= 10 else f"{number_format(round(seconds, 1), 1)} s"
-    return _unwrapped(text)
 
 
 def _unwrapped(text: str) -> str:

@@ -62,22 +62,6 @@ class PayloadDiff:
     total: int = 0
 
 
-@dataclass(frozen=True)
-class AttributeOrigin:
-    """The origin of a value that is sent to the customer."""
-
-    target: str
-    origin: str
-
-
-@dataclass(frozen=True)
-class OmittedField:
-    """A field of the lead that is not sent to the customer."""
-
-    name: str
-    reason: str
-
-
 # --- received and normalized -----------------------------------------------------------------------------------------
 
 
@@ -195,20 +179,17 @@ def _equal(one: Any, other: Any) -> bool:
     return type(one) is type(other) and one == other
 
 
-def origins(normalized: Any, customer: Any) -> list[AttributeOrigin]:
-    """Return the origins of the first MAX_ROWS values that are sent to the customer."""
+def origins(normalized: Any, customer: Any) -> list[tuple[str, str]]:
+    """Return the names and origins of the first MAX_ROWS values that are sent to the customer."""
     if not isinstance(customer, dict):
         return []
     fields = normalized if isinstance(normalized, dict) else {}
-    known = {
-        "phone": _("field phone"),
-        "product": _("setting CUSTOMER_PRODUCT_NAME"),
-    }
-    found = [AttributeOrigin(name, known.get(name, _("unknown"))) for name in customer if name != "attributes"]
+    known = {"phone": _("field phone"), "product": _("setting CUSTOMER_PRODUCT_NAME")}
+    found = [(name, known.get(name, _("unknown"))) for name in customer if name != "attributes"]
     for attribute in _attributes(customer)[:MAX_ROWS]:
         name = _attribute_name(attribute)
         origin = _origin(attribute, name, fields[name]) if name in fields else _("unknown")
-        found.append(AttributeOrigin("attributes" if name is None else name, origin))
+        found.append(("attributes" if name is None else name, origin))
     return found[:MAX_ROWS]
 
 
@@ -223,7 +204,7 @@ def _attributes(customer: Any) -> list[Any]:
     return attributes if isinstance(attributes, list) else []
 
 
-def omitted_fields(normalized: Any, customer: Any, mapped: Any) -> tuple[list[OmittedField], int]:
+def omitted_fields(normalized: Any, customer: Any, mapped: Any) -> tuple[list[tuple[str, str]], int]:
     """Return the first MAX_ROWS fields that are not sent to the customer with the reasons, and their total number.
 
     :param mapped: the detail of the lead's last event about the mapping.
@@ -232,7 +213,7 @@ def omitted_fields(normalized: Any, customer: Any, mapped: Any) -> tuple[list[Om
         return [], 0
     sent = {name for name in map(_attribute_name, _attributes(customer)) if name is not None} | {"phone"}
     names = [name for name in normalized if name not in sent]
-    return [OmittedField(name, _omission_reason(name, mapped)) for name in names[:MAX_ROWS]], len(names)
+    return [(name, _omission_reason(name, mapped)) for name in names[:MAX_ROWS]], len(names)
 
 
 def _omission_reason(name: str, mapped: Any) -> str:

@@ -4,14 +4,12 @@ A request is recorded in the lead's audit log first. It is kept in the session a
 """
 
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.db.models import BooleanField, QuerySet, Value
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.urls import URLPattern, path
 from django.utils import timezone
 
 from leads.audit.recording import record
@@ -57,8 +55,6 @@ def reveal(model_admin: Any, request: HttpRequest, lead_id: int) -> HttpResponse
     :raises PermissionDenied: the user may not reveal personal data.
     :raises Http404: the lead does not exist.
     """
-    if request.method != "POST":
-        return HttpResponseNotAllowed(["POST"])
     if not (model_admin.has_view_permission(request) and request.user.has_perm("leads.reveal_personal_data")):
         raise PermissionDenied
     lead = InboundLead.objects.only("id", "correlation_id").filter(pk=lead_id).first()
@@ -75,9 +71,3 @@ def _revealed(request: HttpRequest, now: datetime) -> dict[str, float]:
     """Return the leads whose personal data is visible in this session, without those that have expired."""
     kept: dict[str, float] = request.session.get(_SESSION_KEY, {})
     return {lead_id: until for lead_id, until in kept.items() if until > now.timestamp()}
-
-
-def urls(model_admin: Any) -> list[URLPattern]:
-    """Return the URL of `reveal`, for the URLs of the leads."""
-    view = partial(reveal, model_admin)
-    return [path("<int:lead_id>/reveal/", model_admin.admin_site.admin_view(view), name="leads_reveal")]

@@ -21,19 +21,6 @@ from stats.admin import formatting
 from stats.admin.pagination import CappedPaginator
 
 
-class ReadOnly:
-    """Denies adding, changing and deleting to all users, including superusers."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-
 class RecordChangeList(ChangeList):
     """A list with its filters in a bar above it instead of Unfold's panel."""
 
@@ -66,8 +53,8 @@ class RecordChangeList(ChangeList):
         return "?" + urlencode({SEARCH_VAR: self.query} if self.query else {})
 
 
-class RecordAdmin(ReadOnly, ModelAdmin):
-    """The list and the pages of a table that only the gateway writes."""
+class RecordAdmin(ModelAdmin):
+    """The list and the pages of a table that only the gateway writes. No user can add, change or delete a record."""
 
     empty_value_display = formatting.NOTHING
     list_per_page = 50
@@ -78,6 +65,15 @@ class RecordAdmin(ReadOnly, ModelAdmin):
     search_fields = ("pk",)  # shows the search box; `find` does the search
     search_help_text = gettext_lazy("Lead ID")
     show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Allow only the parameters of the filters. Django would allow a URL to filter by any column."""

@@ -2,21 +2,20 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.db import connection
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
-from django.urls import URLPattern, path, reverse
-from django.utils.formats import number_format
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from delivery.models import OUTCOME_UNKNOWN, DeliveryAttempt
 from leads.models import NEEDS_ATTENTION, InboundLead, LeadStatus
 from stats.admin.filters import WAITING_FOR_RETRY, midnight
+from stats.admin.formatting import number
 
 #: Counting stops here, because counting a long list is slow.
 MAX_COUNT = 999
@@ -58,8 +57,12 @@ _LEADS = "leads_inboundlead_changelist"
 _VIEW_LEADS = "leads.view_inboundlead"
 
 
-def _list(title: Any, icon: str, rows: Callable[[], QuerySet], *, is_warning: bool = False, **query: str) -> Link:
-    return Link(title, icon, _LEADS, _VIEW_LEADS, query, rows, is_warning)
+def _list(title: Any, icon: str, rows: Callable[[], QuerySet], *, warn: bool = False, **query: str) -> Link:
+    return Link(title, icon, _LEADS, _VIEW_LEADS, query, rows, warn)
+
+
+def _today_list(title: Any, icon: str, status: LeadStatus) -> Link:
+    return _list(title, icon, lambda: _today(status=status), status=status.value, received="today")
 
 
 def _latest(*conditions: Q, **more: Any) -> QuerySet:
@@ -70,6 +73,18 @@ def _today(**condition: Any) -> QuerySet:
     return _latest(received_at__gte=midnight(0), **condition)
 
 
+def _received_again() -> QuerySet:
+    return _latest(received_again_at__isnull=False)
+
+
+def _waiting_for_retry() -> QuerySet:
+    return InboundLead.objects.filter(WAITING_FOR_RETRY).order_by("next_attempt_at").values("pk")
+
+
+def _with_unknown_outcome() -> QuerySet:
+    return DeliveryAttempt.objects.filter(OUTCOME_UNKNOWN).values("lead").order_by("lead").distinct()
+
+
 #: Groups of links with their titles.
 GROUPS: tuple[tuple[Any, tuple[Link, ...]], ...] = (
     (None, (Link(_("Dashboard"), "monitoring", "index"),)),
@@ -77,51 +92,18 @@ GROUPS: tuple[tuple[Any, tuple[Link, ...]], ...] = (
         _("Leads"),
         (
             Link(_("All leads"), "group", _LEADS, _VIEW_LEADS),
-            _list(
-                _("Needs attention"),
-                "error",
-                partial(_latest, NEEDS_ATTENTION),
-                is_warning=True,
-                situation="attention",
-            ),
-            _list(
-                _("Waiting for retry"),
-                "schedule",
-                lambda: InboundLead.objects.filter(WAITING_FOR_RETRY).order_by("next_attempt_at").values("pk"),
-                situation="waiting",
-            ),
-            _list(
-                _("Outcome unknown"),
-                "help",
-                lambda: DeliveryAttempt.objects.filter(OUTCOME_UNKNOWN).values("lead").order_by("lead").distinct(),
-                situation="unknown",
-            ),
-            _list(
-                _("Received more than once"),
-                "content_copy",
-                partial(_latest, received_again_at__isnull=False),
-                situation="duplicates",
-            ),
+            _list(_("Needs attention"), "error", lambda: _latest(NEEDS_ATTENTION), situation="attention", warn=True),
+            _list(_("Waiting for retry"), "schedule", _waiting_for_retry, situation="waiting"),
+            _list(_("Outcome unknown"), "help", _with_unknown_outcome, situation="unknown"),
+            _list(_("Received more than once"), "content_copy", _received_again, situation="duplicates"),
         ),
     ),
     (
         _("Received today"),
         (
             _list(_("All today"), "today", _today, received="today"),
-            _list(
-                _("Delivered"),
-                "check_circle",
-                partial(_today, status=LeadStatus.DELIVERED),
-                status=LeadStatus.DELIVERED.value,
-                received="today",
-            ),
-            _list(
-                _("Rejected"),
-                "block",
-                partial(_today, status=LeadStatus.REJECTED),
-                status=LeadStatus.REJECTED.value,
-                received="today",
-            ),
+            _today_list(_("Delivered"), "check_circle", LeadStatus.DELIVERED),
+            _today_list(_("Rejected"), "block", LeadStatus.REJECTED),
         ),
     ),
     (
@@ -157,16 +139,16 @@ GROUPS: tuple[tuple[Any, tuple[Link, ...]], ...] = (
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """Return the sidebar's groups with the links that the user may open."""
-    groups = [(title, [link for link in links if _may_open(request, link)]) for title, links in GROUPS]
+    has_perm = request.user.has_perm
+    groups = [
+        (title, [link for link in links if link.permission is None or has_perm(link.permission)])
+        for title, links in GROUPS
+    ]
     links = [link for _title, links in groups for link in links]
     active, counts = _active(request, links), {} if _is_refresh(request) else _counts(links)
     return [
         {"title": title, "items": [_item(link, link is active, counts) for link in links]} for title, links in groups
     ]
-
-
-def _may_open(request: HttpRequest, link: Link) -> bool:
-    return link.permission is None or request.user.has_perm(link.permission)
 
 
 def _is_refresh(request: HttpRequest) -> bool:
@@ -219,8 +201,8 @@ def _filters(request: HttpRequest) -> dict[str, str]:
 def _counts(links: Iterable[Link]) -> dict[str, str]:
     """Return the count to show at each list; an empty text for an empty list."""
     counted = {link.key: link.rows() for link in links if link.rows}
-    numbers = _capped_counts(counted.values()) if counted else []
-    return {key: _count_text(number) for key, number in zip(counted, numbers, strict=True)}
+    totals = _capped_counts(counted.values()) if counted else []
+    return {key: _count_text(total) for key, total in zip(counted, totals, strict=True)}
 
 
 def _capped_counts(querysets: Iterable[QuerySet]) -> list[int]:
@@ -237,20 +219,16 @@ def _capped_counts(querysets: Iterable[QuerySet]) -> list[int]:
 
 
 def _count_text(count: int) -> str:
-    number = str(number_format(min(count, MAX_COUNT), force_grouping=True))
-    return f"{number}+" if count > MAX_COUNT else number if count else ""
+    if not count:
+        return ""
+    return number(count) if count <= MAX_COUNT else f"{number(MAX_COUNT)}+"
 
 
-def counts(request: HttpRequest) -> HttpResponse:
-    """Answer with the counts as JSON, for a page that stays open.
+def counts(model_admin: Any, request: HttpRequest) -> HttpResponse:
+    """Return the counts as JSON, for a page that stays open.
 
     :raises PermissionDenied: the user may not view leads.
     """
-    if not request.user.has_perm(_VIEW_LEADS):
+    if not model_admin.has_view_permission(request):
         raise PermissionDenied
     return JsonResponse(_counts(link for _title, links in GROUPS for link in links))
-
-
-def urls(model_admin: Any) -> list[URLPattern]:
-    """Return the URL of `counts`, for the URLs of the leads."""
-    return [path("counts/", model_admin.admin_site.admin_view(counts), name="leads_counts")]

@@ -1,4 +1,4 @@
-"""Users and groups of the admin, in the look of the other pages."""
+"""Users and groups of the admin, styled like the other pages."""
 
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.conf import settings
 from django.utils.formats import number_format
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext_lazy
 
 from leadgateway.time_format import span
 from stats.models import Incident
@@ -27,15 +27,18 @@ class Description:
 
 @dataclass(frozen=True)
 class IncidentText:
-    """The texts of one kind of incident."""
+    """The texts of one kind of incident. The facts of the check's result fill in the names in braces."""
 
     #: For lists.
     name: Any
     #: Label of the check in a terminal.
     label: str
-    describe: Callable[[Facts, datetime, str], Description]
+    problem: Any
+    remedy: Any
     #: The good result in a terminal, from its facts.
     good: Callable[[Facts], str]
+    #: The problem when it is known since when it lasts.
+    lasting_problem: Any = None
 
 
 def describe_incident(incident: Incident, *, now: datetime) -> Description:
@@ -45,99 +48,21 @@ def describe_incident(incident: Incident, *, now: datetime) -> Description:
 
 def describe_problem(kind: IncidentKind, facts: Facts, *, now: datetime, subject: str = "") -> Description:
     """Return what is wrong, from the facts of a check's result."""
-    return INCIDENTS[kind].describe(facts, now, subject)
-
-
-def _duration(facts: Facts, now: datetime) -> str | None:
-    return span(now - datetime.fromisoformat(facts["since"])) if "since" in facts else None
-
-
-def _number(number: int) -> str:
-    return str(number_format(number, force_grouping=True))
-
-
-def _database(_facts: Facts, _now: datetime, _subject: str) -> Description:
-    remedy = _("Senders get 503 and must send again. Check that the server runs and has disk space: manage.py doctor.")
-    return Description(_("The database cannot be reached"), remedy)
-
-
-def _queue(_facts: Facts, _now: datetime, _subject: str) -> Description:
-    if settings.QUEUE_TYPE == "redis":
-        remedy = _("Check that Redis runs at REDIS_URL. Leads are stored, and delivered when it is available again.")
-    else:
-        remedy = _("Check that VAR_DIR can be read. Leads are stored, and delivered when it is available again.")
-    return Description(_("The queue cannot be reached"), remedy)
-
-
-def _worker(facts: Facts, now: datetime, _subject: str) -> Description:
-    problem = _("No worker is running")
-    if duration := _duration(facts, now):
-        problem = _("No worker is running; the last heartbeat was {span} ago").format(span=duration)
-    remedy = _("Leads are accepted but not delivered. Start a worker: {command}, or the line “worker” of the Procfile.")
-    return Description(problem, remedy.format(command="docker-compose up -d worker"))
-
-
-def _beat(facts: Facts, now: datetime, _subject: str) -> Description:
-    problem = _("Beat is not running")
-    if duration := _duration(facts, now):
-        problem = _("Beat is not running; its last heartbeat was {span} ago").format(span=duration)
-    remedy = _(
-        "Retries and lost messages are not enqueued. Start beat: {command}, or the line “beat” of the Procfile. "
-        "If it is running, it cannot reach the queue or the database."
-    )
-    return Description(problem, remedy.format(command="docker-compose up -d beat"))
-
-
-def _stuck(facts: Facts, now: datetime, _subject: str) -> Description:
-    problem = ngettext(
-        "{number} lead is late: it has been due for {span} and no worker has taken it",
-        "{number} leads are late: the first has been due for {span} and no worker has taken it",
-        facts["leads"],
-    )
-    return Description(
-        problem.format(number=_number(facts["leads"]), span=_duration(facts, now)),
-        _("The workers are too slow or blocked. Check their logs. Start more workers, or raise WORKER_CONCURRENCY."),
-    )
-
-
-def _failing(facts: Facts, _now: datetime, _subject: str) -> Description:
-    problem = _("{failed} of {attempts} delivery attempts failed within {minutes} minutes")
-    remedy = _(
-        "Check the customer's responses in the list of attempts. "
-        "For 401, 403 or 404, check CUSTOMER_API_TOKEN and CUSTOMER_API_URL."
-    )
-    numbers = {name: _number(facts[name]) for name in ("failed", "attempts", "minutes")}
-    return Description(problem.format(**numbers), remedy)
-
-
-def _customer(facts: Facts, now: datetime, _subject: str) -> Description:
-    remedy = _("Leads wait, and are delivered when the customer is available again. Inform the customer.")
-    return Description(_("The customer has been down for {span}").format(span=_duration(facts, now)), remedy)
-
-
-def _paused(facts: Facts, now: datetime, _subject: str) -> Description:
-    remedy = _(
-        "Leads wait until delivery is resumed: {command}. manage.py pipeline_status shows who paused it and why."
-    )
-    return Description(
-        _("Delivery has been paused for {span}").format(span=_duration(facts, now)),
-        remedy.format(command="manage.py resume_delivery"),
-    )
-
-
-def _deep(facts: Facts, _now: datetime, _subject: str) -> Description:
-    problem = ngettext("{number} lead waits for a worker", "{number} leads wait for a worker", facts["depth"])
-    remedy = _("More leads are accepted than delivered. Start more workers, or raise WORKER_CONCURRENCY.")
-    return Description(problem.format(number=_number(facts["depth"])), remedy)
-
-
-def _silent(facts: Facts, now: datetime, subject: str) -> Description:
-    values = {"source": subject, "span": _duration(facts, now), "number": _number(facts["a_week_ago"])}
-    problem = _("“{source}” has sent no lead for {span}") if subject else _("No lead has arrived for {span}")
-    remedy = _(
-        "A week ago, {number} leads arrived in this period. "
-        "Check whether requests are refused. If there are none, ask the sender."
-    )
+    text = INCIDENTS[kind]
+    problem, remedy = text.problem, text.remedy
+    if kind is IncidentKind.QUEUE_UNAVAILABLE and settings.QUEUE_TYPE != "redis":
+        remedy = _QUEUE_DIRECTORY_REMEDY
+    if kind is IncidentKind.SOURCE_SILENT and not subject:
+        problem = _NO_LEAD_ARRIVED
+    values: dict[str, Any] = {"source": subject, "command": _COMMANDS.get(kind)}
+    if "since" in facts:
+        problem = text.lasting_problem or problem
+        values["span"] = span(now - datetime.fromisoformat(facts["since"]))
+    for name, value in facts.items():
+        # The plural forms need the number as `count`, the texts need it as `number`.
+        values[name] = number_format(value, force_grouping=True) if isinstance(value, int) else value
+        if name in ("leads", "depth", "a_week_ago"):
+            values |= {"count": value, "number": values[name]}
     return Description(problem.format(**values), remedy.format(**values))
 
 
@@ -148,36 +73,101 @@ def attempts_summary(facts: Facts) -> str:
     return f"{facts['failed']} of {facts['attempts']} attempts failed within {facts['minutes']} min"
 
 
+_QUEUE_DIRECTORY_REMEDY = _(
+    "Check that VAR_DIR can be read. Leads are stored, and delivered when it is available again."
+)
+_NO_LEAD_ARRIVED = _("No lead has arrived for {span}")
+
 INCIDENTS: dict[IncidentKind, IncidentText] = {
     IncidentKind.DATABASE_UNAVAILABLE: IncidentText(
-        gettext_lazy("Database unavailable"), "database", _database, lambda _facts: "reachable"
+        _("Database unavailable"),
+        "database",
+        _("The database cannot be reached"),
+        _("Senders get 503 and must send again. Check that the server runs and has disk space: manage.py doctor."),
+        lambda _facts: "reachable",
     ),
     IncidentKind.QUEUE_UNAVAILABLE: IncidentText(
-        gettext_lazy("Queue unavailable"), "queue", _queue, lambda _facts: "reachable"
+        _("Queue unavailable"),
+        "queue",
+        _("The queue cannot be reached"),
+        _("Check that Redis runs at REDIS_URL. Leads are stored, and delivered when it is available again."),
+        lambda _facts: "reachable",
     ),
     IncidentKind.NO_WORKER: IncidentText(
-        gettext_lazy("No worker"), "workers", _worker, lambda facts: f"{facts['running']} running"
+        _("No worker"),
+        "workers",
+        _("No worker is running"),
+        _("Leads are accepted but not delivered. Start a worker: {command}, or the line “worker” of the Procfile."),
+        lambda facts: f"{facts['running']} running",
+        _("No worker is running; the last heartbeat was {span} ago"),
     ),
     IncidentKind.NO_BEAT: IncidentText(
-        gettext_lazy("No beat"),
+        _("No beat"),
         "beat",
-        _beat,
+        _("Beat is not running"),
+        _(
+            "Retries and lost messages are not enqueued. Start beat: {command}, or the line “beat” of the Procfile. "
+            "If it is running, it cannot reach the queue or the database."
+        ),
         lambda facts: "running" if facts["running"] == 1 else f"{facts['running']} running, one is enough",
+        _("Beat is not running; its last heartbeat was {span} ago"),
     ),
-    IncidentKind.LEADS_STUCK: IncidentText(gettext_lazy("Leads stuck"), "leads", _stuck, lambda _facts: "none is late"),
+    IncidentKind.LEADS_STUCK: IncidentText(
+        _("Leads stuck"),
+        "leads",
+        ngettext_lazy(
+            "{number} lead is late: it has been due for {span} and no worker has taken it",
+            "{number} leads are late: the first has been due for {span} and no worker has taken it",
+            "count",
+        ),
+        _("The workers are too slow or blocked. Check their logs. Start more workers, or raise WORKER_CONCURRENCY."),
+        lambda _facts: "none is late",
+    ),
     IncidentKind.DELIVERIES_FAIL: IncidentText(
-        gettext_lazy("Deliveries fail"), "deliveries", _failing, attempts_summary
+        _("Deliveries fail"),
+        "deliveries",
+        _("{failed} of {attempts} delivery attempts failed within {minutes} minutes"),
+        _(
+            "Check the customer's responses in the list of attempts. "
+            "For 401, 403 or 404, check CUSTOMER_API_TOKEN and CUSTOMER_API_URL."
+        ),
+        attempts_summary,
     ),
     IncidentKind.CUSTOMER_DOWN: IncidentText(
-        gettext_lazy("Customer down"), "customer", _customer, lambda _facts: "not marked as down"
+        _("Customer down"),
+        "customer",
+        _("The customer has been down for {span}"),
+        _("Leads wait, and are delivered when the customer is available again. Inform the customer."),
+        lambda _facts: "not marked as down",
     ),
     IncidentKind.DELIVERY_PAUSED: IncidentText(
-        gettext_lazy("Delivery paused for long"), "delivery", _paused, lambda _facts: "not paused"
+        _("Delivery paused for long"),
+        "delivery",
+        _("Delivery has been paused for {span}"),
+        _("Leads wait until delivery is resumed: {command}. manage.py pipeline_status shows who paused it and why."),
+        lambda _facts: "not paused",
     ),
     IncidentKind.QUEUE_DEEP: IncidentText(
-        gettext_lazy("Queue too deep"), "queue depth", _deep, lambda facts: f"{facts['depth']} messages"
+        _("Queue too deep"),
+        "queue depth",
+        ngettext_lazy("{number} lead waits for a worker", "{number} leads wait for a worker", "count"),
+        _("More leads are accepted than delivered. Start more workers, or raise WORKER_CONCURRENCY."),
+        lambda facts: f"{facts['depth']} messages",
     ),
     IncidentKind.SOURCE_SILENT: IncidentText(
-        gettext_lazy("Source silent"), "source", _silent, lambda _facts: "sends as usual"
+        _("Source silent"),
+        "source",
+        _("“{source}” has sent no lead for {span}"),
+        _(
+            "A week ago, {number} leads arrived in this period. "
+            "Check whether requests are refused. If there are none, ask the sender."
+        ),
+        lambda _facts: "sends as usual",
     ),
+}
+
+_COMMANDS = {
+    IncidentKind.NO_WORKER: "docker-compose up -d worker",
+    IncidentKind.NO_BEAT: "docker-compose up -d beat",
+    IncidentKind.DELIVERY_PAUSED: "manage.py resume_delivery",
 }

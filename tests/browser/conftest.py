@@ -1,7 +1,7 @@
-"""A real browser before the real gateway: Debian's Chromium, driven by playwright, signed in by role.
+"""A real browser and a real gateway: Debian's Chromium, driven by playwright, signed in by role.
 
-playwright keeps an event loop in this thread, in which Django refuses its ORM: what is in the database is arranged
-through the gateway's own doors, and read over a connection of our own.
+playwright keeps an event loop in this thread, in which Django refuses its ORM. The tests write through the gateway and
+read over a connection of their own.
 """
 
 import json
@@ -18,15 +18,15 @@ from tests.servers import program
 
 PASSWORD = "correct horse battery staple"
 
-#: Whom the tests sign in as, and the group that says what they may do. `root` is a superuser.
+#: The users of the tests and their groups. `root` is a superuser.
 STAFF = {"sue": "Support", "otto": "Operator", "ada": "Auditor", "root": None}
 
-_QUIET = (
+CHROMIUM_ARGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 
-_MAKE_STAFF = """
+MAKE_STAFF = """
 import json, sys
 from django.contrib.auth.models import Group, User
 for name, role in json.loads({staff!r}).items():
@@ -35,13 +35,10 @@ for name, role in json.loads({staff!r}).items():
 """
 
 
-def complaints(message: ConsoleMessage) -> list[str]:
-    """Return what the browser complains of, such as something that the Content-Security-Policy forbids.
-
-    A page that is refused on purpose is none of it.
-    """
-    is_one = message.type == "error" and not message.text.startswith("Failed to load resource")
-    return [message.text] if is_one else []
+def browser_errors(message: ConsoleMessage) -> list[str]:
+    """Return an error of the browser, such as a violation of the Content-Security-Policy; no failed responses."""
+    is_error = message.type == "error" and not message.text.startswith("Failed to load resource")
+    return [message.text] if is_error else []
 
 
 SignIn = Callable[..., Page]
@@ -49,11 +46,11 @@ SignIn = Callable[..., Page]
 
 @pytest.fixture(scope="module")
 def gateway(postgres: Any, redis: Any, running_customer: HostileCustomer) -> Iterator[Gateway]:  # noqa: F811
-    """A gateway with one member of staff for each role."""
+    """A gateway with one user of each role."""
     with Gateway(
         customer_url=running_customer.url, postgres=postgres, redis=redis, redis_database=2, MAX_RETRY_ATTEMPTS="2"
     ) as running:
-        running.manage("shell", "-v0", "-c", _MAKE_STAFF.format(staff=json.dumps(STAFF), password=PASSWORD))
+        running.manage("shell", "-v0", "-c", MAKE_STAFF.format(staff=json.dumps(STAFF), password=PASSWORD))
         yield running
 
 
@@ -61,14 +58,14 @@ def gateway(postgres: Any, redis: Any, running_customer: HostileCustomer) -> Ite
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         chromium = program("chromium", package="chromium")
-        running = playwright.chromium.launch(executable_path=str(chromium), args=[*_QUIET])
+        running = playwright.chromium.launch(executable_path=str(chromium), args=[*CHROMIUM_ARGS])
         yield running
         running.close()
 
 
 @pytest.fixture
 def contexts() -> Iterator[list[BrowserContext]]:
-    """The browser profiles that a test opens; they end with it."""
+    """The browser profiles of a test."""
     opened: list[BrowserContext] = []
     yield opened
     for context in opened:
@@ -77,10 +74,7 @@ def contexts() -> Iterator[list[BrowserContext]]:
 
 @pytest.fixture
 def open_page(browser: Browser, gateway: Gateway, contexts: list[BrowserContext]) -> SignIn:
-    """A function that opens a page as nobody: `open_page(locale="de-DE", color_scheme="dark", viewport={...})`.
-
-    The page must throw no error of its own; that is looked at when another page is opened, and by `no_errors`.
-    """
+    """A function that opens a page without a user: `open_page(locale="de-DE", color_scheme="dark")`."""
 
     def opened(**profile: Any) -> Page:
         profile = {"locale": "en-GB", "viewport": {"width": 1280, "height": 900}} | profile
@@ -95,12 +89,12 @@ def open_page(browser: Browser, gateway: Gateway, contexts: list[BrowserContext]
 
 @pytest.fixture
 def sign_in(open_page: SignIn, errors: list[str]) -> SignIn:
-    """A function that opens the admin as one of STAFF: `sign_in("otto", locale="de-DE")`."""
+    """A function that signs in as one of STAFF: `sign_in("otto", locale="de-DE")`."""
 
     def signed_in(name: str, **profile: Any) -> Page:
         page = open_page(**profile)
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda message: errors.extend(complaints(message)))
+        page.on("console", lambda message: errors.extend(browser_errors(message)))
         page.goto("/admin/login/?next=/admin/")
         page.fill("input[name=username]", name)
         page.fill("input[name=password]", PASSWORD)
@@ -113,7 +107,7 @@ def sign_in(open_page: SignIn, errors: list[str]) -> SignIn:
 
 @pytest.fixture
 def errors() -> Iterator[list[str]]:
-    """What went wrong in the scripts of the pages; must be nothing."""
+    """The errors of the scripts of the pages. A test fails if there are any."""
     seen: list[str] = []
     yield seen
     assert seen == []

@@ -1,6 +1,6 @@
-"""Takes pictures of every page of the admin: `python -m tests.browser.pictures DIRECTORY [--leads N]`.
+"""Take pictures of every page of the admin: `python -m tests.browser.pictures DIRECTORY [--leads N]`.
 
-A private gateway with sample leads is started for it. `make pictures` takes those of the README.
+A private gateway with sample leads is started for it. `make pictures` takes those of the documentation.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.browser.conftest import _MAKE_STAFF, _QUIET, PASSWORD, STAFF
+from tests.browser.conftest import CHROMIUM_ARGS, MAKE_STAFF, PASSWORD, STAFF
 from tests.e2e.gateway import Gateway
 from tests.environment import ROOT
 from tests.hostile_customer import HostileCustomer
@@ -23,12 +23,12 @@ LEADS = "/admin/leads/inboundlead/"
 
 WIDTHS = {"wide": 1280, "phone": 390}
 
-#: What the README shows of which page: so much from the top, in pixels.
-IN_THE_README = {"dashboard": 1430, "list": 900, "lead": 1270, "bulk-action": 700}
+#: Page of the documentation -> the height of its picture in pixels.
+IN_THE_README = {"dashboard": 1650, "list": 900, "lead": 1720, "bulk_action": 700}
 
 
 def pages(gateway: Gateway) -> dict[str, str]:
-    """Return every page to be looked at, by name."""
+    """Return the URL of every page by its name."""
 
     def one(condition: str, table: str = "inbound_lead") -> int:
         return int(gateway.rows(f"SELECT id FROM {table} WHERE {condition} ORDER BY id DESC LIMIT 1")[0]["id"])
@@ -45,9 +45,10 @@ def pages(gateway: Gateway) -> dict[str, str]:
         "lead": f"{LEADS}{failed}/change/",
         "lead-delivered": f"{LEADS}{delivered}/change/",
         "lead-rejected": f"{LEADS}{rejected}/change/",
-        "bulk-action": f"{LEADS}bulk-action/redeliver/?situation=attention",
+        "bulk_action": f"{LEADS}bulk-action/redeliver/?situation=attention",
         "bulk-action-one": f"{LEADS}bulk-action/reprocess/?ids={failed}",
         "bulk-actions": "/admin/delivery/bulkaction/",
+        "delivery": f"{LEADS}delivery/",
         "attempts": "/admin/delivery/deliveryattempt/",
         "events": "/admin/leads/leadevent/",
         "event": f"/admin/leads/leadevent/{one('true', 'lead_event')}/change/",
@@ -64,17 +65,17 @@ def sample_gateway(leads: int) -> Iterator[Gateway]:
         PostgresServer() as postgres,
         RedisServer() as redis,
         HostileCustomer() as customer,
-        Gateway(customer_url=customer.url, postgres=postgres, redis=redis) as gateway,
+        Gateway(customer_url=customer.url, postgres=postgres, redis=redis, RETRY_BACKOFF_BASE="30s") as gateway,
     ):
-        gateway.manage("shell", "-v0", "-c", _MAKE_STAFF.format(staff=json.dumps(STAFF), password=PASSWORD))
-        seed = [sys.executable, "-m", "benchmarks.seed_leads", str(leads), "--yes"]
-        subprocess.run(seed, env=gateway.env, cwd=ROOT, check=True)
+        gateway.manage("shell", "-v0", "-c", MAKE_STAFF.format(staff=json.dumps(STAFF), password=PASSWORD))
+        command = [sys.executable, "-m", "benchmarks.seed_leads", str(leads), "--yes"]
+        subprocess.run(command, env=gateway.env, cwd=ROOT, check=True)
         gateway.manage("hourly_statistics")
         yield gateway
 
 
 def sign_in(browser: Browser, gateway: Gateway, name: str, *, language: str, theme: str, width: int) -> Page:
-    """Return a page of somebody who is signed in."""
+    """Return a page of a user who is signed in."""
     context = browser.new_context(
         base_url=gateway.url,
         locale={"de": "de-DE", "en": "en-GB"}[language],
@@ -91,14 +92,14 @@ def sign_in(browser: Browser, gateway: Gateway, name: str, *, language: str, the
 
 
 def take(page: Page, path: str, file: Path, *, height: int | None = None) -> None:
-    """Take a picture of a page, whole or its upper part, and complain about one that is wider than its window."""
+    """Take a picture of a page, whole or its upper part. Report an error, and a page that is wider than its window."""
     if height:
         page.set_viewport_size({"width": WIDTHS["wide"], "height": height})
-    answer = page.goto(path)
+    response = page.goto(path)
     page.wait_for_timeout(300)
     page.screenshot(path=file, full_page=height is None)
     wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    status = answer.status if answer else 0
+    status = response.status if response else 0
     if status != 200 or wide > 0:
         print(f"{file.name}: status {status}, {wide} px too wide")  # noqa: T201
 
@@ -107,12 +108,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--leads", type=int, default=3000)
-    parser.add_argument("--readme", action="store_true", help="only what the README shows")
+    parser.add_argument("--readme", action="store_true", help="only the pictures of the documentation")
     options = parser.parse_args()
     options.directory.mkdir(parents=True, exist_ok=True)
     with sample_gateway(options.leads) as gateway, sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=str(program("chromium", package="chromium")), args=[*_QUIET]
+            executable_path=str(program("chromium", package="chromium")), args=[*CHROMIUM_ARGS]
         )
         wanted = pages(gateway)
         if options.readme:

@@ -1,11 +1,9 @@
-"""The list of bulk_actions, the page of one, and cancelling it."""
+"""The list of bulk actions, the page of one, and how it is cancelled."""
 
-import html
 import re
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
@@ -17,110 +15,45 @@ from delivery.models import BulkAction, BulkActionItem, BulkActionKind
 from leads.models import EventKind, InboundLead, LeadEvent
 from stats.admin import bulk_actions
 from tests import make
+from tests.stats.admin.pages import BULK_ACTIONS, EVENTS, HOSTILE, client_of, text_of
 
 pytestmark = pytest.mark.django_db
 
-ORDERS = "/admin/delivery/bulkaction/"
-EVENTS = "/admin/leads/leadevent/"
-HOSTILE = "<script>alert(1)</script> \u202egnp.exe"
 
-
-def signed_in(role: str | None) -> Client:
-    user = User.objects.create_user(role or "root", is_staff=True, is_superuser=role is None)
-    if role is not None:
-        user.groups.add(Group.objects.get(name=role))
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-@pytest.fixture
-def operator() -> Client:
-    return signed_in("Operator")
-
-
-def placed(leads: int = 3, **more: Any) -> BulkAction:
-    """Place an order for new leads."""
-    numbers = [make.lead(status="PERMANENTLY_FAILED").pk for _ in range(leads)]
-    told: dict[str, Any] = {
-        "kind": BulkActionKind.REDELIVER,
-        "actor": "ann",
-        "reason": "outage",
-        "selection": "all",
-        **more,
-    }
-    return creation.create(BulkActionRequest(**told), InboundLead.objects.filter(pk__in=numbers), now=timezone.now())
+def create(leads: int = 3, **columns: Any) -> BulkAction:
+    """Create a bulk action for new leads."""
+    ids = [make.lead(status="PERMANENTLY_FAILED").pk for _ in range(leads)]
+    request = {"kind": BulkActionKind.REDELIVER, "actor": "ann", "reason": "outage", "selection": "all=1", **columns}
+    return creation.create(BulkActionRequest(**request), InboundLead.objects.filter(pk__in=ids), now=timezone.now())
 
 
 def process_pending(most: int = 100) -> None:
     processing.process_pending(now=timezone.now(), max_leads=most)
 
 
-def page_of(order: BulkAction) -> str:
-    return f"{ORDERS}{order.pk}/change/"
+def page_of(bulk_action: BulkAction) -> str:
+    return f"{BULK_ACTIONS}{bulk_action.pk}/change/"
 
 
-def cancel(client: Client, order: BulkAction) -> Any:
-    return client.post(f"{ORDERS}{order.pk}/cancel/")
-
-
-def text_of(client: Client, url: str) -> str:
-    response = client.get(url)
-    assert response.status_code == 200
-    content = response.text.partition('id="content"')[2]
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", content)).split())
-
-
-# --- looking ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("role", ["Support", "Operator", "Auditor", None])
-def test_every_role_may_look(role: str | None) -> None:
-    order, client = placed(), signed_in(role)
-
-    assert [client.get(url).status_code for url in (ORDERS, page_of(order))] == [200, 200]
-
-
-def test_who_may_not_see_orders_sees_none() -> None:
-    order, client = placed(), Client()
-    client.force_login(User.objects.create_user("intern", is_staff=True))
-
-    assert [client.get(url).status_code for url in (ORDERS, page_of(order))] == [403, 403]
-
-
-@pytest.mark.parametrize("path", ["add/", "{bulk_action}/delete/"])
-def test_nobody_adds_or_deletes(path: str) -> None:
-    order, client = placed(), signed_in(None)
-    url = ORDERS + path.format(bulk_action=order.pk)
-
-    assert [client.get(url).status_code, client.post(url, {"post": "yes"}).status_code] == [403, 403]
-    assert BulkAction.objects.count() == 1
-
-
-def test_nobody_changes_an_order() -> None:
-    order = placed()
-    before = BulkAction.objects.values().get()
-
-    signed_in(None).post(page_of(order), {"reason": "another", "total": 0, "_save": "Save"})
-
-    assert BulkAction.objects.values().get() == before
+def cancel(client: Client, bulk_action: BulkAction) -> Any:
+    return client.post(f"{BULK_ACTIONS}{bulk_action.pk}/cancel/")
 
 
 @pytest.mark.parametrize("number", ["999", "x", "99999999999999999999999", "-1"])
-def test_an_order_that_there_is_not_is_not_found(operator: Client, number: str) -> None:
-    assert operator.get(f"{ORDERS}{number}/change/").status_code == 404
+def test_an_unknown_bulk_action_is_not_found(operator: Client, number: str) -> None:
+    assert operator.get(f"{BULK_ACTIONS}{number}/change/").status_code == 404
 
 
 # --- the list --------------------------------------------------------------------------------------------------------
 
 
-def test_the_list_says_who_ordered_what_when_why_and_how_far_it_is(operator: Client) -> None:
-    placed(10, reason="they asked for it", selection="status=FAILED")
+def test_the_list_shows_kind_selection_progress_state_actor_and_reason(operator: Client) -> None:
+    create(10, reason="customer asked", selection="status=FAILED")
     process_pending(most=4)
 
-    text = text_of(operator, ORDERS)
+    text = text_of(operator, BULK_ACTIONS)
 
-    assert re.search(r"Redeliver Status: Failed 4 of 10 Running ann they asked for it", text)
+    assert re.search(r"Redeliver Status: Failed 4 of 10 Running ann customer asked", text)
 
 
 @pytest.mark.parametrize(
@@ -133,114 +66,111 @@ def test_the_list_says_who_ordered_what_when_why_and_how_far_it_is(operator: Cli
         ({"done": 1, "cancelled_at": make.NOON}, "Cancelled"),
     ],
 )
-def test_every_state_has_its_word(columns: dict[str, Any], expected: str) -> None:
+def test_every_state_has_a_name(columns: dict[str, Any], expected: str) -> None:
     assert bulk_actions.state(BulkAction(total=2, **columns))[0] == expected
 
 
-def test_the_orders_of_a_lead_are_found_by_its_id(operator: Client) -> None:
-    placed(2, reason="the first one")
-    second = placed(2, reason="the second one")
+def test_the_bulk_actions_of_a_lead_are_found_by_its_id(operator: Client) -> None:
+    create(2, reason="the first")
+    second = create(2, reason="the second")
     item = second.items.first()
     assert item is not None
 
-    text = text_of(operator, f"{ORDERS}?q={item.lead_id}")
+    text = text_of(operator, f"{BULK_ACTIONS}?q={item.lead_id}")
 
-    assert "the second one" in text
-    assert "the first one" not in text
-    assert "0 " in text_of(operator, f"{ORDERS}?q=nobody")
+    assert "the second" in text
+    assert "the first" not in text
+    assert "0 " in text_of(operator, f"{BULK_ACTIONS}?q=text")
 
 
-@pytest.mark.parametrize("number", [3, 30])
-def test_the_list_takes_as_many_queries_however_long_it_is(
-    operator: Client, django_assert_max_num_queries: DjangoAssertNumQueries, number: int
-) -> None:
-    operator.get(ORDERS)
-    for _ in range(number):
-        placed(1)
+def test_the_list_takes_few_queries(operator: Client, django_assert_max_num_queries: DjangoAssertNumQueries) -> None:
+    operator.get(BULK_ACTIONS)
+    for _ in range(30):
+        create(1)
     with django_assert_max_num_queries(10):
-        operator.get(ORDERS)
+        operator.get(BULK_ACTIONS)
 
 
 # --- the page of one -------------------------------------------------------------------------------------------------
 
 
-def test_the_page_of_an_open_order_looks_again_and_tells_how_long_it_takes(operator: Client, settings: Any) -> None:
+def test_the_page_of_an_open_bulk_action_estimates_the_remaining_time(operator: Client, settings: Any) -> None:
     settings.BULK_ACTION_RATE = 2
-    placed(40, reason="an older one")
-    order = placed(20)
+    create(40, reason="an older one")
+    bulk_action = create(20)
     process_pending(most=2)
 
-    response = operator.get(page_of(order))
+    response = operator.get(page_of(bulk_action))
 
     assert 'data-refresh="3"' in response.text
-    text = text_of(operator, page_of(order))
+    text = text_of(operator, page_of(bulk_action))
     assert "0 done 0 skipped 20 waiting" in text
     assert "About 29 s left at 2 leads per second. 38 leads of older bulk actions are processed first." in text
 
 
-def test_the_page_of_an_order_at_its_end_does_not_look_again(operator: Client) -> None:
-    order = placed()
+def test_the_page_of_a_finished_bulk_action_does_not_refresh_itself(operator: Client) -> None:
+    bulk_action = create()
     process_pending()
-    response = operator.get(page_of(order))
+    response = operator.get(page_of(bulk_action))
 
     assert 'data-refresh=""' in response.text
-    assert "3 done 0 skipped" in text_of(operator, page_of(order))
-    assert "waiting" not in text_of(operator, page_of(order))
+    assert "3 done 0 skipped" in text_of(operator, page_of(bulk_action))
+    assert "waiting" not in text_of(operator, page_of(bulk_action))
     assert "cancel-button" not in response.text
 
 
-def test_refused_leads_are_told_with_the_reason_and_a_link(operator: Client) -> None:
-    order = placed(3)
-    moved = order.items.order_by("pk").values_list("lead", flat=True)[1]
+def test_skipped_leads_are_listed_with_the_reason_and_a_link(operator: Client) -> None:
+    bulk_action = create(3)
+    moved = bulk_action.items.order_by("pk").values_list("lead", flat=True)[1]
     InboundLead.objects.filter(pk=moved).update(status="DELIVERED")
     process_pending()
 
-    assert "2 done 1 skipped" in text_of(operator, page_of(order))
-    assert f"Lead {moved} Lead {moved} was already delivered." in text_of(operator, page_of(order))
-    assert f'href="/admin/leads/inboundlead/{moved}/change/">' in operator.get(page_of(order)).text
+    assert "2 done 1 skipped" in text_of(operator, page_of(bulk_action))
+    assert f"Lead {moved} Lead {moved} was already delivered." in text_of(operator, page_of(bulk_action))
+    assert f'href="/admin/leads/inboundlead/{moved}/change/">' in operator.get(page_of(bulk_action)).text
 
 
-def test_of_many_refused_leads_the_first_are_shown_and_the_others_counted(
+def test_only_the_first_skipped_leads_are_listed(
     operator: Client, monkeypatch: pytest.MonkeyPatch, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     monkeypatch.setattr(bulk_actions, "MAX_SKIPPED_SHOWN", 2)
-    order = placed(5)
-    order.items.update(outcome=BulkActionItem.Outcome.SKIPPED, skip_reason=SkipReason.IN_PROGRESS)
+    bulk_action = create(5)
+    bulk_action.items.update(outcome=BulkActionItem.Outcome.SKIPPED, skip_reason=SkipReason.IN_PROGRESS)
     BulkAction.objects.update(skipped=5, finished_at=timezone.now())
 
     with django_assert_max_num_queries(8):
-        text = text_of(operator, page_of(order))
+        text = text_of(operator, page_of(bulk_action))
 
     assert text.count("is already in progress") == 2
     assert "… and 3 more" in text
 
 
-def test_hostile_texts_are_shown_and_not_obeyed(operator: Client) -> None:
-    order = placed(reason=HOSTILE, selection=HOSTILE)
+def test_hostile_texts_are_shown_as_text(operator: Client) -> None:
+    bulk_action = create(reason=HOSTILE, selection=HOSTILE)
 
-    for url in (ORDERS, page_of(order)):
+    for url in (BULK_ACTIONS, page_of(bulk_action)):
         content = operator.get(url).text
         assert "<script>alert(1)" not in content
         assert "\u202e" not in content
-        assert content.count("&lt;script&gt;alert(1)&lt;/script&gt; \\u202egnp.exe") >= 2
+        assert content.count("&lt;script&gt;alert(1)&lt;/script&gt;\\u202e") >= 2
 
 
-def test_the_page_leads_to_the_events_of_this_order_and_no_other(operator: Client) -> None:
-    order, other = placed(2), placed(1)
+def test_the_page_links_to_the_events_of_the_bulk_action(operator: Client) -> None:
+    bulk_action, other = create(2), create(1)
     process_pending()
-    placed(1)
-    link = re.search(r'href="(/admin/leads/leadevent/\?bulk_action=\d+)"', operator.get(page_of(order)).text)
+    create(1)
+    link = re.search(r'href="(/admin/leads/leadevent/\?bulk_action=\d+)"', operator.get(page_of(bulk_action)).text)
     assert link is not None
 
     listed = operator.get(link[1]).context["cl"].result_list
 
-    assert {event.detail["bulk_action"] for event in listed} == {order.pk} != {other.pk}
+    assert {event.detail["bulk_action"] for event in listed} == {bulk_action.pk} != {other.pk}
     assert sorted(event.kind for event in listed) == ["bulk_action_created", "redelivered", "redelivered"]
 
 
 @pytest.mark.parametrize("number", ["999", "x", "9" * 40])
-def test_the_events_of_no_order_are_none(operator: Client, number: str) -> None:
-    placed()
+def test_an_unknown_bulk_action_has_no_events(operator: Client, number: str) -> None:
+    create()
 
     assert list(operator.get(f"{EVENTS}?bulk_action={number}").context["cl"].result_list) == []
 
@@ -248,56 +178,45 @@ def test_the_events_of_no_order_are_none(operator: Client, number: str) -> None:
 # --- cancelling ------------------------------------------------------------------------------------------------------
 
 
-def test_an_operator_cancels_what_is_left(operator: Client) -> None:
-    order = placed(5)
+def test_an_operator_cancels_the_waiting_leads(operator: Client) -> None:
+    bulk_action = create(5)
     process_pending(most=2)
 
-    assert "Cancel 3 waiting leads" in text_of(operator, page_of(order))
-    assert cancel(operator, order).headers["Location"] == page_of(order)
+    assert "Cancel 3 waiting leads" in text_of(operator, page_of(bulk_action))
+    assert cancel(operator, bulk_action).headers["Location"] == page_of(bulk_action)
     process_pending()
 
-    order.refresh_from_db()
-    assert (order.done, order.cancelled_by, order.is_open) == (2, "Operator", False)
+    bulk_action.refresh_from_db()
+    assert (bulk_action.done, bulk_action.cancelled_by, bulk_action.is_open) == (2, "operator", False)
     event = LeadEvent.objects.latest("pk")
     assert (event.kind, event.actor, event.detail) == (
-        *(EventKind.BULK_ACTION_CANCELLED, "Operator"),
-        {"bulk_action": order.pk, "unprocessed": 3},
+        *(EventKind.BULK_ACTION_CANCELLED, "operator"),
+        {"bulk_action": bulk_action.pk, "unprocessed": 3},
     )
-    text = text_of(operator, page_of(order))
+    text = text_of(operator, page_of(bulk_action))
     assert "2 done 0 skipped 3 not processed" in text
     assert "Cancelled" in text
 
 
-def test_cancelling_what_is_finished_says_so_and_changes_nothing(operator: Client) -> None:
-    order = placed(1)
+def test_a_finished_bulk_action_cannot_be_cancelled(operator: Client) -> None:
+    bulk_action = create(1)
     process_pending()
     before = (BulkAction.objects.values().get(), LeadEvent.objects.count())
 
-    response = cancel(operator, order)
+    response = cancel(operator, bulk_action)
 
     assert "The bulk action was already finished or cancelled." in operator.get(response.headers["Location"]).text
     assert (BulkAction.objects.values().get(), LeadEvent.objects.count()) == before
 
 
-@pytest.mark.parametrize("role", ["Support", "Auditor"])
-def test_who_may_only_look_cannot_cancel(role: str) -> None:
-    order, client = placed(), signed_in(role)
+def test_only_a_post_with_a_token_by_an_operator_cancels() -> None:
+    bulk_action = create()
+    url = f"{BULK_ACTIONS}{bulk_action.pk}/cancel/"
+    for role in ("Support", "Auditor"):
+        client = client_of(role)
+        assert "cancel-button" not in client.get(page_of(bulk_action)).text
+        assert client.post(url).status_code == 403
 
-    assert "cancel-button" not in client.get(page_of(order)).text
-    assert cancel(client, order).status_code == 403
-    assert BulkAction.objects.get().is_open
-
-
-def test_opening_the_address_of_cancelling_cancels_nothing(operator: Client) -> None:
-    order = placed()
-
-    assert operator.get(f"{ORDERS}{order.pk}/cancel/").status_code == 405
-    assert BulkAction.objects.get().is_open
-
-
-def test_a_form_from_elsewhere_cancels_nothing() -> None:
-    order, client = placed(), Client(enforce_csrf_checks=True)
-    client.force_login(User.objects.create_superuser("root"))
-
-    assert cancel(client, order).status_code == 403
+    assert client_of("Operator").get(url).status_code == 405
+    assert client_of(None, strict=True).post(url).status_code == 403
     assert BulkAction.objects.get().is_open

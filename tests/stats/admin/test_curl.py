@@ -1,4 +1,4 @@
-"""A lead's requests as commands, run by a real shell with a curl that says what it was called with."""
+"""The cURL commands, run by a real shell with a curl that prints its arguments."""
 
 import json
 import os
@@ -14,21 +14,18 @@ from stats.admin.curl import post_to_customer, post_to_gateway
 LEAD = InboundLead(correlation_id=uuid.UUID(int=1), idempotency_key=uuid.UUID(int=2))
 
 PAYLOADS = [
-    {"a": "x"},
     {"a": "' \" \\ ` $HOME $(id) !! \n JSON\nJSON\n%s ; & | <>"},
     {"JSON": "äöü 🙂 \u202e\x7f\u0000\x1b[2J"},
     {"a": "x" * 250_000},
     {},
-    [],
     "JSON",
-    5,
     None,
 ]
 
 
 @pytest.fixture
 def run(tmp_path):
-    """A function that runs a command and returns curl's arguments and what it was given to send."""
+    """A function that runs a command and returns curl's arguments and its input."""
     curl = tmp_path / "curl"
     curl.write_text('#!/bin/sh\nprintf "%s\\n" "$@" >&2\ncat\n')
     curl.chmod(0o755)
@@ -42,13 +39,13 @@ def run(tmp_path):
 
 
 @pytest.mark.parametrize("payload", PAYLOADS, ids=range(len(PAYLOADS)))
-def test_the_shell_hands_over_the_payload_as_it_is(run, payload):
+def test_the_shell_passes_the_payload_unchanged(run, payload):
     _arguments, sent = run(post_to_gateway("http://localhost/webhooks/leads", payload))
 
     assert json.loads(sent) == payload
 
 
-def test_the_senders_post_has_its_headers(run):
+def test_the_command_of_the_sender_has_its_headers(run):
     arguments, _sent = run(post_to_gateway("http://localhost/a b'c", {}))
 
     assert arguments[:4] == ["-sS", "-X", "POST", "http://localhost/a b'c"]
@@ -59,7 +56,7 @@ def test_the_senders_post_has_its_headers(run):
     ]
 
 
-def test_the_gateways_request_has_its_headers(run):
+def test_the_command_of_the_gateway_has_its_headers(run):
     arguments, sent = run(post_to_customer("https://customer.example/lead/", LEAD, {"phone": "1"}))
 
     assert arguments[3] == "https://customer.example/lead/"
@@ -82,14 +79,14 @@ def test_the_gateways_request_has_its_headers(run):
         ("https://[secret", "REDACTED"),
     ],
 )
-def test_no_secret_in_the_url_is_told(url, shown):
+def test_secrets_in_the_url_are_removed(url, shown):
     command = post_to_customer(url, LEAD, {})
 
     assert "secret" not in command
     assert command.startswith(f"curl -sS -X POST {shlex.quote(shown)} ")
 
 
-def test_nothing_in_the_body_is_for_the_shells_history_or_unseen():
+def test_exclamation_marks_and_invisible_characters_are_escaped():
     body = post_to_gateway("http://localhost/", {"a": "Hallo !du \u202e\u200b"}).splitlines()[-2]
 
     assert body == '{"a": "Hallo \\u0021du \\u202e\\u200b"}'

@@ -1,10 +1,9 @@
-"""The page of the way out: what it says, who may hold and resume delivery, and what that leaves in the trail."""
+"""The delivery page, and what other pages show about delivery control, sources and erased leads."""
 
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
 from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
@@ -17,30 +16,23 @@ from delivery.privacy.person_search import find
 from leads.models import EventKind, LeadEvent
 from leads.normalization import search_keys
 from tests import make
+from tests.stats.admin.pages import LEADS, client_of, listed
 
 pytestmark = pytest.mark.django_db
 
-PAGE = "/admin/leads/inboundlead/delivery/"
+PAGE = f"{LEADS}delivery/"
 
 
-def signed_in(role: str) -> Client:
-    user = User.objects.create_user(role.lower(), is_staff=True)
-    user.groups.add(Group.objects.get(name=role))
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-def press(client: Client, button: str, reason: str = "their maintenance") -> Any:
+def press(client: Client, button: str, reason: str = "maintenance") -> Any:
     return client.post(PAGE, {"action": button, "reason": reason}, follow=True)
 
 
-def happenings() -> list[tuple[str, str, Any]]:
+def recorded() -> list[tuple[str, str, Any]]:
     return list(LeadEvent.objects.filter(lead=None).order_by("pk").values_list("kind", "actor", "detail__reason"))
 
 
-def test_delivery_is_held_and_resumed_for_a_reason() -> None:
-    client = signed_in("Operator")
+def test_an_operator_pauses_and_resumes_delivery() -> None:
+    client = client_of("Operator")
     make.lead(status="READY")
 
     assert "Delivery paused. Nothing is sent" in press(client, "pause").text
@@ -50,57 +42,50 @@ def test_delivery_is_held_and_resumed_for_a_reason() -> None:
 
     assert "Delivery resumed." in press(client, "resume", "done").text
     assert "Leads are sent to the customer." in client.get(PAGE).text
-    assert happenings() == [
-        (EventKind.DELIVERY_PAUSED, "operator", "their maintenance"),
+    assert recorded() == [
+        (EventKind.DELIVERY_PAUSED, "operator", "maintenance"),
         (EventKind.DELIVERY_RESUMED, "operator", "done"),
     ]
 
 
-@pytest.mark.parametrize(("button", "says"), [("pause", "already paused"), ("resume", "was not paused")])
-def test_a_page_that_is_out_of_date_changes_nothing(button: str, says: str) -> None:
+@pytest.mark.parametrize(("button", "message"), [("pause", "already paused"), ("resume", "was not paused")])
+def test_an_outdated_page_changes_nothing(button: str, message: str) -> None:
     if button == "pause":
         pause.pause_delivery(actor="bob", reason="before", now=timezone.now())
-    before = happenings()
+    before = recorded()
 
-    assert says in press(signed_in("Operator"), button).text
+    assert message in press(client_of("Operator"), button).text
 
-    assert happenings() == before
+    assert recorded() == before
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 501])
-def test_without_a_reason_nothing_happens(reason: str) -> None:
-    answer = press(signed_in("Operator"), "pause", reason)
+def test_an_invalid_reason_changes_nothing(reason: str) -> None:
+    response = press(client_of("Operator"), "pause", reason)
 
-    assert 'role="alert"' in answer.text
-    assert happenings() == []
+    assert 'role="alert"' in response.text
+    assert recorded() == []
 
 
 @pytest.mark.parametrize("role", ["Support", "Auditor"])
-def test_others_see_how_it_stands_and_have_no_switch(role: str) -> None:
-    client = signed_in(role)
+def test_other_roles_see_the_page_but_cannot_pause_delivery(role: str) -> None:
+    client = client_of(role)
 
     assert "Pause delivery" not in client.get(PAGE).text
     assert client.post(PAGE, {"action": "pause", "reason": "no"}).status_code == 403
-    assert happenings() == []
-
-
-def test_who_may_see_no_leads_sees_nothing() -> None:
-    User.objects.create_user("nobody", is_staff=True)
-    client = Client()
-    client.force_login(User.objects.get())
-
-    assert client.get(PAGE).status_code == 403
+    assert client_of().get(PAGE).status_code == 403
     assert Client().get(PAGE).status_code == 302
+    assert recorded() == []
 
 
-def test_a_customer_that_is_down_is_told_with_its_next_probe() -> None:
+def test_the_page_shows_a_customer_that_is_down() -> None:
     now = timezone.now()
     DeliveryControl.objects.create(
         pk=1, failures=12, circuit_opened_at=now - timedelta(minutes=5), next_probe_at=now + timedelta(minutes=2)
     )
     LeadEvent.objects.create(kind=EventKind.CIRCUIT_OPENED, actor="worker", at=now, detail={"failures": 10})
 
-    page = signed_in("Support").get(PAGE).text
+    page = client_of("Support").get(PAGE).text
 
     assert "Customer marked as down since" in page
     assert "0 leads are waiting." in page
@@ -108,87 +93,63 @@ def test_a_customer_that_is_down_is_told_with_its_next_probe() -> None:
     assert "consecutive failures: 10" in page
 
 
-def test_a_leads_page_says_what_keeps_it() -> None:
+def test_other_pages_explain_why_leads_wait() -> None:
+    client = client_of("Support")
     lead = make.lead(status="READY")
-    pause.pause_delivery(actor="bob", reason="their maintenance", now=timezone.now())
-
-    assert "Delivery paused by bob at" in signed_in("Support").get(f"/admin/leads/inboundlead/{lead.pk}/change/").text
-
-
-@pytest.mark.parametrize("page", ["/admin/", "/admin/leads/inboundlead/"])
-def test_other_pages_say_what_keeps_all_leads(page: str) -> None:
-    client = signed_in("Support")
-    make.lead(status="READY")
-    assert PAGE not in content(client, page)
+    pages = ("/admin/", LEADS, f"{LEADS}{lead.pk}/change/")
+    assert [page for page in pages if PAGE in content(client, page)] == []
 
     pause.pause_delivery(actor="bob", reason="mail ann@example.com", now=timezone.now())
 
-    told = content(client, page)
-    assert "Delivery paused" in told
-    assert "Delivery paused by bob at" in told
-    assert "1 lead is waiting." in told
-    assert f'href="{PAGE}"' in told
-    assert "ann@example.com" not in told  # for who may not see it
+    for page in pages:
+        text = content(client, page)
+        assert "Delivery paused by bob at" in text
+        assert f'href="{PAGE}"' in text
+        assert "ann@example.com" not in text  # support sees it masked
+        assert ("1 lead is waiting." in text) == (page != pages[2])
 
 
 def content(client: Client, page: str) -> str:
-    """Return the page without its sidebar, in which there always is a link."""
+    """Return the page without its sidebar, which always has a link to the delivery page."""
     cache.clear()
     return client.get(page).text.partition('id="content"')[2]
 
 
-def test_a_customer_that_is_down_is_told_on_the_first_page_and_is_no_fault_of_the_workers() -> None:
+def test_leads_that_wait_for_delivery_control_are_not_late(settings: Any) -> None:
     now = timezone.now()
     DeliveryControl.objects.create(pk=1, circuit_opened_at=now - timedelta(hours=9), next_probe_at=now)
-    client = signed_in("Support")
+    client = client_of("Support")
     make.lead(status="READY", received_at=now - timedelta(hours=8), next_attempt_at=now - timedelta(hours=8))
 
-    told = content(client, "/admin/")
-    assert "Customer marked as down" in told
-    assert "the next lead checks whether it has recovered. 1 lead is waiting." in told
-    assert "is late" not in told
-    assert "still undelivered" not in told
+    text = content(client, "/admin/")
+    assert "Customer marked as down" in text
+    assert "the next lead checks whether it has recovered. 1 lead is waiting." in text
+    assert "is late" not in text
+    assert "still undelivered" not in text
 
-    make.lead(next_attempt_at=now - timedelta(hours=8))  # nobody has looked at it, and nothing keeps it
+    settings.CUSTOMER_API_RATE_LIMIT = timedelta(minutes=1)
+    DeliveryControl.objects.all().delete()
+    assert "is late" not in content(client, "/admin/")
+
+    make.lead(next_attempt_at=now - timedelta(hours=8))  # received leads wait for no rate limit
     assert "1 lead is late" in content(client, "/admin/")
 
 
-def test_what_waits_for_its_turn_is_not_late(settings: Any) -> None:
-    settings.CUSTOMER_API_RATE_LIMIT = timedelta(minutes=1)
-    now = timezone.now()
-    make.lead(status="READY", received_at=now, next_attempt_at=now - timedelta(minutes=5))
-
-    assert "is late" not in content(signed_in("Support"), "/admin/")
-
-
-def test_a_lead_can_be_found_by_its_source(settings: Any) -> None:
+def test_leads_are_filtered_by_source_if_there_are_sources(settings: Any) -> None:
+    lead, other = make.lead(source="portal-a"), make.lead()
+    client = client_of("Support")
+    assert 'name="source"' not in client.get(LEADS).text
     settings.SHARED_SECRETS, settings.SHARED_SECRET_NAMES = ["a", "b"], ["portal-a", "portal-b"]
-    mine, other = make.lead(source="portal-a"), make.lead(source="portal-b")
-    client = signed_in("Support")
 
-    page = client.get("/admin/leads/inboundlead/?source=portal-a").text
-
-    assert f"/{mine.pk}/change/" in page
-    assert f"/{other.pk}/change/" not in page
-    assert "portal-a" in client.get(f"/admin/leads/inboundlead/{mine.pk}/change/").text
+    assert listed(client, source="portal-a") == [lead.pk]
+    assert listed(client, source="-") == [other.pk]
+    assert "portal-a" in client.get(f"{LEADS}{lead.pk}/change/").text
 
 
-def test_leads_of_no_source_can_be_found_where_there_are_sources(settings: Any) -> None:
-    settings.SHARED_SECRETS, settings.SHARED_SECRET_NAMES = ["a"], ["portal-a"]
-    make.lead(source="portal-a")
-    nobodys, client = make.lead(), signed_in("Support")
-
-    listed = client.get("/admin/leads/inboundlead/?source=-").context["cl"].result_list
-    assert [lead.pk for lead in listed] == [nobodys.pk]
-
-    settings.SHARED_SECRETS, settings.SHARED_SECRET_NAMES = [], []
-    assert 'name="source"' not in client.get("/admin/leads/inboundlead/").text
-
-
-def test_an_erased_lead_says_so_and_offers_nothing_to_send() -> None:
+def test_the_page_of_an_erased_lead() -> None:
     lead = make.lead(status="PERMANENTLY_FAILED", erased_at=timezone.now(), raw_payload={}, customer_payload=None)
 
-    page = signed_in("Operator").get(f"/admin/leads/inboundlead/{lead.pk}/change/").text
+    page = client_of("Operator").get(f"{LEADS}{lead.pk}/change/").text
 
     assert "Personal data was erased" in page
     assert page.count("Erased.") == 4  # three payloads, and the headers
@@ -197,25 +158,17 @@ def test_an_erased_lead_says_so_and_offers_nothing_to_send() -> None:
     assert "bulk-action/redeliver/" not in page
 
 
-def test_an_erased_lead_is_found_by_its_id_alone() -> None:
+def test_an_erased_lead_is_found_by_its_id_only() -> None:
     payload = make.payload(email="ann@example.com", phone="0151 12345678", name="Ann Ott")
-    lead = make.lead(status="DELIVERED", raw_payload=payload, **prefixed(vars(search_keys(payload))))
+    columns = {f"search_{name}": value for name, value in vars(search_keys(payload)).items()}
+    lead = make.lead(status="DELIVERED", raw_payload=payload, **columns)
     make.lead(status="DELIVERED", search_email="bob@example.com")
-    client = signed_in("Operator")
-    asked = ("ann@example.com", "015112345678", "Ott", str(lead.pk))
-    assert [found(client, text) for text in asked] == [True] * 4
+    client = client_of("Operator")
+    searches = ("ann@example.com", "015112345678", "Ott", str(lead.pk))
+    assert [client.get(LEADS, {"q": text}).status_code == 302 for text in searches] == [True] * 4
 
     person = Person.from_contact(email="ann@example.com", phone=None)
     erase(person, find(person), actor="operator")
 
-    assert [found(client, text) for text in asked] == [False, False, False, True]
-    assert "erased" in client.get("/admin/leads/inboundlead/").text
-
-
-def prefixed(keys: dict[str, Any]) -> dict[str, Any]:
-    return {f"search_{name}": value for name, value in keys.items()}
-
-
-def found(client: Client, text: str) -> bool:
-    """Tell whether a search leads to exactly one lead, whose page opens at once."""
-    return client.get("/admin/leads/inboundlead/", {"q": text}).status_code == 302
+    assert [client.get(LEADS, {"q": text}).status_code == 302 for text in searches] == [False, False, False, True]
+    assert "erased" in client.get(LEADS).text

@@ -1,11 +1,8 @@
 """The admin in German: stored codes, columns and pages."""
 
-import html
-import re
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.utils import timezone
 from django.utils.translation import override
@@ -14,25 +11,14 @@ from delivery.models import BulkAction, BulkActionKind
 from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
 from stats.text.filters import selection_text
 from tests import make
+from tests.stats.admin.pages import ATTEMPTS, BULK_ACTIONS, EVENTS, LEADS, client_of, text_in, text_of
 
 pytestmark = pytest.mark.django_db
-
-LEADS = "/admin/leads/inboundlead/"
 
 
 @pytest.fixture
 def german() -> Client:
-    """A client of somebody who may do everything and reads German."""
-    client = Client(headers={"Accept-Language": "de-DE"})
-    client.force_login(User.objects.create_superuser("admin"))
-    return client
-
-
-def text_of(client: Client, url: str, status: int = 200) -> str:
-    """Return what a page says, without its markup."""
-    response = client.get(url)
-    assert response.status_code == status
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", response.text)).split())
+    return client_of(None, language="de-DE")
 
 
 def failed(answer: str) -> InboundLead:
@@ -68,20 +54,21 @@ def test_a_selection_without_parameters_is_shown_as_stored(stored: str) -> None:
 
 
 def test_a_bulk_action_shows_its_selection_in_german(german: Client) -> None:
-    order = BulkAction.objects.create(
+    bulk_action = BulkAction.objects.create(
         kind=BulkActionKind.RESOLVE,
         actor="otto",
         reason="ok",
         selection="situation=attention",
         created_at=make.NOON,
     )
-    detail = {"kind": "resolve", "selection": order.selection}
-    LeadEvent.objects.create(lead=None, kind=EventKind.BULK_ACTION_CREATED, actor="otto", detail=detail)
+    detail = {"kind": "resolve", "selection": bulk_action.selection}
+    event = LeadEvent.objects.create(lead=None, kind=EventKind.BULK_ACTION_CREATED, actor="otto", detail=detail)
 
     for url in (
-        "/admin/delivery/bulkaction/",
-        f"/admin/delivery/bulkaction/{order.pk}/change/",
-        "/admin/leads/leadevent/",
+        BULK_ACTIONS,
+        f"{BULK_ACTIONS}{bulk_action.pk}/change/",
+        EVENTS,
+        f"{EVENTS}{event.pk}/change/",
     ):
         text = text_of(german, url)
         assert "Situation: Braucht Aufmerksamkeit" in text
@@ -97,43 +84,18 @@ def test_an_error_is_shown_in_german(german: Client) -> None:
         assert "connection refused" not in text
 
 
-def test_the_stored_selection_is_a_code(german: Client) -> None:
-    failed("connection_refused")
-
-    german.post(f"{LEADS}export/", {"format": "csv", "query": "answer=connection_refused"}).getvalue()  # type: ignore[attr-defined]
-
-    assert LeadEvent.objects.get(kind="exported").detail["selection"] == "answer=connection_refused"
-
-
-def test_days_are_declined(german: Client) -> None:
+def test_durations_are_declined_and_error_pages_are_translated(german: Client) -> None:
     lead = make.lead(next_attempt_at=timezone.now() + timedelta(days=2, minutes=1))
 
     assert "Prüfung ist in 2 Tagen fällig" in text_of(german, f"{LEADS}{lead.pk}/change/")
-
-
-def test_a_missing_page_is_explained_in_german(german: Client) -> None:
     assert "Diese Seite gibt es nicht." in text_of(german, f"{LEADS}999/change/", 404)
-
-
-def test_a_forbidden_page_is_explained_in_german() -> None:
-    client = Client(headers={"Accept-Language": "de"})
-    user = User.objects.create_user("support", is_staff=True)
-    user.groups.add(Group.objects.get(name="Support"))
-    client.force_login(user)
-
-    assert "Sie haben keine Berechtigung für diese Seite." in text_of(client, "/admin/auth/user/", 403)
+    support = client_of("Support", language="de")
+    assert "Sie haben keine Berechtigung für diese Seite." in text_of(support, "/admin/auth/user/", 403)
 
 
 def test_records_are_named_in_german(german: Client) -> None:
     attempt = make.attempt(make.lead(status=LeadStatus.FAILED))
 
-    text = text_of(german, f"/admin/delivery/deliveryattempt/{attempt.pk}/change/")
+    text = text_in(german.get(f"{ATTEMPTS}{attempt.pk}/change/").text)
 
     assert f"Zustellung Zustellversuche Versuch 1 von Lead {attempt.lead_id}" in text.replace("chevron_right ", "")
-
-
-def test_the_columns_of_events_are_named_in_german(german: Client) -> None:
-    event = make.event(kind=EventKind.REDELIVERED, actor="otto")
-
-    for url in ("/admin/leads/leadevent/", f"/admin/leads/leadevent/{event.pk}/change/"):
-        assert "Actor" not in text_of(german, url)

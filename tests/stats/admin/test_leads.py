@@ -1,97 +1,31 @@
-"""The list of leads. A lead's page, orders, filters, pages, sidebar and export have files of their own."""
+"""The list of leads, its rows and its search."""
 
-import html
 import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
-from pytest_django import DjangoAssertNumQueries
 
-from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
+from leads.models import InboundLead, LeadStatus
 from tests import make
+from tests.stats.admin.pages import ATTEMPTS, BULK_ACTIONS, EVENTS, HOSTILE, LEADS, listed, text_in
 
 pytestmark = pytest.mark.django_db
-
-LEADS = "/admin/leads/inboundlead/"
-
-
-@pytest.fixture
-def admin_client() -> Client:
-    client = Client()
-    client.force_login(User.objects.create_superuser("admin"))
-    return client
-
-
-@pytest.fixture
-def support() -> Client:
-    user = User.objects.create_user("support", is_staff=True)
-    user.groups.add(Group.objects.get(name="Support"))
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-@pytest.fixture(params=["superuser", "support"])
-def looker(request: pytest.FixtureRequest) -> Client:
-    return request.getfixturevalue("admin_client" if request.param == "superuser" else "support")
 
 
 def page_of(lead: InboundLead) -> str:
     return reverse("admin:leads_inboundlead_change", args=[lead.pk])
 
 
-def listed(client: Client, **query: Any) -> list[int]:
-    response = client.get(LEADS, query)
-    assert response.status_code == 200, response.headers.get("Location")
-    return [record.pk for record in response.context["cl"].result_list]
-
-
 def rows_of(client: Client, **query: Any) -> list[str]:
-    """Return what each row of the list says, without its markup."""
+    """Return the text of each row of the list."""
     page = client.get(LEADS, query).text
     rows = re.findall(r'<tr class="data-row.*?</tr>', page, re.DOTALL)
-    return [" ".join(html.unescape(re.sub(r"<[^>]+>", " ", row)).split()) for row in rows]
-
-
-# --- looking, not touching -------------------------------------------------------------------------------------------
-
-
-def test_strangers_are_sent_to_the_login(client: Client) -> None:
-    assert client.get(LEADS).headers["Location"] == f"/admin/login/?next={LEADS}"
-
-
-def test_staff_without_the_permission_sees_nothing() -> None:
-    client = Client()
-    client.force_login(User.objects.create_user("intern", is_staff=True))
-
-    assert client.get(LEADS).status_code == 403
-
-
-@pytest.mark.parametrize("path", ["add/", "{lead}/delete/"])
-@pytest.mark.parametrize("method", ["get", "post"])
-def test_nobody_adds_or_deletes(looker: Client, path: str, method: str) -> None:
-    lead = make.event().lead
-    before = InboundLead.objects.values().get(pk=lead.pk)
-
-    response = getattr(looker, method)(LEADS + path.format(lead=lead.pk), {"post": "yes"} if method == "post" else {})
-
-    assert response.status_code == 403
-    assert InboundLead.objects.values().get() == before
-
-
-def test_nobody_deletes_in_bulk(looker: Client) -> None:
-    lead = make.event().lead
-    data = {"action": "delete_selected", "_selected_action": [lead.pk], "index": "0", "post": "yes"}
-    looker.post(LEADS, data)
-    looker.post(LEADS, data | {"select_across": "1"})
-
-    assert InboundLead.objects.count() == LeadEvent.objects.count() == 1
+    return [text_in(row) for row in rows]
 
 
 # --- the list --------------------------------------------------------------------------------------------------------
@@ -104,7 +38,7 @@ def test_leads_are_listed_newest_first(admin_client: Client) -> None:
     assert listed(admin_client) == [same.pk, new.pk, middle.pk, old.pk]
 
 
-def test_a_row_says_what_support_needs(admin_client: Client) -> None:
+def test_a_row_has_the_data_that_support_needs(admin_client: Client) -> None:
     lead = make.lead(
         received_at=make.NOON,
         status=LeadStatus.PERMANENTLY_FAILED,
@@ -126,7 +60,7 @@ def test_a_row_says_what_support_needs(admin_client: Client) -> None:
     assert row.endswith("+4915112345678 erika@example.com Erika Mustermann 66111")
 
 
-def test_a_row_says_when_the_lead_was_delivered_or_is_tried_next(admin_client: Client) -> None:
+def test_a_row_has_the_time_of_the_delivery_or_the_next_attempt(admin_client: Client) -> None:
     make.lead(status=LeadStatus.DELIVERED, delivered_at=make.NOON)
     make.lead(status=LeadStatus.FAILED, next_attempt_at=make.NOON)
     make.lead(status=LeadStatus.REJECTED)
@@ -148,14 +82,8 @@ def test_support_sees_addresses_and_numbers_masked(support: Client) -> None:
     assert "erika@" not in support.get(LEADS).text
 
 
-def test_a_masked_lead_is_found_by_what_is_masked(support: Client) -> None:
-    lead = make.lead(search_email="erika@example.com")
-
-    assert support.get(LEADS, {"q": "erika@example.com"}).headers["Location"] == page_of(lead)
-
-
 @pytest.mark.parametrize("status", LeadStatus)
-def test_every_status_has_a_badge_and_a_colour(admin_client: Client, status: LeadStatus) -> None:
+def test_every_status_has_a_badge_with_a_colour(admin_client: Client, status: LeadStatus) -> None:
     make.lead(status=status)
     badge = f'<span class="gateway-badge gateway-{status.lower()}">{status.label}</span>'
     stylesheet = b"".join(admin_client.get("/static/stats/gateway.css").streaming_content).decode()
@@ -164,7 +92,7 @@ def test_every_status_has_a_badge_and_a_colour(admin_client: Client, status: Lea
     assert status == LeadStatus.RECEIVED or re.search(rf"\.gateway-{status.lower()} {{\s", stylesheet)
 
 
-def test_a_row_leads_to_the_lead_and_keeps_the_filters(admin_client: Client) -> None:
+def test_a_row_links_to_the_lead_and_keeps_the_filters(admin_client: Client) -> None:
     lead = make.lead(status=LeadStatus.FAILED)
 
     page = admin_client.get(LEADS, {"status": "FAILED", "p": "1"}).text
@@ -173,9 +101,9 @@ def test_a_row_leads_to_the_lead_and_keeps_the_filters(admin_client: Client) -> 
     assert "status%3DFAILED" in page
 
 
-def test_hostile_leads_stay_text(admin_client: Client) -> None:
-    evil = "<script>alert(1)</script>\u202e"
-    make.lead(search_name=evil, search_email=evil, search_zipcode="<b>", rejection_reason=evil, last_answer=evil)
+def test_a_hostile_lead_is_shown_as_text(admin_client: Client) -> None:
+    texts = dict.fromkeys(("search_name", "search_email", "rejection_reason", "last_answer"), HOSTILE)
+    make.lead(search_zipcode="<b>", **texts)
 
     page = admin_client.get(LEADS).text
 
@@ -184,7 +112,7 @@ def test_hostile_leads_stay_text(admin_client: Client) -> None:
     assert "\u202e" not in re.sub(r'"[^"]*"', "", page)  # in an attribute it turns nothing around
 
 
-def test_the_list_takes_as_many_queries_however_long_it_is(admin_client: Client) -> None:
+def test_the_number_of_queries_does_not_depend_on_the_length_of_the_list(admin_client: Client) -> None:
     taken = []
     for number in (10, 50):
         for _ in range(number):
@@ -193,88 +121,59 @@ def test_the_list_takes_as_many_queries_however_long_it_is(admin_client: Client)
             assert len(listed(admin_client)) == min(number, 25)
         taken.append(len(queries))
 
-    # the session, its user, answers that occur, the count, the rows, their attempts, the sidebar's numbers, the gate
+    # session, user, responses in the filter, count, rows, their attempts, sidebar, delivery control
     assert taken == [8, 8]
-
-
-def test_the_list_leaves_the_payloads_in_the_database(
-    admin_client: Client, django_assert_num_queries: DjangoAssertNumQueries
-) -> None:
-    make.lead()
-    with django_assert_num_queries(8) as queries:
-        listed(admin_client)
-
     assert not [query for query in queries.captured_queries if "payload" in query["sql"].replace("payload_hash", "")]
 
 
 # --- searching -------------------------------------------------------------------------------------------------------
 
 
-def test_the_only_lead_that_is_found_is_shown_at_once(admin_client: Client) -> None:
-    make.lead(search_zipcode="66112")
-    lead = make.lead(search_zipcode="66111")
+def test_a_search_that_finds_one_lead_opens_its_page_also_when_the_text_is_masked(support: Client) -> None:
+    make.lead(search_email="max@example.com")
+    lead = make.lead(search_email="erika@example.com")
 
-    assert admin_client.get(LEADS, {"q": " 66111 "}).headers["Location"] == page_of(lead)
-
-
-def test_several_leads_are_listed(admin_client: Client) -> None:
-    leads = [make.lead(search_name=f"{first} mustermann").pk for first in ("erika", "max")]
-    make.lead(search_name="erika musterfrau")
-
-    assert sorted(listed(admin_client, q="mustermann")) == leads
+    assert support.get(LEADS, {"q": " erika@example.com "}).headers["Location"] == page_of(lead)
 
 
-def test_a_filter_that_leaves_one_lead_lists_it(admin_client: Client) -> None:
-    lead = make.lead(status=LeadStatus.FAILED)
+def test_all_other_results_are_listed(admin_client: Client) -> None:
+    erika, max_ = (make.lead(search_name=f"{first} mustermann").pk for first in ("erika", "max"))
+    other = make.lead(search_name="erika musterfrau", status=LeadStatus.FAILED).pk
 
-    assert listed(admin_client, status="FAILED") == listed(admin_client, q=" ") == [lead.pk]
+    assert listed(admin_client, q="mustermann") == [max_, erika]
+    assert listed(admin_client, status="FAILED") == [other]
+    assert listed(admin_client, q=" ") == [other, max_, erika]
 
 
-def test_nothing_found_says_what_can_be_searched_for(admin_client: Client) -> None:
+def test_an_empty_list_explains_itself(admin_client: Client) -> None:
+    assert "No data yet" in admin_client.get(LEADS).text
     make.lead()
+    assert "No leads match these filters" in admin_client.get(LEADS, {"status": "FAILED"}).text
 
-    text = admin_client.get(LEADS, {"q": "nobody@example.org"}).text
-
-    assert "No results for “nobody@example.org”" in text
+    text = admin_client.get(LEADS, {"q": "x@example.org"}).text
+    assert "No results for “x@example.org”" in text
     assert "correlation ID, e-mail, phone number, zip code or name" in text
     assert "Search without filters" not in text
 
-
-def test_nothing_found_in_a_filter_leads_to_the_rest(admin_client: Client) -> None:
-    lead = make.lead(search_email="erika@example.com")
-
-    text = admin_client.get(LEADS, {"q": "erika@example.com", "status": "REJECTED"}).text
-
-    assert 'href="?q=erika%40example.com">Search without filters' in text
-    assert admin_client.get(f"{LEADS}?q=erika%40example.com").headers["Location"] == page_of(lead)
+    text = admin_client.get(LEADS, {"q": "x@example.org", "status": "REJECTED"}).text
+    assert 'href="?q=x%40example.org">Search without filters' in text
 
 
-def test_an_empty_list_says_so(admin_client: Client) -> None:
-    assert "No data yet" in admin_client.get(LEADS).text
-    assert "No leads match these filters" in admin_client.get(LEADS, {"status": "FAILED"}).text
-
-
-def test_the_search_box_has_the_keyboard_and_a_label(admin_client: Client) -> None:
-    page = admin_client.get(LEADS).text
-
-    box = re.search(r"<input[^>]*id=\"searchbar\"[^>]*>", page)
-    assert box
-    assert "autofocus" in box[0]
-    assert '<label class="gateway-unseen" for="searchbar">' in page
-
-
-def test_a_search_with_nul_is_refused_in_words(admin_client: Client) -> None:
+def test_a_search_with_nul_is_refused(admin_client: Client) -> None:
     make.lead()
 
     assert "Null characters are not allowed" in admin_client.get(LEADS, {"q": "66\0"}).text
 
 
-def test_events_and_attempts_have_the_same_bar(admin_client: Client) -> None:
-    event = make.event(kind=EventKind.DUPLICATE)
-    make.attempt(event.lead)
+def test_every_list_has_a_labelled_search_box_with_focus_and_only_leads_an_export(admin_client: Client) -> None:
+    attempt = make.attempt()
+    make.event(attempt.lead)
 
-    for url in ("/admin/leads/leadevent/", "/admin/delivery/deliveryattempt/", "/admin/delivery/bulkaction/"):
+    for url in (LEADS, EVENTS, ATTEMPTS, BULK_ACTIONS):
         page = admin_client.get(url)
         assert page.status_code == 200
-        assert 'class="gateway-find"' in page.text
-        assert 'form="export"' not in page.text
+        box = re.search(r"<input[^>]*id=\"searchbar\"[^>]*>", page.text)
+        assert box is not None
+        assert "autofocus" in box[0]
+        assert '<label class="gateway-unseen" for="searchbar">' in page.text
+        assert ('form="export"' in page.text) == (url == LEADS)

@@ -1,4 +1,4 @@
-"""Signing in: throttled, logged without what was typed, and ended after a shift."""
+"""Login: limited, logged without the typed text, and ended after eight hours."""
 
 from datetime import timedelta
 from typing import Any
@@ -24,17 +24,20 @@ def sign_in(client: Client, password: str, name: str = "anna", **headers: Any) -
     return client.post(f"{LOGIN}?next={INDEX}", {"username": name, "password": password}, **headers)
 
 
-def test_the_right_password_opens_the_door(client: Client, anna: User) -> None:
+def test_a_login_with_the_right_password(client: Client, anna: User) -> None:
     assert sign_in(client, "correct horse").headers["Location"] == INDEX
     assert client.get(INDEX).status_code == 200
 
 
-def test_five_wrong_passwords_close_it_for_a_quarter_of_an_hour(client: Client, anna: User) -> None:
+def test_five_wrong_passwords_lock_the_account_for_15_minutes(
+    client: Client, anna: User, caplog: pytest.LogCaptureFixture
+) -> None:
     for _ in range(4):
         assert sign_in(client, "wrong").status_code == 200
     locked = sign_in(client, "wrong")
 
     assert locked.status_code == 429
+    assert "login_locked_out" in caplog.text
     assert locked.headers["Retry-After"] == "900"
     assert "Too many failed attempts. Try again in 15 minutes." in locked.text
     assert sign_in(client, "correct horse").status_code == 429
@@ -42,7 +45,7 @@ def test_five_wrong_passwords_close_it_for_a_quarter_of_an_hour(client: Client, 
         assert sign_in(client, "correct horse").status_code == 302
 
 
-def test_the_door_is_closed_for_that_name_from_that_address_only(client: Client, anna: User) -> None:
+def test_only_the_name_and_the_address_are_locked(client: Client, anna: User) -> None:
     User.objects.create_user("bert", password="correct horse", is_staff=True)
     for _ in range(5):
         sign_in(client, "wrong")
@@ -51,7 +54,7 @@ def test_the_door_is_closed_for_that_name_from_that_address_only(client: Client,
     assert sign_in(Client(), "correct horse", name="bert").status_code == 302
 
 
-def test_logins_are_logged_without_what_was_typed(client: Client, anna: User, caplog: pytest.LogCaptureFixture) -> None:
+def test_logins_are_logged_without_the_typed_text(client: Client, anna: User, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     sign_in(client, "not the password", name="my password by mistake")
     sign_in(client, "correct horse")
@@ -65,14 +68,7 @@ def test_logins_are_logged_without_what_was_typed(client: Client, anna: User, ca
     assert "horse" not in text
 
 
-def test_a_lock_out_is_logged(client: Client, anna: User, caplog: pytest.LogCaptureFixture) -> None:
-    for _ in range(5):
-        sign_in(client, "wrong")
-
-    assert "login_locked_out" in caplog.text
-
-
-def test_a_session_ends_after_a_shift(client: Client, anna: User) -> None:
+def test_a_session_ends_after_eight_hours(client: Client, anna: User) -> None:
     sign_in(client, "correct horse")
 
     with time_machine.travel(timezone.now() + timedelta(hours=7, minutes=59)):
@@ -81,7 +77,7 @@ def test_a_session_ends_after_a_shift(client: Client, anna: User) -> None:
         assert client.get(INDEX).headers["Location"].startswith(LOGIN)
 
 
-def test_cookies_are_for_tls_and_for_the_server_alone(client: Client, anna: User, settings: Any) -> None:
+def test_the_session_cookie_is_secure(client: Client, anna: User, settings: Any) -> None:
     settings.ALLOWED_HOSTS = ["gateway.example"]
 
     session = sign_in(client, "correct horse", HTTP_HOST="gateway.example").cookies["sessionid"]
@@ -91,5 +87,5 @@ def test_cookies_are_for_tls_and_for_the_server_alone(client: Client, anna: User
 
 
 @pytest.mark.parametrize(("language", "word"), [("de-DE,de;q=0.9", "Anmelden"), ("en-GB", "Log in"), ("fr", "Log in")])
-def test_the_door_speaks_the_browsers_language(client: Client, language: str, word: str) -> None:
+def test_the_login_page_has_the_language_of_the_browser(client: Client, language: str, word: str) -> None:
     assert word in client.get(LOGIN, HTTP_ACCEPT_LANGUAGE=language).text

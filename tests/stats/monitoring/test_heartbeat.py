@@ -26,7 +26,7 @@ def seen(*, ago: timedelta, name: str = "celery@host", kind: ProcessKind = WORKE
     return Heartbeat(name=name, kind=kind, started_at=NOW - timedelta(days=9), seen_at=NOW - ago)
 
 
-# --- reading -------------------------------------------------------------------------------------------------------
+# --- reading ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_stopped_processes_are_shown_for_a_day():
     assert heartbeat.running_since([], now=NOW) is None
 
 
-# --- the thread -------------------------------------------------------------------------------------------
+# --- the thread ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

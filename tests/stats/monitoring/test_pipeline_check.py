@@ -37,7 +37,7 @@ def open_now() -> set[str]:
     return set(Incident.objects.filter(closed_at=None).values_list("kind", flat=True))
 
 
-# --- the snapshot -----------------------------------------------------------------------------------------------------
+# --- the snapshot ----------------------------------------------------------------------------------------------------
 
 
 def test_an_empty_gateway_has_a_snapshot() -> None:

@@ -65,7 +65,7 @@ EVENTS = [
         "Customer marked as down: leads: 5; consecutive failures: 10; last response: HTTP 503",
     ),
     ("circuit_closed", {"down_s": 7260, "probes": 9}, "Customer is back: after 2 h 1 min; recovery checks: 9"),
-    ("delivery_paused", {"reason": "their maintenance"}, "Delivery paused by anna: their maintenance"),
+    ("delivery_paused", {"reason": "maintenance"}, "Delivery paused by anna: maintenance"),
     ("delivery_resumed", {"paused_s": 90}, "Delivery resumed by anna: after 1 min 30 s"),
     (
         "erased",
@@ -119,19 +119,13 @@ def test_a_status_change_has_its_reason(detail, words):
     assert event_text(LeadEvent(kind="status", from_status="READY", to_status="FAILED", detail=detail)) == words
 
 
-def test_an_unknown_status_is_shown_as_stored():
-    assert status_change(LeadEvent(kind="status", from_status="READY", to_status="ERASED")) == "Ready → ERASED"
-
-
-@pytest.mark.parametrize("kind", [*EventKind.values])
+@pytest.mark.parametrize("kind", ["attempt_finished", "mapped", "bulk_action_created", "erased"])
 @pytest.mark.parametrize(
     "detail",
     [
         None,
-        [],
         [1],
         "text",
-        5,
         True,
         {"notes": 1, "attributes": 2, "omitted": ["x"], "missing": "y", "reason": {}, "next_attempt_in_s": "soon"},
         {"attempt_no": {}, "kind": ["x"], "{0}": "{1}", "next_attempt_in_s": 1e300, "mapping": 7, "": None},
@@ -142,8 +136,10 @@ def test_a_detail_of_any_shape_is_shown(kind, detail):
     assert event_text(LeadEvent(kind=kind, detail=detail, actor="anna"))
 
 
-def test_an_unknown_kind_is_shown_as_stored():
-    assert event_title(LeadEvent(kind="unheard_of", detail={})) == "unheard_of"
+def test_an_unknown_kind_and_status_are_shown_as_stored():
+    event = LeadEvent(kind="unheard_of", from_status="READY", to_status="ERASED", detail={})
+
+    assert (event_title(event), status_change(event)) == ("unheard_of", "Ready → ERASED")
 
 
 def test_a_detail_is_masked():

@@ -1,4 +1,4 @@
-"""Every page in both languages, both themes and both widths: whole, readable, and without an error."""
+"""Every page in both languages, themes and widths: it fits, is accessible, and has no error."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +19,7 @@ LEADS = "/admin/leads/inboundlead/"
 
 @pytest.fixture(scope="module")
 def pages(gateway: Gateway, running_customer: HostileCustomer) -> dict[str, str]:
-    """Every page, on leads of which one is hostile."""
+    """Every page by its name; one lead is hostile."""
     running_customer.set_mode("status=422")
     deep: object = "bottom"
     for _ in range(50):
@@ -40,7 +40,7 @@ def pages(gateway: Gateway, running_customer: HostileCustomer) -> dict[str, str]
     return {
         "dashboard": "/admin/",
         "leads": LEADS,
-        "nothing found": f"{LEADS}?q=nobody",
+        "nothing found": f"{LEADS}?q=nothing",
         "a hostile lead": f"{LEADS}{hostile}/change/",
         "an erased lead": f"{LEADS}{erased}/change/",
         "a bulk action": f"{LEADS}bulk-action/redeliver/?ids={hostile}",
@@ -53,9 +53,10 @@ def pages(gateway: Gateway, running_customer: HostileCustomer) -> dict[str, str]
     }
 
 
-@pytest.mark.parametrize("language", ["en-GB", "de-DE"])
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(
+    ("language", "theme", "width"),
+    [("en-GB", "light", 1280), ("en-GB", "dark", 390), ("de-DE", "light", 390), ("de-DE", "dark", 1280)],
+)
 def test_no_page_is_wider_than_its_window(
     sign_in: SignIn, pages: dict[str, str], language: str, theme: str, width: int
 ) -> None:
@@ -67,25 +68,25 @@ def test_no_page_is_wider_than_its_window(
 
 
 def overflow(page: Page, url: str) -> int:
-    answer = page.goto(url)
-    assert answer is not None
-    assert answer.status == 200
+    response = page.goto(url)
+    assert response is not None
+    assert response.status == 200
     return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))
 
 
-def test_the_browser_complains_of_no_page_of_the_frame(sign_in: SignIn, errors: list[str]) -> None:
-    """Unfold's and Django's own pages; `sign_in` looks at the console, where a forbidden script shows."""
+def test_the_pages_of_django_have_no_browser_errors(sign_in: SignIn, errors: list[str]) -> None:
+    """`sign_in` collects the errors of the console, such as a forbidden script."""
     page = sign_in("root")
 
     for path in ("user/", "user/add/", "user/1/change/", "user/1/password/", "user/1/delete/", "group/", "group/add/"):
-        answer = page.goto(f"/admin/auth/{path}")
-        assert answer is not None
-        assert answer.status == 200
+        response = page.goto(f"/admin/auth/{path}")
+        assert response is not None
+        assert response.status == 200
     for path in ("/admin/password_change/", "/admin/nowhere/"):
         page.goto(path)
 
 
-def test_what_the_policy_forbids_is_seen_in_the_console(sign_in: SignIn, errors: list[str]) -> None:
+def test_a_forbidden_script_is_an_error_in_the_console(sign_in: SignIn, errors: list[str]) -> None:
     page = sign_in("root")
     page.evaluate(
         "const script = document.createElement('script'); script.text = 'window.broken = 1'; "
@@ -106,15 +107,15 @@ def test_our_pages_are_accessible(sign_in: SignIn, pages: dict[str, str], theme:
 
 def violations(page: Page, url: str) -> list[Any]:
     page.goto(url)
-    # What is inside the frame is ours; the frame itself is Unfold's.
+    # Only the content is ours; the frame around it is Unfold's.
     results = Axe().run(page, context="#content", options={"runOnly": ["wcag2a", "wcag2aa"]})
     return [(each["id"], [node["target"] for node in each["nodes"]][:3]) for each in results.response["violations"]]
 
 
 @pytest.fixture
-def held(gateway: Gateway) -> Iterator[int]:
-    """A lead that waits since delivery is held, for a reason with a long word."""
-    gateway.manage("pause_delivery", "--reason", f"their maintenance {'x' * 300}")
+def paused(gateway: Gateway) -> Iterator[int]:
+    """A lead that waits because delivery is paused, for a reason with a long word."""
+    gateway.manage("pause_delivery", "--reason", f"maintenance {'x' * 300}")
     lead = gateway.accept(payload())
     gateway.wait_for("READY", lead)
     yield lead
@@ -122,17 +123,17 @@ def held(gateway: Gateway) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 390)])
-def test_that_delivery_is_held_fits_in_everywhere(
-    sign_in: SignIn, pages: dict[str, str], held: int, theme: str, width: int
+def test_the_reason_of_a_pause_fits_into_every_page(
+    sign_in: SignIn, pages: dict[str, str], paused: int, theme: str, width: int
 ) -> None:
     page = sign_in("otto", color_scheme=theme, viewport={"width": width, "height": 900})
 
-    for url in (pages["dashboard"], LEADS, f"{LEADS}{held}/change/", pages["delivery"]):
+    for url in (pages["dashboard"], LEADS, f"{LEADS}{paused}/change/", pages["delivery"]):
         assert (url, overflow(page, url), violations(page, url)) == (url, 0, [])
-        expect(page.locator("#content")).to_contain_text("their maintenance")
+        expect(page.locator("#content")).to_contain_text("maintenance")
 
 
-def test_the_keyboard_alone_finds_a_lead(sign_in: SignIn, pages: dict[str, str]) -> None:
+def test_a_lead_is_found_with_the_keyboard(sign_in: SignIn, pages: dict[str, str]) -> None:
     page = sign_in("root")
     page.goto(LEADS)
 
@@ -143,7 +144,7 @@ def test_the_keyboard_alone_finds_a_lead(sign_in: SignIn, pages: dict[str, str])
     expect(page.locator("#result_list")).to_be_visible()
 
 
-def test_numbers_and_words_are_german_for_a_german(sign_in: SignIn, pages: dict[str, str]) -> None:
+def test_the_page_of_a_lead_is_german_in_a_german_browser(sign_in: SignIn, pages: dict[str, str]) -> None:
     page = sign_in("root", locale="de-DE")
 
     page.goto(pages["a hostile lead"])
