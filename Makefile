@@ -13,9 +13,12 @@ FIND_PYTHON := for python in $(PYTHON) python3.11 python3.12 python3.13 python3;
 	python=; done
 # Runs a command without the developer's environment variables and .env, on SQLite.
 ISOLATED := $(BIN)/python -m tests.environment
+# `make lint` runs all of these, also after one has failed.
+LINTERS := lint-ruff lint-format lint-types lint-imports lint-django lint-deploy lint-migrations lint-migration-safety \
+	lint-dependencies
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast lint messages pictures bench bench-upgrade fuzz chaos build up down logs test-webhook health stats clean
+.PHONY: help setup run test test-fast lint $(LINTERS) messages pictures bench bench-upgrade fuzz chaos build up down logs test-webhook health stats clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,23 +37,42 @@ test-fast: $(VENV)/everything ## run the tests that start no process of the gate
 	@$(BIN)/python -m tests.stages --fast
 
 lint: $(VENV)/everything ## check style, types, imports, Django's system checks, migrations and dependencies
+	@$(MAKE) --no-print-directory --keep-going $(LINTERS)
+
+lint-ruff:
 	@echo "== ruff check"
 	@$(BIN)/ruff check
+
+lint-format:
 	@echo "== ruff format"
 	@$(BIN)/ruff format --check
+
+lint-types:
 	@echo "== mypy"
 	@$(ISOLATED) mypy
+
+lint-imports:
 	@echo "== import linter"
 	@$(ISOLATED) lint-imports
+
+lint-django:
 	@echo "== manage.py check"
 	@$(ISOLATED) python manage.py check
+
+lint-deploy:
 	@echo "== manage.py check --deploy"
 	@$(ISOLATED) python manage.py check --deploy --fail-level WARNING
+
+lint-migrations:
 	@echo "== migrations are complete"
 	@$(ISOLATED) python manage.py makemigrations --check --dry-run
+
+lint-migration-safety:
 	@echo "== migrations are safe while the gateway runs"
 	@$(BIN)/python -m tests.install_servers > /dev/null
 	@$(BIN)/python -m tests.migration_safety
+
+lint-dependencies:
 	@echo "== known vulnerabilities"
 	@$(BIN)/python -m tests.dependency_audit
 

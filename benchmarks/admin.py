@@ -76,6 +76,7 @@ def _seed(leads: int) -> None:
 
     call_command("migrate", verbosity=0)
     seed_leads.seed(leads)
+    seed_leads.analyze()
 
 
 def _client() -> Any:

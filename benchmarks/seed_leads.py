@@ -8,7 +8,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from random import Random
@@ -37,8 +37,6 @@ from leads.models import InboundLead, LeadEvent  # noqa: E402
 #: Number of leads that are written in one transaction.
 BATCH = 2_000
 
-Rows = Sequence[dict[str, Any]]
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line and seed the database of the settings."""
@@ -53,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _check_and_confirm(options)
     began = time.monotonic()
     seed(options.leads, days=options.days, random_seed=options.seed)
+    analyze()
     took = time.monotonic() - began
     print(f"{options.leads:,} leads in {took:.1f} s, {options.leads / took:,.0f} per second")
 
@@ -77,7 +76,7 @@ def _check_and_confirm(options: argparse.Namespace) -> None:
 
 
 def seed(leads: int, *, days: int = 30, random_seed: int = 1) -> None:
-    """Write sample leads with their attempts and events, and update the statistics of the query planner."""
+    """Write sample leads with their attempts and events."""
     first_id = _reserve_ids(leads)
     random = Random(f"{random_seed} {first_id}")
     samples = SampleData(random, config=current(), now=timezone.now(), days=days, total=leads)
@@ -86,7 +85,12 @@ def seed(leads: int, *, days: int = 30, random_seed: int = 1) -> None:
         while batch := list(islice(histories, BATCH)):
             _write(batch)
             bar.update(len(batch))
-    _analyze()
+
+
+def analyze() -> None:
+    """Update the planner's statistics, which otherwise describe an empty database."""
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM (ANALYZE)" if connection.vendor == "postgresql" else "ANALYZE")
 
 
 def _reserve_ids(total: int) -> int:
@@ -109,12 +113,12 @@ def _write(batch: list[LeadHistory]) -> None:
         _insert(LeadEvent, [event for history in batch for event in history.events])
 
 
-def _insert(model: Any, rows: Rows) -> None:
-    if not rows:
+def _insert(model: Any, dicts: Sequence[dict[str, Any]]) -> None:
+    if not dicts:
         return
-    names = [field.column for field in model._meta.concrete_fields if field.column in rows[0]]
+    names = [field.column for field in model._meta.concrete_fields if field.column in dicts[0]]
     table, columns = model._meta.db_table, ", ".join(names)
-    values = (tuple(row[name] for name in names) for row in rows)
+    values = (tuple(row[name] for name in names) for row in dicts)
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             with cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
@@ -122,24 +126,14 @@ def _insert(model: Any, rows: Rows) -> None:
                     copy.write_row(row)
         else:
             marks = ", ".join(["%s"] * len(names))
-            cursor.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", list(_for_sqlite(values)))  # noqa: S608
-
-
-def _for_sqlite(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[Any]]:
-    for row in rows:
-        yield [_sqlite_value(value) for value in row]
+            rows = [[_sqlite_value(value) for value in row] for row in values]
+            cursor.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows)  # noqa: S608
 
 
 def _sqlite_value(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
     return value.hex if isinstance(value, UUID) else value
-
-
-def _analyze() -> None:
-    """Update the planner's statistics, which otherwise describe an empty database."""
-    with connection.cursor() as cursor:
-        cursor.execute("VACUUM (ANALYZE)" if connection.vendor == "postgresql" else "ANALYZE")
 
 
 if __name__ == "__main__":

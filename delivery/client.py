@@ -12,6 +12,7 @@ import socket
 import ssl
 import time
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -21,7 +22,7 @@ import requests
 import urllib3
 
 from delivery.deadline_http import DeadlineAdapter
-from leadgateway import __version__, tracing
+from leadgateway import __version__
 
 USER_AGENT = f"lead-gateway/{__version__}"
 #: Maximum size of a response body that is read, decoded and stored.
@@ -124,7 +125,14 @@ class CustomerAPI:
     token: str = field(repr=False)
     timeout: timedelta
 
-    def deliver(self, payload: dict[str, Any], *, idempotency_key: str, correlation_id: str) -> CustomerResponse:
+    def deliver(
+        self,
+        payload: dict[str, Any],
+        *,
+        idempotency_key: str,
+        correlation_id: str,
+        trace_headers: Mapping[str, str] | None = None,
+    ) -> CustomerResponse:
         """POST the payload as JSON on a connection of its own.
 
         Errors of the network, of the customer, of the URL or of the token are part of the result and are not raised.
@@ -133,7 +141,18 @@ class CustomerAPI:
         :raises TypeError, ValueError: the payload is not JSON; nothing was sent.
         """
         body = json.dumps(payload, ensure_ascii=False, allow_nan=False).encode()
-        headers = self._headers(idempotency_key, correlation_id)
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Connection": "close",
+            "User-Agent": USER_AGENT,
+            "Idempotency-Key": idempotency_key,
+            "X-Correlation-ID": correlation_id,
+            **(trace_headers or {}),
+        }
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
         started = time.monotonic()
         status, text, retry_after, error = None, "", None, None
         try:
@@ -152,21 +171,6 @@ class CustomerAPI:
         if retry_after is not None:
             retry_after = retry_after[:MAX_RETRY_AFTER_CHARACTERS].replace(*_NUL)
         return CustomerResponse(status, text, error, retry_after, duration_ms)
-
-    def _headers(self, idempotency_key: str, correlation_id: str) -> dict[str, str]:
-        headers = {
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "Connection": "close",
-            "User-Agent": USER_AGENT,
-            "Idempotency-Key": idempotency_key,
-            "X-Correlation-ID": correlation_id,
-            **tracing.headers(),
-        }
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
-        return headers
 
     def _read_body(self, response: requests.Response) -> str:
         """Return at most 64 KiB of the body, without the token. Never raises: the status is known, and it counts."""
@@ -195,7 +199,8 @@ class CustomerAPI:
         """Return the error of the deepest known cause. The libraries wrap it in exceptions that quote the URL."""
         for cause in reversed(_causes(problem)):
             if isinstance(cause, TimeoutError) and cause.errno is None:  # with errno it is a timeout of the kernel
-                return DeliveryError("timeout", {"seconds": _number(self.timeout.total_seconds())})
+                seconds = self.timeout.total_seconds()
+                return DeliveryError("timeout", {"seconds": int(seconds) if seconds.is_integer() else seconds})
             if error := _known_error(cause):
                 return error
         return DeliveryError("unexpected", {"detail": type(problem).__name__})
@@ -219,18 +224,12 @@ def check_url(url: str) -> str | None:
         return "contains credentials; they belong in CUSTOMER_API_TOKEN"
     if not parts.hostname:
         return "has no host"
-    if port == 0 or not _can_be_sent(url, parts.hostname):
-        return "has an invalid host or port"
-    return None
-
-
-def _can_be_sent(url: str, host: str) -> bool:
     try:
-        host.encode("idna")
+        parts.hostname.encode("idna")
         requests.Request("POST", url).prepare()
     except (requests.RequestException, UnicodeError):
-        return False
-    return True
+        return "has an invalid host or port"
+    return "has an invalid host or port" if port == 0 else None
 
 
 def _decompress(content: bytes, encoding: str) -> tuple[bytes, bool]:
@@ -279,7 +278,3 @@ def _tls_detail(problem: ssl.SSLError) -> str:
         return (problem.reason or "connection broken").replace("_", " ").lower()
     is_wrong_host = problem.verify_code in _WRONG_HOST_CODES
     return f"certificate verify failed ({'for another host' if is_wrong_host else problem.verify_message})"
-
-
-def _number(seconds: float) -> float | int:
-    return int(seconds) if seconds.is_integer() else seconds

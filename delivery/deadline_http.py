@@ -57,11 +57,19 @@ class DeadlineHTTPConnection(HTTPConnection):
         deadline = time.monotonic() + cast(float, self.timeout)
         addresses = _look_up(self._dns_host, self.port, deadline)
         problem: OSError | None = None
-        for index, address in enumerate(addresses):
+        for index, (family, kind, protocol, _, address) in enumerate(addresses):
+            sock = DeadlineSocket(family, kind, protocol)
+            sock.deadline = deadline
             try:
-                return _connect(address, deadline, time_left(deadline) / (len(addresses) - index))
+                sock.settimeout(time_left(deadline) / (len(addresses) - index))
+                sock.connect(address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # send headers and body without delay
+                sock.settimeout(time_left(deadline))  # for the TLS handshake
             except OSError as error:
+                sock.close()
                 problem = error
+            else:
+                return sock
         raise problem or TimeoutError
 
 
@@ -110,22 +118,6 @@ def tls_context() -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     context.sslsocket_class = DeadlineTLSSocket
     return context
-
-
-def _connect(address: tuple[Any, ...], deadline: float, timeout: float) -> DeadlineSocket:
-    """Connect to an address within `timeout` seconds. The remaining time is set for the TLS handshake."""
-    family, kind, protocol, _, where = address
-    sock = DeadlineSocket(family, kind, protocol)
-    sock.deadline = deadline
-    try:
-        sock.settimeout(timeout)
-        sock.connect(where)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # send headers and body without delay
-        sock.settimeout(time_left(deadline))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 def _look_up(host: str, port: int, deadline: float) -> list[tuple[Any, ...]]:

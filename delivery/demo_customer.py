@@ -22,7 +22,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
 from typing import Any, cast
@@ -102,15 +101,8 @@ class DemoCustomer(ThreadingTCPServer):
     def receive(self, body: bytes, idempotency_key: str) -> Response:
         """Accept or refuse a lead, and log the result."""
         lead = _read_object(body)
-        if lead is None:
-            self._log("*** refused with 400")
-            return Response(400, {"error": "the body is not a JSON object"})
-        phone, product = lead.get("phone"), lead.get("product")
-        name = product.get("name") if isinstance(product, dict) else None
-        required = {"phone": phone, "product.name": name}
-        errors = {path: "is required" for path, value in required.items() if not value or not isinstance(value, str)}
-        response = Response(422, {"errors": errors}) if errors else self._respond(str(phone), idempotency_key)
-        self._log(f"{_masked(phone)} {_summary(response)}")
+        response = self._respond(lead, idempotency_key)
+        self._log(f"{_masked(lead and lead.get('phone'))} {_summary(response)}")
         return response
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -118,12 +110,21 @@ class DemoCustomer(ThreadingTCPServer):
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
-    def _respond(self, phone: str, idempotency_key: str) -> Response:
-        behavior = behavior_for(phone)
+    def _respond(self, lead: dict[str, Any] | None, idempotency_key: str) -> Response:
+        if lead is None:
+            return Response(400, {"error": "the body is not a JSON object"})
+        phone, product = lead.get("phone"), lead.get("product")
+        required = {"phone": phone, "product.name": product.get("name") if isinstance(product, dict) else None}
+        if errors := {
+            path: "is required" for path, value in required.items() if not (value and isinstance(value, str))
+        }:
+            return Response(422, {"errors": errors})
+        behavior, key = behavior_for(str(phone)), idempotency_key or str(phone)
         with self._lock:
-            self._requests[idempotency_key or phone] += 1
-            if behavior.fails(self._requests[idempotency_key or phone]):
-                return _failure(behavior)
+            self._requests[key] += 1
+            if behavior.status and behavior.fails(self._requests[key]):
+                headers = {} if behavior.retry_after is None else {"Retry-After": str(behavior.retry_after)}
+                return Response(behavior.status, {"error": _reason(behavior.status)}, headers)
             return Response(200, self._accept(idempotency_key), delay=behavior.delay)
 
     def _accept(self, idempotency_key: str) -> dict[str, Any]:
@@ -143,14 +144,8 @@ def _read_object(body: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _failure(behavior: Behavior) -> Response:
-    status = behavior.status or 500
-    headers = {} if behavior.retry_after is None else {"Retry-After": str(behavior.retry_after)}
-    return Response(status, {"error": _reason(status).lower()}, headers)
-
-
 def _reason(status: int) -> str:
-    return HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Error"
+    return BaseHTTPRequestHandler.responses.get(status, ("error", ""))[0].lower()
 
 
 def _masked(phone: object) -> str:
@@ -186,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, response: Response) -> None:
         body = json.dumps(response.body).encode() + b"\n"
-        self.send_response(response.status, _reason(response.status))
+        self.send_response(response.status)
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **response.headers}
         for name, value in headers.items():
             self.send_header(name, value)

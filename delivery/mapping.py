@@ -115,8 +115,16 @@ def parse_mapping(data: bytes) -> AttributeMapping:
         raise MappingError(f"not JSON in UTF-8: {error}") from error
     if problems:
         raise MappingError("\n".join(problems))
-    rules = tuple(_rule(name, entry) for name, entry in document.items())
-    return AttributeMapping(rules=rules, sha256=hashlib.sha256(data).hexdigest())
+    rules = (
+        AttributeRule(
+            name=name,
+            attribute_type=AttributeType(entry["attribute_type"]),
+            is_numeric=entry["is_numeric"],
+            values=None if entry["values"] is None else tuple(entry["values"]),
+        )
+        for name, entry in document.items()
+    )
+    return AttributeMapping(rules=tuple(rules), sha256=hashlib.sha256(data).hexdigest())
 
 
 def map_lead(normalized: Mapping[str, Any], *, mapping: AttributeMapping, product_name: str) -> MappedLead:
@@ -156,20 +164,15 @@ def _attribute_value(rule: AttributeRule, value: Any) -> Any:
         raise _InvalidValueError({"code": "null_value"})
     if isinstance(value, str) and not value.strip():
         raise _InvalidValueError({"code": "empty"})
-    return _VALUE_CHECKS[rule.attribute_type](rule, value)
-
-
-def _text(rule: AttributeRule, value: Any) -> Any:
-    if rule.is_numeric:
-        _number(value)
-    elif not isinstance(value, str):
-        raise _InvalidValueError({"code": "not_text"})
-    return value
-
-
-def _choice(rule: AttributeRule, value: Any) -> Any:
-    if value not in (rule.values or ()):
-        raise _InvalidValueError({"code": "not_allowed"})
+    match rule.attribute_type:
+        case AttributeType.TEXT if rule.is_numeric:
+            _number(value)
+        case AttributeType.TEXT if not isinstance(value, str):
+            raise _InvalidValueError({"code": "not_text"})
+        case AttributeType.DROPDOWN if value not in (rule.values or ()):
+            raise _InvalidValueError({"code": "not_allowed"})
+        case AttributeType.RANGE:
+            return _number_in_range(rule, value)
     return value
 
 
@@ -181,13 +184,6 @@ def _number_in_range(rule: AttributeRule, value: Any) -> Number:
     if number > maximum:
         raise _InvalidValueError({"code": "above_maximum", "bound": maximum})
     return number
-
-
-_VALUE_CHECKS: dict[AttributeType, Callable[[AttributeRule, Any], Any]] = {
-    AttributeType.TEXT: _text,
-    AttributeType.DROPDOWN: _choice,
-    AttributeType.RANGE: _number_in_range,
-}
 
 
 def _number(value: Any) -> Number:
@@ -218,16 +214,6 @@ def _is_finite_number(value: Any) -> TypeGuard[Number]:
         return False
 
 
-def _rule(name: str, entry: Mapping[str, Any]) -> AttributeRule:
-    values = entry["values"]
-    return AttributeRule(
-        name=name,
-        attribute_type=AttributeType(entry["attribute_type"]),
-        is_numeric=entry["is_numeric"],
-        values=None if values is None else tuple(values),
-    )
-
-
 def _problems(document: Any) -> Iterator[str]:
     """Yield the problems of a mapping file's JSON."""
     if not isinstance(document, _Object):
@@ -251,23 +237,10 @@ def _entry_problems(name: str, entry: Any) -> Iterator[str]:
         if field not in _FIELD_CHECKS:
             yield f"{field}: unknown field, expected {', '.join(_FIELD_CHECKS)}"
     for field, expected in _FIELD_CHECKS.items():
-        yield from _field_problems(field, expected(entry), entry)
-
-
-def _field_problems(field: str, expected: str | None, entry: Mapping[str, Any]) -> Iterator[str]:
-    if field not in entry:
-        yield f"{field}: missing"
-    elif expected:
-        yield f"{field}: expected {expected}, got {_shown(entry[field])}"
-
-
-def _expected_type(entry: Mapping[str, Any]) -> str | None:
-    known = entry.get("attribute_type") in tuple(AttributeType)
-    return None if known else " or ".join(AttributeType)
-
-
-def _expected_numeric(entry: Mapping[str, Any]) -> str | None:
-    return None if isinstance(entry.get("is_numeric"), bool) else "true or false"
+        if field not in entry:
+            yield f"{field}: missing"
+        elif problem := expected(entry):
+            yield f"{field}: expected {problem}, got {_shown(entry[field])}"
 
 
 def _expected_values(entry: Mapping[str, Any]) -> str | None:
@@ -285,8 +258,10 @@ def _expected_values(entry: Mapping[str, Any]) -> str | None:
 
 # Field -> function that returns what the value should be, or None when it is valid.
 _FIELD_CHECKS: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
-    "attribute_type": _expected_type,
-    "is_numeric": _expected_numeric,
+    "attribute_type": lambda entry: (
+        None if entry.get("attribute_type") in tuple(AttributeType) else " or ".join(AttributeType)
+    ),
+    "is_numeric": lambda entry: None if isinstance(entry.get("is_numeric"), bool) else "true or false",
     "values": _expected_values,
 }
 

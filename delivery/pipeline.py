@@ -6,6 +6,7 @@ again, and the audit log shows how far the worker came.
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import itemgetter
@@ -23,7 +24,7 @@ from delivery.control import circuit, permission
 from delivery.control.limits import NO_LIMITS
 from delivery.mapping import map_lead
 from delivery.models import RESTRICTIONS_EXIST, DeliveryAttempt
-from delivery.retry import ResponseClass, classify_response, next_delay
+from delivery.retry import GiveUp, after_failure
 from leadgateway import tracing
 from leadgateway.logging import get_logger
 from leads.audit.recording import build_event, record_all
@@ -44,7 +45,6 @@ SETTLE_RETRY_PAUSE = timedelta(milliseconds=500)
 
 #: A request that took longer is logged as slow.
 _SLOW_DELIVERY_MS = 5000
-
 
 _COMPLETE_ATTEMPT = f"""
     UPDATE delivery_attempt SET response_status = %s, response_body = %s, error_message = %s, error = %s,
@@ -102,7 +102,8 @@ def prepare(claim: Claim, *, config: Configuration) -> DeliveryAttempt | None:
     if lead.status != LeadStatus.RECEIVED:
         return _start_attempt(claim, None, config=config, now=now)
     if reason := rejection_reason(lead.raw_payload):
-        _stop(claim, LeadStatus.REJECTED, reason=reason, now=now)
+        _stop(claim, LeadStatus.REJECTED, now=now, detail={"reason": reason}, rejection_reason=reason)
+        log.info("lead_stopped", status=LeadStatus.REJECTED, reason=reason)
         return None
     normalized = normalize(lead.raw_payload)
     result = map_lead(normalized, mapping=config.mapping, product_name=config.product_name)
@@ -116,10 +117,12 @@ def prepare(claim: Claim, *, config: Configuration) -> DeliveryAttempt | None:
     mapped = _Mapped(columns, build_event(lead, EventKind.MAPPED, actor=WORKER, now=now, detail=detail))
     if not result.missing:
         return _start_attempt(claim, mapped, config=config, now=now)
+    reason = RejectionReason.MISSING_REQUIRED_FIELD
+    detail = {"reason": reason, "missing": list(result.missing)}
     with transaction.atomic():
-        _change(claim, LeadStatus.READY, now=now, events_after=[mapped.event], **mapped.columns)
-        reason = RejectionReason.MISSING_REQUIRED_FIELD
-        _stop(claim, LeadStatus.FAILED, reason=reason, now=now, missing=list(result.missing))
+        _confirm_claim(claim, mapped, now=now)
+        _stop(claim, LeadStatus.FAILED, now=now, detail=detail, rejection_reason=reason)
+    log.info("lead_stopped", status=LeadStatus.FAILED, reason=reason)
     return None
 
 
@@ -138,29 +141,45 @@ def _start_attempt(
                 lead.pk, circuit=config.circuit, limits=config.limits, timeout=config.customer.timeout, now=now
             )
             if allowed_at is None:
-                _wait_for_permission(claim, mapped, now=now)
+                # The lead stays due, and the sweep enqueues it when it may be sent.
+                _confirm_claim(claim, mapped, now=now, **RELEASED)
+                log.debug("lead_waits_for_delivery_control")
                 return None
             send_at = allowed_at
         if mapped is None and config.policy.exhausted(claim.attempts_made - lead.uncounted_attempts):
             # A worker stopped during the last attempt.
-            _give_up(claim, reason={"code": "outcome_unknown"}, now=now)
+            _stop(claim, LeadStatus.PERMANENTLY_FAILED, now=now, detail={"reason": {"code": "outcome_unknown"}})
+            log.error("lead_permanently_failed", reason="outcome_unknown")
             return None
         started = build_event(lead, EventKind.ATTEMPT_STARTED, actor=WORKER, now=now, detail={"attempt_no": attempt_no})
-        if mapped:
-            _change(claim, LeadStatus.READY, now=now, events_after=[mapped.event, started], **mapped.columns)
-        else:
-            update_claimed(claim, now=now)
-            record_all([started])
+        _confirm_claim(claim, mapped, now=now, events=[started])
         return DeliveryAttempt.objects.create(lead=lead, attempt_no=attempt_no, requested_at=send_at, created_at=now)
 
 
-def _wait_for_permission(claim: Claim, mapped: _Mapped | None, *, now: datetime) -> None:
-    """Release a lead that may not be sent yet. It stays due, and the sweep enqueues it when it may be sent."""
-    if mapped:
-        _change(claim, LeadStatus.READY, now=now, events_after=[mapped.event], **mapped.columns, **RELEASED)
+def _confirm_claim(
+    claim: Claim, mapped: _Mapped | None, *, now: datetime, events: Sequence[LeadEvent] = (), **columns: Any
+) -> None:
+    """Lock the claimed lead, set `columns`, and record `events`. A lead that has just been mapped becomes READY.
+
+    :raises ClaimLost: another worker has claimed the lead.
+    """
+    if mapped is None:
+        update_claimed(claim, now=now, **columns)
+        record_all(events)
     else:
-        update_claimed(claim, now=now, **RELEASED)
-    log.debug("lead_waits_for_delivery_control")
+        events = [mapped.event, *events]
+        changes = mapped.columns | columns
+        change_status(
+            claim.lead, LeadStatus.READY, actor=WORKER, now=now, claim=claim.token, events_after=events, **changes
+        )
+
+
+def _stop(claim: Claim, to: LeadStatus, *, now: datetime, **changes: Any) -> None:
+    """Release a lead that is not sent and not processed again automatically.
+
+    :param changes: further arguments of `change_status`.
+    """
+    change_status(claim.lead, to, actor=WORKER, now=now, claim=claim.token, next_attempt_at=None, **changes, **RELEASED)
 
 
 # --- send ------------------------------------------------------------------------------------------------------------
@@ -176,14 +195,17 @@ def send(lead: InboundLead, attempt: DeliveryAttempt, *, config: Configuration) 
         tracing.ATTEMPT_NO: attempt.attempt_no,
         tracing.CORRELATION_ID: correlation_id,
     }
-    with tracing.span("POST customer", "CLIENT", attributes):
+    with tracing.span("POST customer", "CLIENT", attributes) as trace_headers:
         response = config.customer.deliver(
-            lead.customer_payload or {}, idempotency_key=str(lead.idempotency_key), correlation_id=correlation_id
+            lead.customer_payload or {},
+            idempotency_key=str(lead.idempotency_key),
+            correlation_id=correlation_id,
+            trace_headers=trace_headers,
         )
-        if response.status is not None:
-            tracing.note({tracing.HTTP_STATUS: response.status})
-        if response.error:
-            tracing.failed(response.error.message)
+        tracing.note(
+            {} if response.status is None else {tracing.HTTP_STATUS: response.status},
+            error=response.error.message if response.error else None,
+        )
     return response
 
 
@@ -215,31 +237,34 @@ def _store_result(
     claim: Claim, attempt: DeliveryAttempt, response: CustomerResponse, *, config: Configuration
 ) -> datetime | None:
     """Complete the attempt, change the lead's status and record the events, all in one transaction."""
-    now = timezone.now()
-    delay: timedelta | None = None
+    lead, now = claim.lead, timezone.now()
+    next_step: timedelta | GiveUp | None = None  # None: the lead is delivered
+    uncounted = lead.uncounted_attempts
     with transaction.atomic():
         restrictions_exist = _complete_attempt(attempt, response, now=now)
         if restrictions_exist is None:
             return None  # an earlier try was committed, but its confirmation was lost
         # A transaction that needs both locks the delivery control row before the lead's row.
         if response.error:
-            delay = _settle_failure(claim, attempt, response, config=config, now=now)
-        else:
-            if restrictions_exist:
-                circuit.record_success(now=now)
-            _change(
-                claim,
-                LeadStatus.DELIVERED,
-                now=now,
-                events_before=[_finished_event(claim.lead, attempt, response, delay=None, now=now)],
-                delivered_at=now,
-                last_answer=str(response.status),
-                rejection_reason=None,
-                next_attempt_at=None,
-                **RELEASED,
+            uncounted += circuit.record_failure(lead.pk, response, policy=config.circuit, now=now)
+            next_step = after_failure(
+                config.policy, response.status, attempt.attempt_no - uncounted, response.retry_after, now=now
             )
-    _log_result(claim.lead, attempt, response, delay)
-    return None if delay is None else now + delay
+        elif restrictions_exist:
+            circuit.record_success(now=now)
+        _change_lead(claim, attempt, response, next_step, uncounted=uncounted, now=now)
+    slow = response.duration_ms > _SLOW_DELIVERY_MS
+    write = log.warning if slow or response.error else log.info
+    write(
+        "slow_delivery" if slow else "delivery_attempted",
+        attempt_no=attempt.attempt_no,
+        status=lead.status,
+        response_status=response.status,
+        error=response.error.message if response.error else None,
+        duration_ms=response.duration_ms,
+        next_attempt_in_s=next_step.total_seconds() if isinstance(next_step, timedelta) else None,
+    )
+    return lead.next_attempt_at
 
 
 def _complete_attempt(attempt: DeliveryAttempt, response: CustomerResponse, *, now: datetime) -> bool | None:
@@ -265,108 +290,40 @@ def _complete_attempt(attempt: DeliveryAttempt, response: CustomerResponse, *, n
     return None if row is None else bool(row[0])
 
 
-def _settle_failure(
-    claim: Claim, attempt: DeliveryAttempt, response: CustomerResponse, *, config: Configuration, now: datetime
-) -> timedelta | None:
-    """Schedule the next attempt of a lead that was not delivered, or give it up.
-
-    :returns: the wait before the next attempt; None: there is none.
-    """
-    lead, error = claim.lead, response.error.as_json() if response.error else None
-    customer_is_down = circuit.record_failure(lead.pk, response, policy=config.circuit, now=now)
-    uncounted = lead.uncounted_attempts + customer_is_down
-    failures = attempt.attempt_no - uncounted
-    delay: timedelta | None = None
-    reason: dict[str, Any] = {}
-    if classify_response(response.status) is ResponseClass.PERMANENT:
-        reason = {"code": "rejected_by_customer", "error": error}
-    elif config.policy.exhausted(failures):
-        reason = {"code": "attempts_exhausted", "attempts": failures, "error": error}
-    else:
-        delay = next_delay(config.policy, max(failures, 1), response.retry_after, now)
-    finished = [_finished_event(lead, attempt, response, delay=delay, now=now)]
-    if delay is None:
-        _give_up(claim, reason=reason, now=now, events_before=finished, last_answer=response.last_answer)
-        return None
-    due = now + delay
-    _change(
-        claim,
-        LeadStatus.FAILED,
-        now=now,
-        events_before=finished,
-        last_answer=response.last_answer,
-        uncounted_attempts=uncounted,
-        next_attempt_at=due,
-        # The caller enqueues the message for a short wait.
-        enqueued_at=due if delay <= LONGEST_COUNTDOWN else None,
-        **RELEASED,
-    )
-    return delay
-
-
-def _finished_event(
-    lead: InboundLead, attempt: DeliveryAttempt, response: CustomerResponse, *, delay: timedelta | None, now: datetime
-) -> LeadEvent:
+def _change_lead(
+    claim: Claim,
+    attempt: DeliveryAttempt,
+    response: CustomerResponse,
+    next_step: timedelta | GiveUp | None,
+    *,
+    uncounted: int,
+    now: datetime,
+) -> None:
+    """Record the end of the attempt, and change the lead: delivered, waiting for the next attempt, or given up."""
+    delay = next_step if isinstance(next_step, timedelta) else None
+    error = response.error.as_json() if response.error else None
     detail = {
         "attempt_no": attempt.attempt_no,
         "response_status": response.status,
-        "error": response.error.as_json() if response.error else None,
+        "error": error,
         "duration_ms": response.duration_ms,
         "next_attempt_in_s": None if delay is None else delay.total_seconds(),
     }
-    return build_event(lead, EventKind.ATTEMPT_FINISHED, actor=WORKER, now=now, detail=detail)
-
-
-def _log_result(
-    lead: InboundLead, attempt: DeliveryAttempt, response: CustomerResponse, delay: timedelta | None
-) -> None:
-    slow = response.duration_ms > _SLOW_DELIVERY_MS
-    write = log.warning if slow or response.error else log.info
-    write(
-        "slow_delivery" if slow else "delivery_attempted",
-        attempt_no=attempt.attempt_no,
-        status=lead.status,
-        response_status=response.status,
-        error=response.error.message if response.error else None,
-        duration_ms=response.duration_ms,
-        next_attempt_in_s=None if delay is None else delay.total_seconds(),
-    )
-
-
-# --- changes of a claimed lead ---------------------------------------------------------------------------------------
-
-
-def _change(claim: Claim, to: LeadStatus, *, now: datetime, **changes: Any) -> None:
-    """Change the status of the claimed lead. `changes` are further arguments of `change_status`.
-
-    :raises ClaimLost: another worker has claimed the lead.
-    """
-    change_status(claim.lead, to, actor=WORKER, now=now, claim=claim.token, **changes)
-
-
-def _stop(claim: Claim, to: LeadStatus, *, reason: str, now: datetime, **detail: Any) -> None:
-    """End the processing of a lead that will not be sent: it breaks a rule or lacks a required field."""
-    _change(
-        claim,
-        to,
-        now=now,
-        detail={"reason": reason, **detail},
-        rejection_reason=reason,
-        next_attempt_at=None,
-        **RELEASED,
-    )
-    log.info("lead_stopped", status=to, reason=reason)
-
-
-def _give_up(claim: Claim, *, reason: dict[str, Any], now: datetime, **changes: Any) -> None:
-    """End the delivery of a lead without success. `changes` are as for `_change`."""
-    _change(
-        claim,
-        LeadStatus.PERMANENTLY_FAILED,
-        now=now,
-        detail={"reason": reason},
-        next_attempt_at=None,
-        **changes,
-        **RELEASED,
-    )
-    log.error("lead_permanently_failed", reason=reason["code"])
+    finished = build_event(claim.lead, EventKind.ATTEMPT_FINISHED, actor=WORKER, now=now, detail=detail)
+    changes: dict[str, Any]
+    if next_step is None:
+        to, changes = LeadStatus.DELIVERED, {"delivered_at": now, "rejection_reason": None, "next_attempt_at": None}
+    elif isinstance(next_step, GiveUp):
+        reason: dict[str, Any] = {"code": next_step, "error": error}
+        if next_step is GiveUp.EXHAUSTED:
+            reason["attempts"] = attempt.attempt_no - uncounted
+        to, changes = LeadStatus.PERMANENTLY_FAILED, {"detail": {"reason": reason}, "next_attempt_at": None}
+        log.error("lead_permanently_failed", reason=next_step)
+    else:
+        due = now + next_step
+        # The caller enqueues the message for a short wait.
+        enqueued_at = due if next_step <= LONGEST_COUNTDOWN else None
+        to = LeadStatus.FAILED
+        changes = {"uncounted_attempts": uncounted, "next_attempt_at": due, "enqueued_at": enqueued_at}
+    changes |= {"last_answer": response.last_answer, **RELEASED}
+    change_status(claim.lead, to, actor=WORKER, now=now, claim=claim.token, events_before=[finished], **changes)

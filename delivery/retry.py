@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from django.utils.http import parse_http_date
@@ -11,7 +11,7 @@ MAX_DELAY = timedelta(hours=24)
 MAX_RETRY_AFTER = timedelta(hours=1)
 
 _MICROSECOND = timedelta(microseconds=1)
-# Even a base of one microsecond reaches MAX_DELAY after 64 doublings. Larger powers only need memory.
+# Even one microsecond reaches any maximum after 64 doublings. Larger powers only need memory.
 _MAX_DOUBLINGS = 64
 
 _SECONDS = re.compile(r"-?[0-9]+")
@@ -23,6 +23,13 @@ class ResponseClass(StrEnum):
     DELIVERED = "DELIVERED"
     RETRY = "RETRY"
     PERMANENT = "PERMANENT"
+
+
+class GiveUp(StrEnum):
+    """Why a lead is not sent again. The values are codes of `stats.text.reasons`."""
+
+    REJECTED = "rejected_by_customer"
+    EXHAUSTED = "attempts_exhausted"
 
 
 @dataclass(frozen=True)
@@ -39,9 +46,7 @@ class RetryPolicy:
         """
         if failures < 1:
             return timedelta(0)
-        # In microseconds, because an int does not overflow as a timedelta does.
-        delay = (self.base // _MICROSECOND) * 2 ** min(failures - 1, _MAX_DOUBLINGS)
-        return timedelta(microseconds=min(delay, MAX_DELAY // _MICROSECOND))
+        return doubled(self.base, failures - 1, longest=MAX_DELAY)
 
     def exhausted(self, attempts: int) -> bool:
         """Return whether no attempt is left after this number of attempts."""
@@ -67,28 +72,33 @@ def retry_after(header: str | None, *, now: datetime) -> timedelta | None:
     :returns: at least zero and at most one hour; None when the header is absent or invalid.
     """
     text = (header or "").strip()
-    if _SECONDS.fullmatch(text):
-        return _bounded(_seconds(text))
     try:
-        date = datetime.fromtimestamp(parse_http_date(text), tz=UTC)
+        # float, because int refuses thousands of digits.
+        delay_s = float(text) if _SECONDS.fullmatch(text) else parse_http_date(text) - now.timestamp()
     except ValueError:
         return None
-    return _bounded(date - now)
+    return timedelta(seconds=min(max(delay_s, 0), MAX_RETRY_AFTER.total_seconds()))
 
 
-def next_delay(policy: RetryPolicy, failures: int, header: str | None, now: datetime) -> timedelta:
-    """Return the wait before the next attempt: the schedule's, or the customer's Retry-After when that is longer."""
-    asked = retry_after(header, now=now) or timedelta(0)
-    return max(policy.delay_after(failures), asked)
+def after_failure(
+    policy: RetryPolicy, status: int | None, failures: int, header: str | None, *, now: datetime
+) -> timedelta | GiveUp:
+    """Decide what follows a failed attempt.
+
+    :param failures: number of failed attempts that the schedule counts, including this one.
+    :param header: the customer's Retry-After header.
+    :returns: the wait before the next attempt: the schedule's, or Retry-After when that is longer. Otherwise the
+        reason to give up.
+    """
+    if classify_response(status) is ResponseClass.PERMANENT:
+        return GiveUp.REJECTED
+    if policy.exhausted(failures):
+        return GiveUp.EXHAUSTED
+    return max(policy.delay_after(max(failures, 1)), retry_after(header, now=now) or timedelta(0))
 
 
-def _bounded(delay: timedelta) -> timedelta:
-    return min(max(delay, timedelta(0)), MAX_RETRY_AFTER)
-
-
-def _seconds(text: str) -> timedelta:
-    if text.startswith("-"):
-        return timedelta(0)
-    digits = text.lstrip("0")
-    # More digits than a timedelta can hold.
-    return timedelta(seconds=int(digits or "0")) if len(digits) <= 9 else MAX_RETRY_AFTER
+def doubled(base: timedelta, times: int, *, longest: timedelta) -> timedelta:
+    """Return `base`, doubled a number of times, but at most `longest`."""
+    # In microseconds, because an int does not overflow as a timedelta does.
+    delay = (base // _MICROSECOND) * 2 ** min(times, _MAX_DOUBLINGS)
+    return timedelta(microseconds=min(delay, longest // _MICROSECOND))

@@ -44,7 +44,7 @@ def process_lead(self: Task, lead_id: int, **_: Any) -> None:
         if due is None or (wait := due - timezone.now()) > LONGEST_COUNTDOWN:
             return
         try:
-            queue.enqueue(lead_id, after=wait, again=True)
+            queue.enqueue(lead_id, delay=wait, is_retry=True)
         except queue.QueueUnavailable as error:
             log.warning("enqueue_failed", lead_id=lead_id, reason=str(error))
             InboundLead.objects.filter(pk=lead_id, enqueued_at=due).update(enqueued_at=None)
@@ -57,7 +57,7 @@ def _requeue_after_countdown(lead_id: int) -> bool:
     leads. From the queue all workers share them.
     """
     try:
-        queue.enqueue(lead_id, again=True)
+        queue.enqueue(lead_id, is_retry=True)
     except queue.QueueUnavailable:
         return False
     return True

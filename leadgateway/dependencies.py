@@ -55,18 +55,11 @@ def database_problem() -> str | None:
     if connection.vendor == "sqlite":
         return _file_problem(Path(connection.settings_dict["NAME"]))
     try:
-        direct_connection().close()
+        # Without the pool, whose errors do not contain the server's reason.
+        psycopg.connect(**connection.get_connection_params()).close()
     except psycopg.Error as error:
         return reason(error)
     return None
-
-
-def direct_connection() -> psycopg.Connection[Any]:
-    """Connect without the pool, whose errors do not contain the server's reason.
-
-    :raises psycopg.Error: with the server's reason.
-    """
-    return psycopg.connect(**connection.get_connection_params())
 
 
 def queue_problem() -> str | None:

@@ -1,7 +1,6 @@
 """Structured logging: one line per event, with the ids of its lead and without personal data."""
 
 import re
-import sys
 import traceback
 from typing import Any
 
@@ -17,7 +16,9 @@ def redact(text: str) -> str:
     return _PERSONAL.sub("[redacted]", text.partition("\n")[0][:200])
 
 
-def _add_missing_ids(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+def _add_level_and_ids(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    """Add the level in upper case, for `docker-compose logs | grep ERROR`, and the ids that the line does not have."""
+    event["level"] = event["_record"].levelname
     event.setdefault("correlation_id", None)
     event.setdefault("lead_id", None)
     return event
@@ -27,39 +28,19 @@ def _drop_empty(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDi
     return {key: value for key, value in event.items() if value is not None}
 
 
-def _format_exception(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    """Replace exc_info by a traceback and a redacted message, because database errors quote the failing row."""
-    exc_info: ExcInfo | tuple[None, None, None] | None = event.pop("exc_info", None)
-    if not exc_info:
-        return event
-    if isinstance(exc_info, BaseException):
-        exc_info = (type(exc_info), exc_info, exc_info.__traceback__)
-    if isinstance(exc_info, tuple) and exc_info[1] is not None:
-        what = f"{exc_info[0].__module__}.{exc_info[0].__qualname__}: {redact(str(exc_info[1]))}"
-        event["exception"] = "".join(traceback.format_tb(exc_info[2])) + what
-    return event
-
-
-def _attach_exception(_logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
-    """Pass the current exception to the formatter, which redacts its message."""
-    if name == "exception" or event.get("exc_info") is True:
-        event["exc_info"] = sys.exc_info()
-    return event
+def _format_exception(exc_info: ExcInfo) -> str:
+    """Return a traceback and a redacted message, because database errors quote the failing row."""
+    kind, error, trace = exc_info
+    message = f"{kind.__module__}.{kind.__qualname__}: {redact(str(error))}"
+    return "".join(traceback.format_tb(trace)) + message
 
 
 #: Loggers that repeat our lines without the lead's ids.
 _REPETITIVE_LOGGERS = ("celery.worker.strategy", "celery.beat", "psycopg.pool", "kombu", "redis")
 
 
-def _upper_level(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    event["level"] = event["level"].upper()  # as in `docker-compose logs | grep ERROR`
-    return event
-
-
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_log_level,
-    _upper_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
@@ -75,7 +56,6 @@ def logging_config(level: str, log_format: str) -> dict[str, Any]:
         processors=[
             structlog.stdlib.filter_by_level,
             *_SHARED,
-            _attach_exception,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -83,7 +63,7 @@ def logging_config(level: str, log_format: str) -> dict[str, Any]:
         cache_logger_on_first_use=True,
     )
     render: list[Processor] = (
-        [_add_missing_ids, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        [structlog.processors.JSONRenderer(ensure_ascii=False)]
         if log_format == "json"
         else [_drop_empty, structlog.dev.ConsoleRenderer(colors=False, pad_event_to=24)]
     )
@@ -96,8 +76,9 @@ def logging_config(level: str, log_format: str) -> dict[str, Any]:
                 "()": structlog.stdlib.ProcessorFormatter,
                 "foreign_pre_chain": _SHARED,
                 "processors": [
+                    _add_level_and_ids,
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                    _format_exception,
+                    structlog.processors.ExceptionRenderer(_format_exception),
                     *render,
                 ],
             }

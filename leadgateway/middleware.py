@@ -81,11 +81,12 @@ class WebhookTracing:
         attributes = {tracing.CORRELATION_ID: request.correlation_id}
         with tracing.span("webhook", "SERVER", attributes, linked_to=request.headers):
             response = self.get_response(request)
-            tracing.note({tracing.HTTP_STATUS: response.status_code})
+            is_error = response.status_code >= 500
+            tracing.note(
+                {tracing.HTTP_STATUS: response.status_code}, error=str(response.status_code) if is_error else None
+            )
             if request.lead_id is not None:
                 tracing.note({tracing.LEAD_ID: request.lead_id})
-            if response.status_code >= 500:
-                tracing.failed(str(response.status_code))
         return response
 
 

@@ -55,52 +55,43 @@ def span(
     *,
     within: Mapping[str, str] | None = None,
     linked_to: Mapping[str, str] | None = None,
-) -> Iterator[None]:
+) -> Iterator[Mapping[str, str]]:
     """Record a span for the block. Of an exception only the type is recorded, because its text may be personal data.
 
-    The span continues the current trace unless one of these is given:
+    Yields the headers with which a receiver continues the trace. The span itself continues the current trace unless
+    one of these is given:
 
     :param within: headers of one of our own messages, whose trace this span continues.
     :param linked_to: headers of a request from outside. The span starts a new trace with a link to the sender's: a
         sender must not decide whether and what we trace.
     """
+    carrier: dict[str, str] = {}
     if _tracer is None:
-        yield
+        yield carrier
         return
     from opentelemetry.trace import SpanKind
 
     options = {"kind": SpanKind[kind], "attributes": attributes, **_parent(within, linked_to)}
     with _tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False, **options):
         try:
-            yield
+            _propagator().inject(carrier)
+            yield carrier
         except BaseException as error:
-            failed(type(error).__name__)
+            note({}, error=type(error).__name__)
             raise
 
 
-def note(attributes: Attributes) -> None:
-    """Add attributes to the current span."""
-    if _tracer is not None:
-        from opentelemetry.trace import get_current_span
+def note(attributes: Attributes, *, error: str | None = None) -> None:
+    """Add attributes to the current span. `error` marks it as failed; it must not contain personal data."""
+    if _tracer is None:
+        return
+    from opentelemetry.trace import Status, StatusCode, get_current_span
 
-        get_current_span().set_attributes(attributes)
-
-
-def failed(error: str) -> None:
-    """Mark the current span as failed. `error` must not contain personal data."""
-    if _tracer is not None:
-        from opentelemetry.trace import Status, StatusCode, get_current_span
-
-        get_current_span().set_status(Status(StatusCode.ERROR, error))
-        note({ERROR: error})
-
-
-def headers() -> dict[str, str]:
-    """Return the headers with which the receiver continues the current trace; empty when there is none."""
-    carrier: dict[str, str] = {}
-    if _tracer is not None:
-        _propagator().inject(carrier)
-    return carrier
+    span = get_current_span()
+    span.set_attributes(attributes)
+    if error:
+        span.set_status(Status(StatusCode.ERROR, error))
+        span.set_attribute(ERROR, error)
 
 
 # Celery passes many keyword arguments, of which the headers are those of the message itself.

@@ -2,19 +2,21 @@
 
 import re
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any
+
+from django.db.models import TextChoices
+from django.utils.translation import gettext_lazy as _
 
 _SERVED_ZIPCODE = re.compile(r"66[0-9]{3}")
 
 
-class RejectionReason(StrEnum):
-    """Reasons for not delivering a lead. The values are part of the specification."""
+class RejectionReason(TextChoices):
+    """Reasons for not delivering a lead. The values are part of the specification; the labels are shown to staff."""
 
-    ZIP_NOT_66XXX = "ZIP_NOT_66XXX"
-    NOT_HOMEOWNER = "NOT_HOMEOWNER"
+    ZIP_NOT_66XXX = "ZIP_NOT_66XXX", _("zipcode must be five digits that begin with 66")
+    NOT_HOMEOWNER = "NOT_HOMEOWNER", _("house.is_owner must be true")
     #: Not returned by `rejection_reason`: the mapping sets it for a lead that has passed these rules.
-    MISSING_REQUIRED_FIELD = "MISSING_REQUIRED_FIELD"
+    MISSING_REQUIRED_FIELD = "MISSING_REQUIRED_FIELD", _("the phone number or the product name is missing")
 
 
 def rejection_reason(payload: Mapping[str, Any]) -> RejectionReason | None:

@@ -48,12 +48,14 @@ STOP_SECONDS = 1.0
 #: Failures that happen after the lead was booked.
 _BOOKING = {"", "reset after booking", "garbage body"}
 
-#: The values of a part of a mode, and the failure that each of them selects.
+#: The parts of a mode that select a failure, and the failure.
 _FAILURES = {
-    "reset": {"1": "reset", "after": "reset after booking"},
-    "close": {"1": "close"},
-    "hang": {"1": "hang"},
-    "garbage": {"1": "garbage", "body": "garbage body"},
+    ("reset", "1"): "reset",
+    ("reset", "after"): "reset after booking",
+    ("close", "1"): "close",
+    ("hang", "1"): "hang",
+    ("garbage", "1"): "garbage",
+    ("garbage", "body"): "garbage body",
 }
 
 
@@ -73,6 +75,10 @@ class Mode:
     @property
     def books(self) -> bool:
         return self.failure in _BOOKING
+
+    @property
+    def outcome(self) -> str:
+        return f"status {self.status}" if self.failure == "status" else self.failure or "accepted"
 
     def for_request(self, number: int) -> "Mode":
         """Return the mode of a key's request; the first one has number 1."""
@@ -107,9 +113,9 @@ def _parse_part(name: str, value: str) -> dict[str, Any]:
         from leadgateway.env import parse_duration  # not before the tests have chosen their settings
 
         return {"delay": parse_duration(value).total_seconds()}
-    if value not in _FAILURES.get(name, {}):
+    if (name, value) not in _FAILURES:
         raise ValueError(f"unknown mode {name}={value}")
-    return {"failure": _FAILURES[name][value]}
+    return {"failure": _FAILURES[name, value]}
 
 
 def _mode_of_phone(phone: str | None) -> str:
@@ -137,27 +143,6 @@ class LedgerRecord(TypedDict):
     duplicate: bool
     id: str | None
     payload: Any
-
-
-@dataclass(frozen=True)
-class Response:
-    """What to send: a status and a body, or a failure in place of them."""
-
-    status: int
-    body: Any
-    failure: str = ""
-    retry_after: int | None = None
-    delay: float = 0.0
-
-    def encode(self) -> bytes:
-        """Return the bytes of the HTTP response."""
-        body = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode() + b"\n"
-        if self.status in (204, 304):
-            body = b""
-        lines = [f"HTTP/1.1 {self.status} Status", "Content-Type: application/json", f"Content-Length: {len(body)}"]
-        if self.retry_after is not None:
-            lines.append(f"Retry-After: {self.retry_after}")
-        return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 # --- the customer ----------------------------------------------------------------------------------------------------
@@ -219,35 +204,31 @@ class HostileCustomer:
         parse_mode(text)
         self._mode = text
 
-    def receive(self, body: bytes, key: str | None, correlation_id: str | None) -> Response:
-        """Record a request and return the response to it."""
+    def receive(self, body: bytes, key: str | None, correlation_id: str | None) -> tuple[Mode, bytes]:
+        """Record a request, and return how it is answered and the body of the response."""
         payload = _read_json(body)
         phone, product = _text_at(payload, "phone"), _text_at(payload, "product", "name")
         with self._lock:
             self._received[key or phone] += 1
             mode = self._choose_mode(phone).for_request(self._received[key or phone])
-            refused = mode.books and not (phone and product)
+            if mode.books and not (phone and product):
+                mode = Mode("status", 422, delay=mode.delay)
             known = self._ids.get(key) if key else None
-            books = mode.books and not refused and known is None
-            booking = self._book(key) if books else known
-            outcome = "status 422" if refused else _outcome(mode, duplicate=known is not None)
+            books = mode.books and known is None
             record = LedgerRecord(
                 time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
                 idempotency_key=key,
                 correlation_id=correlation_id,
                 phone=phone,
                 product=product,
-                outcome=outcome,
+                outcome="duplicate" if known and mode.outcome == "accepted" else mode.outcome,
                 booked=books,
                 duplicate=known is not None,
-                id=booking,
+                id=self._book(key) if books else known,
                 payload=payload,
             )
             self._records.append(record)
-        delay = mode.delay + self._delay
-        if refused:
-            return Response(422, {"errors": "phone and product.name are required"}, delay=delay)
-        return Response(mode.status, _body(mode, record), mode.failure, mode.retry_after, delay)
+        return replace(mode, delay=mode.delay + self._delay), _body(mode, record)
 
     def _choose_mode(self, phone: str | None) -> Mode:
         if text := self._mode or _mode_of_phone(phone):
@@ -301,19 +282,15 @@ def _text_at(payload: Any, *path: str) -> str | None:
     return payload if isinstance(payload, str) and payload else None
 
 
-def _outcome(mode: Mode, *, duplicate: bool) -> str:
-    if mode.failure == "status":
-        return f"status {mode.status}"
-    return mode.failure or ("duplicate" if duplicate else "accepted")
-
-
-def _body(mode: Mode, record: LedgerRecord) -> Any:
-    if mode.failure == "status":
-        return {"error": "try again later"}
+def _body(mode: Mode, record: LedgerRecord) -> bytes:
     if mode.failure == "garbage body":
         return b"\x00\xff\xfe{not JSON, not text\x80\x00"
     body: dict[str, Any] = {"status": "accepted", "id": record["id"]}
-    return body | {"duplicate": True} if record["duplicate"] else body
+    if mode.failure == "status":
+        body = {"error": "try again later"}
+    elif record["duplicate"]:
+        body["duplicate"] = True
+    return json.dumps(body).encode() + b"\n"
 
 
 # --- sockets ---------------------------------------------------------------------------------------------------------
@@ -366,14 +343,14 @@ class _Handler(BaseHTTPRequestHandler):
         if len(body) < length:  # the sender closed the connection, so nothing was received
             self.close_connection = True
             return
-        response = customer.receive(body, self.headers.get("Idempotency-Key"), self.headers.get("X-Correlation-ID"))
-        if response.delay and customer.stopping.wait(response.delay):
+        mode, answer = customer.receive(body, self.headers.get("Idempotency-Key"), self.headers.get("X-Correlation-ID"))
+        if mode.delay and customer.stopping.wait(mode.delay):
             self.close_connection = True
             return
-        self._give(response)
+        self._give(mode, answer)
 
-    def _give(self, response: Response) -> None:
-        match response.failure:
+    def _give(self, mode: Mode, body: bytes) -> None:
+        match mode.failure:
             case "reset" | "reset after booking":
                 # SO_LINGER with zero seconds turns the close into a RST. rfile would keep the socket open.
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -386,9 +363,19 @@ class _Handler(BaseHTTPRequestHandler):
             case "garbage":
                 self.wfile.write(b"\x16\x03\x01\x00 this is no HTTP\x00\xff\r\n\r\n")
             case _:
-                self.wfile.write(response.encode())
+                self._respond(mode, body)
                 return
         self.close_connection = True
+
+    def _respond(self, mode: Mode, body: bytes) -> None:
+        body = b"" if mode.status in (204, 304) else body
+        self.send_response_only(mode.status, "Status")
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        if mode.retry_after is not None:
+            self.send_header("Retry-After", str(mode.retry_after))
+        self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing: the ledger has every request."""

@@ -9,6 +9,8 @@ import pytest
 from django.core.management import get_commands
 from prometheus_client.parser import text_string_to_metric_families
 
+from delivery.privacy.erasure import PERSON_ERASED
+from leads.rules import RejectionReason
 from tests.environment import ROOT
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -113,6 +115,16 @@ def test_the_readme_stays_short() -> None:
     assert len(text_of(ROOT / "README.md").splitlines()) <= 250
 
 
+def test_the_readme_lists_all_packages() -> None:
+    packages = ("leadgateway", "leads", "delivery", "stats")
+    folders = {path for name in packages for path in (ROOT / name).iterdir() if path.is_dir()}
+    subjects = {str(path.relative_to(ROOT)) for path in folders if path.name not in ("migrations", "__pycache__")}
+    table = first_column(section(ROOT / "README.md", "## Packages"))
+
+    listed = {name.rstrip("/") for name in re.findall(r"`([^`]+)`", table)}
+    assert listed == {*packages, *subjects, "*/migrations", "config", "benchmarks", "tests", "docs"}
+
+
 def test_decisions_are_numbered_without_gaps() -> None:
     numbers = [int(path.name[:4]) for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
 
@@ -132,6 +144,12 @@ def test_documented_defaults_are_those_of_the_example_file() -> None:
 
     different = {name for name, default in example.items() if not rows[name].startswith(f"`{default}`")}
     assert different == placeholders
+
+
+def test_the_specification_lists_all_rejection_reasons() -> None:
+    table = first_column(section(ROOT / "docs" / "specification.md", "### Rejection reasons"))
+
+    assert re.findall(r"`([A-Z0-9_]+)`", table) == [*RejectionReason, PERSON_ERASED]
 
 
 def test_documented_log_events_are_written() -> None:

@@ -1,13 +1,12 @@
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import requests
 
-from tests.hostile_customer import PHONE_PREFIX, HostileCustomer
+from tests.hostile_customer import HostileCustomer
 from tests.processes import wait_until
 
 LEAD = {"phone": "+49123456789", "product": {"name": "solar"}, "attributes": []}
@@ -39,8 +38,9 @@ def test_a_lead_is_booked_once_per_key(customer: HostileCustomer) -> None:
 
 def test_a_record_holds_what_was_received(customer: HostileCustomer) -> None:
     send(customer)
+    refused = send(customer, lead={"phone": "+491"})
 
-    (record,) = customer.requests
+    record, without_product = customer.requests
     assert record.pop("time")  # type: ignore[misc]
     assert record == {
         "idempotency_key": "a",
@@ -53,21 +53,8 @@ def test_a_record_holds_what_was_received(customer: HostileCustomer) -> None:
         "id": "1",
         "payload": LEAD,
     }
-
-
-def test_a_lead_without_phone_or_product_is_refused(customer: HostileCustomer) -> None:
-    assert send(customer, lead={"phone": "+491"}).status_code == 422
-    assert outcomes(customer) == [("status 422", False)]
-
-
-@pytest.mark.parametrize(("status", "booked"), [(201, True), (302, False), (404, False), (503, False)])
-def test_a_mode_sets_the_status(customer: HostileCustomer, status: int, booked: bool) -> None:
-    customer.set_mode(f"status={status}&retry_after=7")
-
-    answer = send(customer)
-
-    assert (answer.status_code, answer.headers["Retry-After"]) == (status, "7")
-    assert customer.requests[0]["booked"] == booked
+    assert refused.status_code == 422
+    assert (without_product["outcome"], without_product["booked"]) == ("status 422", False)
 
 
 @pytest.mark.parametrize(
@@ -77,42 +64,27 @@ def test_a_mode_sets_the_status(customer: HostileCustomer, status: int, booked: 
         ("reset=after", "reset after booking", True),
         ("close=1", "close", False),
         ("garbage=1", "garbage", False),
+        ("hang=1", "hang", False),
+        ("delay=1m", "accepted", True),
     ],
 )
-def test_a_mode_breaks_the_connection(customer: HostileCustomer, mode: str, outcome: str, booked: bool) -> None:
+def test_a_mode_gives_no_usable_response(customer: HostileCustomer, mode: str, outcome: str, booked: bool) -> None:
     customer.set_mode(mode)
 
-    with pytest.raises(requests.ConnectionError):
-        send(customer)
-    assert outcomes(customer) == [(outcome, booked)]
+    with pytest.raises((requests.ConnectionError, requests.ReadTimeout)):
+        send(customer, timeout=0.5 if mode in ("hang=1", "delay=1m") else 20)
+    wait_until(lambda: outcomes(customer) == [(outcome, booked)], 10, "the record")
 
 
-@pytest.mark.parametrize(("mode", "record"), [("hang=1", ("hang", False)), ("delay=1m", ("accepted", True))])
-def test_a_mode_outlasts_the_sender(customer: HostileCustomer, mode: str, record: tuple[str, bool]) -> None:
-    customer.set_mode(mode)
-
-    with pytest.raises(requests.ReadTimeout):
-        send(customer, timeout=0.3)
-    wait_until(lambda: outcomes(customer) == [record], 10, "the record")
-
-
-def test_a_garbage_body_is_a_200_that_booked(customer: HostileCustomer) -> None:
-    customer.set_mode("garbage=body")
-
-    assert b"\0" in send(customer).content
-    assert outcomes(customer) == [("garbage body", True)]
-
-
-def test_only_the_first_requests_of_a_key_fail(customer: HostileCustomer) -> None:
-    customer.set_mode("fail_first=2")
+def test_a_status_applies_to_the_first_requests_of_a_key(customer: HostileCustomer) -> None:
+    customer.set_mode("status=429&retry_after=7&fail_first=2")
 
     for key in ("a", "b"):
-        assert [send(customer, key).status_code for _ in range(3)] == [503, 503, 200]
-
-
-def test_a_phone_number_selects_a_status(customer: HostileCustomer) -> None:
-    assert send(customer, lead=LEAD | {"phone": f"{PHONE_PREFIX}503"}).status_code == 503
-    assert send(customer, lead=LEAD | {"phone": f"{PHONE_PREFIX}200"}).status_code == 200
+        answers = [send(customer, key) for _ in range(3)]
+        assert [(answer.status_code, answer.headers.get("Retry-After")) for answer in answers] == [
+            *[(429, "7")] * 2,
+            (200, None),
+        ]
 
 
 @pytest.mark.parametrize("mode", ["stauts=503", "status=ok", "reset=2", "drip=1", "delay=2", "reset=1&close=1"])
@@ -144,19 +116,18 @@ def test_stop_cuts_open_requests_and_start_uses_the_same_port(customer: HostileC
 
     def hang() -> None:
         try:
-            send(customer, timeout=60)
+            send(customer, timeout=600)
         except requests.ConnectionError as error:
             errors.append(error)
 
     sender = threading.Thread(target=hang)
     sender.start()
     wait_until(lambda: customer.requests, 10, "the request")
-    url, began = customer.url, time.monotonic()
+    url = customer.url
     customer.stop()
     sender.join(60)
 
     assert len(errors) == 1
-    assert time.monotonic() - began < 30
     with pytest.raises(OSError, match="refused"):
         socket.create_connection((customer.host, customer.port))
     customer.start()

@@ -8,7 +8,7 @@ from django.core.exceptions import EmptyResultSet
 from django.db import connection, transaction
 from django.db.models import BigIntegerField, QuerySet, Value
 
-from delivery.bulk_actions.selection import eligible_leads
+from delivery.bulk_actions.selection import eligibility
 from delivery.models import BulkAction, BulkActionKind
 from leadgateway.logging import get_logger
 from leads.audit.recording import record_system_event
@@ -65,8 +65,8 @@ def create(
     """
     with transaction.atomic():
         bulk_action = _insert_bulk_action(request, now=now)
-        eligible = eligible_leads(request.kind, leads, include_delivered=request.include_delivered)
-        bulk_action.total = _insert_items(bulk_action, eligible)
+        is_eligible = eligibility(request.kind, include_delivered=request.include_delivered)
+        bulk_action.total = _insert_items(bulk_action, leads.filter(is_eligible))
         if not bulk_action.total:
             raise NoLeads
         if bulk_action.total > min(max_leads, MAX_LEADS):

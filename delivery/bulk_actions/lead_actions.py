@@ -75,6 +75,8 @@ def redeliver(
         lead = _lock_lead(lead_id)
         if lead.status == LeadStatus.DELIVERED and not include_delivered:
             raise ActionNotAllowed(SkipReason.DELIVERED, lead_id)
+        if lead.status == LeadStatus.RECEIVED:  # a worker has yet to create its customer payload
+            raise ActionNotAllowed(SkipReason.IN_PROGRESS, lead_id)
         if not lead.customer_payload:
             raise ActionNotAllowed(SkipReason.NO_CUSTOMER_PAYLOAD, lead_id)
         if lead.rejection_reason == RejectionReason.MISSING_REQUIRED_FIELD:
@@ -122,7 +124,7 @@ def enqueue(lead_id: int, *, now: datetime) -> None:
 
     :raises QueueUnavailable: the queue did not take the message. The lead stays due, and the sweep enqueues it later.
     """
-    queue.enqueue(lead_id, again=True)
+    queue.enqueue(lead_id, is_retry=True)
     # A worker may have claimed the lead since; then the message is used up.
     InboundLead.objects.filter(pk=lead_id, claim_token=None, next_attempt_at=now).update(enqueued_at=now)
 
@@ -147,9 +149,7 @@ def _restart(
     """Make the lead due in status `to`, with none of its previous attempts counted."""
     if lead.claimed_until is not None and lead.claimed_until > now:
         raise ActionNotAllowed(SkipReason.BEING_DELIVERED, lead.pk)
-    last_attempt_no = lead.attempts.aggregate(last=Max("attempt_no"))["last"] or 0
     old_status = LeadStatus(lead.status)
-    action_event = build_event(lead, kind, actor=actor, now=now, detail=detail)
     try:
         change_status(
             lead,
@@ -157,8 +157,8 @@ def _restart(
             actor=actor,
             now=now,
             by_operator=True,
-            events_before=[action_event],
-            uncounted_attempts=last_attempt_no,
+            events_before=[build_event(lead, kind, actor=actor, now=now, detail=detail)],
+            uncounted_attempts=lead.attempts.aggregate(last=Max("attempt_no"))["last"] or 0,
             next_attempt_at=now,
             rejection_reason=None,
             resolved_at=None,

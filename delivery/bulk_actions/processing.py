@@ -5,6 +5,7 @@ therefore stop anywhere: an item without an outcome was not processed, and the n
 """
 
 from datetime import datetime, timedelta
+from functools import partial
 
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
@@ -31,8 +32,8 @@ def process_pending(*, now: datetime, max_leads: int) -> int:
     Bulk actions that another worker has claimed at `now` are left to that worker.
     """
     processed = 0
-    while processed < max_leads and (bulk_action_id := _oldest_unclaimed(now)) is not None:
-        processed += process_one(bulk_action_id, now=now, max_leads=max_leads - processed)
+    while processed < max_leads and (oldest := _unclaimed(now).order_by("pk").first()):
+        processed += process_one(oldest.pk, now=now, max_leads=max_leads - processed)
     return processed
 
 
@@ -53,10 +54,6 @@ def _unclaimed(now: datetime) -> QuerySet[BulkAction]:
     return BulkAction.objects.filter(is_unclaimed, finished_at=None, cancelled_at=None)
 
 
-def _oldest_unclaimed(now: datetime) -> int | None:
-    return _unclaimed(now).order_by("pk").values_list("pk", flat=True).first()
-
-
 def _process_next_lead(bulk_action_id: int, *, claimed_until: datetime) -> datetime | None:
     """Process the next lead and return the end of the renewed claim.
 
@@ -73,28 +70,24 @@ def _process_next_lead(bulk_action_id: int, *, claimed_until: datetime) -> datet
         skip_reason = _apply(bulk_action, item.lead_id, now=now)
         _store_outcome(bulk_action, item, skip_reason, claimed_until=now + LEASE)
     if skip_reason is None and bulk_action.kind != BulkActionKind.RESOLVE:
-        _enqueue(item.lead_id, now=now)
+        try:
+            lead_actions.enqueue(item.lead_id, now=now)
+        except queue.QueueUnavailable as error:  # the sweep enqueues the lead later
+            log.warning("enqueue_failed", lead_id=item.lead_id, reason=str(error))
     return now + LEASE
 
 
 def _apply(bulk_action: BulkAction, lead_id: int, *, now: datetime) -> SkipReason | None:
     """Apply the bulk action to one lead; return why the lead was skipped, or None if it was changed."""
-    actor, reason, bulk_action_id = bulk_action.actor, bulk_action.reason, bulk_action.pk
+    match bulk_action.kind:
+        case BulkActionKind.REDELIVER:
+            action = partial(lead_actions.redeliver, include_delivered=bulk_action.include_delivered)
+        case BulkActionKind.REPROCESS:
+            action = partial(lead_actions.reprocess)
+        case _:
+            action = partial(lead_actions.resolve)
     try:
-        match bulk_action.kind:
-            case BulkActionKind.REDELIVER:
-                lead_actions.redeliver(
-                    lead_id,
-                    actor=actor,
-                    reason=reason,
-                    now=now,
-                    bulk_action_id=bulk_action_id,
-                    include_delivered=bulk_action.include_delivered,
-                )
-            case BulkActionKind.REPROCESS:
-                lead_actions.reprocess(lead_id, actor=actor, reason=reason, now=now, bulk_action_id=bulk_action_id)
-            case BulkActionKind.RESOLVE:
-                lead_actions.resolve(lead_id, actor=actor, reason=reason, now=now, bulk_action_id=bulk_action_id)
+        action(lead_id, actor=bulk_action.actor, reason=bulk_action.reason, now=now, bulk_action_id=bulk_action.pk)
     except ActionNotAllowed as error:
         return error.reason
     return None
@@ -108,13 +101,6 @@ def _store_outcome(
     BulkActionItem.objects.filter(pk=item.pk).update(outcome=outcome, skip_reason=skip_reason)
     count = outcome.value  # the columns that count outcomes have the names of the outcomes
     BulkAction.objects.filter(pk=bulk_action.pk).update(claimed_until=claimed_until, **{count: F(count) + 1})
-
-
-def _enqueue(lead_id: int, *, now: datetime) -> None:
-    try:
-        lead_actions.enqueue(lead_id, now=now)
-    except queue.QueueUnavailable as error:  # the sweep enqueues the lead later
-        log.warning("enqueue_failed", lead_id=lead_id, reason=str(error))
 
 
 def _finish_or_release(bulk_action_id: int, *, claimed_until: datetime) -> None:

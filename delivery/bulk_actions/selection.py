@@ -1,17 +1,10 @@
 """Decide which leads are eligible for a bulk action."""
 
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 
 from delivery.models import BulkActionKind
-from leads.models import NEEDS_ATTENTION, InboundLead, LeadStatus
+from leads.models import NEEDS_ATTENTION, LeadStatus
 from leads.rules import RejectionReason
-
-
-def eligible_leads(
-    kind: BulkActionKind, leads: QuerySet[InboundLead], *, include_delivered: bool = False
-) -> QuerySet[InboundLead]:
-    """Return those of `leads` that are eligible for a bulk action of this kind."""
-    return leads.filter(eligibility(kind, include_delivered=include_delivered))
 
 
 def eligibility(kind: BulkActionKind, *, include_delivered: bool = False) -> Q:
@@ -23,17 +16,13 @@ def eligibility(kind: BulkActionKind, *, include_delivered: bool = False) -> Q:
     """
     match kind:
         case BulkActionKind.REDELIVER:
-            return _can_be_redelivered(include_delivered)
+            statuses = [LeadStatus.FAILED, LeadStatus.PERMANENTLY_FAILED]
+            if include_delivered:
+                statuses.append(LeadStatus.DELIVERED)
+            lacks_required_field = Q(rejection_reason=RejectionReason.MISSING_REQUIRED_FIELD)
+            return Q(status__in=statuses, customer_payload__isnull=False) & ~lacks_required_field
         case BulkActionKind.REPROCESS:
             statuses = [LeadStatus.REJECTED, LeadStatus.FAILED, LeadStatus.PERMANENTLY_FAILED]
             return Q(status__in=statuses, erased_at=None)
         case BulkActionKind.RESOLVE:
             return NEEDS_ATTENTION
-
-
-def _can_be_redelivered(include_delivered: bool) -> Q:
-    statuses = [LeadStatus.FAILED, LeadStatus.PERMANENTLY_FAILED]
-    if include_delivered:
-        statuses.append(LeadStatus.DELIVERED)
-    lacks_required_field = Q(rejection_reason=RejectionReason.MISSING_REQUIRED_FIELD)
-    return Q(status__in=statuses, customer_payload__isnull=False) & ~lacks_required_field

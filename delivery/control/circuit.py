@@ -14,7 +14,7 @@ from django.db import transaction
 from delivery.client import CustomerResponse
 from delivery.control.limits import slow_down
 from delivery.models import DeliveryControl
-from delivery.retry import ResponseClass, classify_response
+from delivery.retry import ResponseClass, classify_response, doubled
 from leadgateway.logging import get_logger
 from leads.audit.recording import record_system_event
 from leads.models import EventKind
@@ -23,8 +23,6 @@ log = get_logger(__name__)
 
 _ACTOR = "worker"
 _TOO_MANY_REQUESTS = 429
-# Even a base of ten milliseconds reaches any maximum after 40 doublings. Larger powers only need memory.
-_MAX_DOUBLINGS = 40
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class CircuitPolicy:
 
     def wait_before_probe(self, probes: int) -> timedelta:
         """Return the wait before the next probe: the base, doubled for each failed probe, up to the maximum."""
-        return min(self.base * 2 ** min(probes, _MAX_DOUBLINGS), self.longest)
+        return doubled(self.base, probes, longest=self.longest)
 
 
 def record_failure(lead_id: int, response: CustomerResponse, *, policy: CircuitPolicy, now: datetime) -> bool:

@@ -1,11 +1,12 @@
-"""Arguments that several commands share, and the name of the user who runs them."""
+"""What several commands share: arguments, the confirmation, and the name of the user for the audit log."""
 
 import argparse
 import os
 import pwd
+import sys
 from datetime import timedelta
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from leadgateway.env import parse_duration
 from leads.storable_text import clean_text
@@ -25,6 +26,19 @@ def add_reason(parser: CommandParser, *, required: bool = True) -> None:
 def add_no_input(parser: CommandParser) -> None:
     """Add `--no-input`, which sets the option `interactive` to false."""
     parser.add_argument("--no-input", action="store_false", dest="interactive", help="don't ask for confirmation")
+
+
+def confirm(question: str) -> None:
+    """Ask a yes-or-no question and return if the answer is yes.
+
+    :raises CommandError: the answer is not yes, or there is no terminal to ask at.
+    """
+    if not sys.stdin.isatty():
+        raise CommandError(
+            "Nothing was changed: there is no terminal to confirm at. Use --no-input to skip the confirmation."
+        )
+    if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+        raise CommandError("Nothing was changed.")
 
 
 def duration(text: str) -> timedelta:

@@ -11,8 +11,7 @@ from django.utils import timezone
 
 from delivery.bulk_actions import lead_actions
 from delivery.bulk_actions.lead_actions import ActionNotAllowed, SkipReason
-from delivery.management.arguments import add_no_input, add_reason
-from delivery.management.confirmation import confirm
+from delivery.management.arguments import add_no_input, add_reason, confirm
 from delivery.management.preconditions import require_database
 from leadgateway import queue
 from leadgateway.dependencies import reason as error_reason
@@ -22,9 +21,8 @@ from leads.models import InboundLead
 class LeadActionCommand(BaseCommand):
     """A command that applies an action to each selected lead. Leads that do not allow it are skipped (exit code 1)."""
 
-    #: The verb in the infinitive and as a participle: "redeliver", "redelivered".
+    #: The verb in the infinitive, to which "ed" can be added.
     verb: str
-    participle: str
 
     def apply(self, lead_id: int, options: dict[str, Any], *, now: datetime) -> None:
         """Apply the action to one lead.
@@ -57,7 +55,7 @@ class LeadActionCommand(BaseCommand):
         if len(leads) > 1 and options["interactive"] and sys.stdin.isatty():
             confirm(f"{self.verb.capitalize()} {len(leads)} leads?")
         skipped = sum(not self._process(lead_id, options) for lead_id in leads)
-        self.stdout.write(f"{_count(len(leads) - skipped)} will be {self.participle}, {skipped} skipped.")
+        self.stdout.write(f"{_count(len(leads) - skipped)} will be {self.verb}ed, {skipped} skipped.")
         if skipped:
             sys.exit(1)
 
@@ -79,7 +77,7 @@ class LeadActionCommand(BaseCommand):
             raise CommandError(
                 f"Lead {lead_id}: database error, {error_reason(error)}. The leads after it were not processed."
             ) from error
-        self.stdout.write(f"Lead {lead_id} will be {self.participle}{_enqueue(lead_id, now=now)}.")
+        self.stdout.write(f"Lead {lead_id} will be {self.verb}ed{_enqueue(lead_id, now=now)}.")
         return True
 
 

@@ -21,13 +21,12 @@ from delivery.privacy.person_search import (
     LEAD_TEXT_COLUMNS,
     Occurrences,
     Progress,
-    attempts_with_text,
 )
 from leads.audit.append_only import allow_audit_changes
 from leads.audit.number_ranges import in_ranges
 from leads.audit.recording import record, record_system_event
 from leads.audit.redaction import replace_details
-from leads.models import OPEN_STATUSES, EventKind, InboundLead, LeadEvent, LeadStatus
+from leads.models import OPEN_STATUSES, EventKind, InboundLead, LeadStatus
 from leads.normalization import search_keys
 from leads.status import change_status
 
@@ -98,9 +97,12 @@ def _erase_from_lead(lead_id: int, person: Person, *, is_own: bool, actor: str, 
         else:
             _redact(lead, person)
         report.attempts += _erase_from_attempts(lead, person, is_own=is_own)
-        details = replace_details(
-            _events_to_erase(lead, person, is_own=is_own), _detail_eraser(person, erase_reason=is_own)
-        )
+        events = [
+            event.pk
+            for event in lead.events.all()
+            if person.is_mentioned_in(event.detail) or (is_own and event.kind in _EVENTS_WITH_REASON)
+        ]
+        details = replace_details(events, _detail_eraser(person, erase_reason=is_own))
         report.events += len(details)
         record(lead, EventKind.ERASED, actor=actor, now=now, detail={"details": details})
     return True
@@ -151,7 +153,7 @@ def _redact(lead: InboundLead, person: Person) -> None:
 def _erase_from_attempts(lead: InboundLead, person: Person, *, is_own: bool) -> int:
     """Erase the person from attempts, and all response bodies of an own lead; return the number of changed attempts."""
     changed = 0
-    for attempt in attempts_with_text().filter(lead=lead):
+    for attempt in lead.attempts.all():
         old = {column: getattr(attempt, column) for column in ATTEMPT_TEXT_COLUMNS}
         new = {column: person.redact(value) for column, value in old.items()}
         if is_own and attempt.response_body is not None:
@@ -159,14 +161,6 @@ def _erase_from_attempts(lead: InboundLead, person: Person, *, is_own: bool) -> 
         if new != old:
             changed += DeliveryAttempt.objects.filter(pk=attempt.pk).update(**new)
     return changed
-
-
-def _events_to_erase(lead: InboundLead, person: Person, *, is_own: bool) -> list[int]:
-    return [
-        event.pk
-        for event in LeadEvent.objects.filter(lead=lead)
-        if person.is_mentioned_in(event.detail) or (is_own and event.kind in _EVENTS_WITH_REASON)
-    ]
 
 
 def _detail_eraser(person: Person, *, erase_reason: bool) -> Callable[[Any], Any]:
@@ -190,17 +184,13 @@ def _erase_outside_leads(person: Person, found: Occurrences, *, actor: str, repo
             report.bulk_actions += BulkAction.objects.filter(pk=bulk_action.pk).update(**columns)
         details = replace_details(found.events, _detail_eraser(person, erase_reason=True))
         report.events += len(details)
-        _record_erasure(report, details, actor=actor)
-
-
-def _record_erasure(report: Report, details: dict[str, str], *, actor: str) -> None:
-    detail = {
-        "leads": in_ranges(report.own_leads),
-        "other_leads": in_ranges(report.other_leads),
-        "busy_leads": in_ranges(report.busy_leads),
-        "attempts": report.attempts,
-        "events": report.events,
-        "bulk_actions": report.bulk_actions,
-        "details": details,
-    }
-    record_system_event(EventKind.PERSON_ERASED, actor=actor, now=timezone.now(), detail=detail)
+        detail = {
+            "leads": in_ranges(report.own_leads),
+            "other_leads": in_ranges(report.other_leads),
+            "busy_leads": in_ranges(report.busy_leads),
+            "attempts": report.attempts,
+            "events": report.events,
+            "bulk_actions": report.bulk_actions,
+            "details": details,
+        }
+        record_system_event(EventKind.PERSON_ERASED, actor=actor, now=timezone.now(), detail=detail)

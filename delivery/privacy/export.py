@@ -71,14 +71,12 @@ def _viewers(found: Occurrences) -> list[dict[str, object]]:
     """Return which staff members have viewed or exported the person's data."""
     views = LeadEvent.objects.filter(lead__in=found.leads, kind=EventKind.REVEALED).order_by("pk")
     exports = LeadEvent.objects.filter(lead=None, kind=EventKind.PERSON_EXPORTED).order_by("pk")
+    viewed = [(event, event.lead_id) for event in views]
+    exported = [(event, lead_id) for event in exports for lead_id in sorted(_exported_leads(event) & found.leads)]
     return [
-        *(_viewer(event, event.lead_id) for event in views),
-        *(_viewer(event, lead_id) for event in exports for lead_id in sorted(_exported_leads(event) & found.leads)),
+        {"lead": lead_id, "user": event.actor, "at": event.at, "action": event.kind}
+        for event, lead_id in viewed + exported
     ]
-
-
-def _viewer(event: LeadEvent, lead_id: int | None) -> dict[str, object]:
-    return {"lead": lead_id, "user": event.actor, "at": event.at, "action": event.kind}
 
 
 def _exported_leads(event: LeadEvent) -> set[int]:

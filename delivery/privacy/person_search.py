@@ -5,15 +5,11 @@ The search reads every lead, because a person can be mentioned anywhere in a pay
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
-
-from django.db.models import Model, QuerySet
+from typing import Any
 
 from delivery.models import BulkAction, BulkActionItem, DeliveryAttempt
 from delivery.privacy.person import Person
 from leads.models import InboundLead, LeadEvent
-
-_ROWS_PER_FETCH = 1000
 
 #: The columns of a lead that can mention a person.
 LEAD_TEXT_COLUMNS = (
@@ -26,8 +22,6 @@ ATTEMPT_TEXT_COLUMNS = ("response_body", "error_message", "error")
 
 #: Called with the number of leads completed since the last call.
 Progress = Callable[[int], object]
-
-_Row = TypeVar("_Row")
 
 
 @dataclass
@@ -67,11 +61,6 @@ def find(person: Person, *, progress: Progress = lambda _: None) -> Occurrences:
     return found
 
 
-def attempts_with_text() -> QuerySet[DeliveryAttempt]:
-    """Return the attempts that have a value in at least one of ATTEMPT_TEXT_COLUMNS."""
-    return DeliveryAttempt.objects.exclude(**{f"{column}__isnull": True for column in ATTEMPT_TEXT_COLUMNS})
-
-
 def bulk_action_texts(bulk_action: BulkAction) -> list[str | None]:
     """Return the texts of a bulk action that people have typed."""
     return [bulk_action.reason, bulk_action.selection]
@@ -79,14 +68,15 @@ def bulk_action_texts(bulk_action: BulkAction) -> list[str | None]:
 
 def _leads_that_mention(person: Person, progress: Progress) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the id and raw payload of each lead whose own columns mention the person."""
-    for lead_id, payload, *others in _rows(InboundLead.objects.values_list("pk", *LEAD_TEXT_COLUMNS)):
+    for lead_id, payload, *others in InboundLead.objects.values_list("pk", *LEAD_TEXT_COLUMNS).iterator():
         if person.is_mentioned_in(payload) or person.is_mentioned_in(others):
             yield lead_id, payload
         progress(1)
 
 
 def _leads_with_attempts_that_mention(person: Person) -> Iterator[int]:
-    for lead_id, *texts in _rows(attempts_with_text().values_list("lead_id", *ATTEMPT_TEXT_COLUMNS)):
+    attempts = DeliveryAttempt.objects.exclude(**{f"{column}__isnull": True for column in ATTEMPT_TEXT_COLUMNS})
+    for lead_id, *texts in attempts.values_list("lead_id", *ATTEMPT_TEXT_COLUMNS).iterator():
         if person.is_mentioned_in(texts):
             yield lead_id
 
@@ -94,7 +84,7 @@ def _leads_with_attempts_that_mention(person: Person) -> Iterator[int]:
 def _events_that_mention(person: Person) -> Iterator[tuple[int, int | None]]:
     """Yield the id and lead of each event that mentions the person."""
     events = LeadEvent.objects.exclude(detail={})
-    for event_id, lead_id, detail in _rows(events.values_list("pk", "lead_id", "detail")):
+    for event_id, lead_id, detail in events.values_list("pk", "lead_id", "detail").iterator():
         if person.is_mentioned_in(detail):
             yield event_id, lead_id
 
@@ -112,7 +102,3 @@ def _bulk_actions_about(person: Person, own_leads: set[int]) -> set[int]:
 def _events_with_reason_of(bulk_actions: set[int]) -> set[int]:
     events = LeadEvent.objects.filter(lead=None, detail__bulk_action__in=list(bulk_actions), detail__has_key="reason")
     return set(events.values_list("pk", flat=True))
-
-
-def _rows(rows: "QuerySet[Model, _Row]") -> Iterator[_Row]:
-    return rows.iterator(_ROWS_PER_FETCH)

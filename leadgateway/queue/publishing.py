@@ -19,13 +19,13 @@ class QueueUnavailable(Exception):
     """The broker did not accept a message, or did not return the length of a queue."""
 
 
-def enqueue(lead_id: int, *, after: timedelta = timedelta(), again: bool = False) -> None:
+def enqueue(lead_id: int, *, delay: timedelta = timedelta(), is_retry: bool = False) -> None:
     """Ask the workers to process a lead, within 1.5 times QUEUE_TIMEOUT.
 
     A message may be lost or delivered twice: the claim in the database and the sweep make both harmless.
 
-    :param after: delay before a worker processes the message.
-    :param again: use the retry queue, so that retries do not delay new leads.
+    :param delay: time before a worker processes the message.
+    :param is_retry: use the retry queue, so that retries do not delay new leads.
     :raises QueueUnavailable: the broker refused the message, timed out, or failed repeatedly a moment ago.
     """
     if _breaker.is_open:
@@ -35,8 +35,8 @@ def enqueue(lead_id: int, *, after: timedelta = timedelta(), again: bool = False
             app.send_task(
                 "process_lead",
                 kwargs={"lead_id": lead_id},
-                queue=settings.RETRY_QUEUE if again else settings.PROCESS_QUEUE,
-                countdown=after.total_seconds() or None,
+                queue=settings.RETRY_QUEUE if is_retry else settings.PROCESS_QUEUE,
+                countdown=delay.total_seconds() or None,
                 producer=producer,
                 retry=True,
                 retry_policy=_NO_RETRY,

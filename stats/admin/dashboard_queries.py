@@ -21,10 +21,8 @@ from delivery.models import DeliveryAttempt, DeliveryControl
 from leads.models import NEEDS_ATTENTION, OPEN_STATUSES, InboundLead, LeadStatus
 from stats.models import Heartbeat, Incident, ProcessKind
 from stats.monitoring import counting, heartbeat
-from stats.monitoring.checks.pipeline import evaluate
+from stats.monitoring.checks.pipeline import evaluate, take_snapshot
 from stats.monitoring.checks.result import CheckResult
-from stats.monitoring.pipeline_check import THRESHOLDS
-from stats.monitoring.snapshot import take_snapshot
 
 #: The maximum number of rejection reasons to show. The column may hold reasons that other programs wrote.
 MAX_REASONS = 8
@@ -210,15 +208,15 @@ def state(*, now: datetime) -> State:
 
 
 def _state(now: datetime) -> State:
-    snapshot = take_snapshot(now=now, thresholds=THRESHOLDS)
+    snapshot = take_snapshot(now=now)
     return State(
         at=now,
         in_progress=_in_progress(now),
         failures=_failures(),
-        processes=heartbeat.recent_processes(now=now),
+        processes=list(snapshot.processes),
         queued=snapshot.queue_depth,
         has_leads=InboundLead.objects.exists(),
-        results=evaluate(snapshot, THRESHOLDS),
+        results=evaluate(snapshot),
         incidents=list(Incident.objects.filter(closed_at=None).order_by("pk")),
     )
 

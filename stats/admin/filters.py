@@ -237,6 +237,16 @@ def _start_of(day: date) -> datetime:
     return datetime.combine(day, time.min, tzinfo=timezone.get_current_timezone())
 
 
+#: The filters of the list of leads, in their order on the page.
+LEAD_FILTERS: tuple[type[ConditionFilter], ...] = (
+    SituationFilter,
+    StatusFilter,
+    ReasonFilter,
+    SourceFilter,
+    LastResponseFilter,
+    ReceivedFilter,
+)
+
 # --- attempts --------------------------------------------------------------------------------------------------------
 
 

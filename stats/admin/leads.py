@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -23,15 +23,7 @@ from leads.models import InboundLead, LeadStatus
 from stats.admin import delivery_control, lead_page, personal_data, sidebar
 from stats.admin.bulk_action_form import ACTIONS, bulk_action_view, may_act
 from stats.admin.export import export
-from stats.admin.filters import (
-    ConditionFilter,
-    LastResponseFilter,
-    ReasonFilter,
-    ReceivedFilter,
-    SituationFilter,
-    SourceFilter,
-    StatusFilter,
-)
+from stats.admin.filters import LEAD_FILTERS
 from stats.admin.formatting import NOTHING, escape_invisible, short_id, short_time, stacked, status_badge
 from stats.admin.records import RecordAdmin, RecordChangeList, column
 from stats.masking import mask_email, mask_phone, mask_text
@@ -85,14 +77,7 @@ class LeadAdmin(RecordAdmin):
         "contact",
         "person",
     )
-    list_filter: ClassVar[tuple[type[ConditionFilter], ...]] = (
-        SituationFilter,
-        StatusFilter,
-        ReasonFilter,
-        SourceFilter,
-        LastResponseFilter,
-        ReceivedFilter,
-    )
+    list_filter = LEAD_FILTERS
     actions = ACTIONS
     list_before_template = "stats/admin/list_delivery_banner.html"
     list_per_page = 25

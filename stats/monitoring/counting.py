@@ -4,15 +4,12 @@ hourly statistics and `/stats/leads/counts`. The counters that never fall are bu
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
-from django.db.models import Aggregate, Count, FloatField, Func, Min, Q, QuerySet
+from django.db.models import Aggregate, Count, FloatField, Func, Q, QuerySet
 
-from delivery.configuration import limits
-from delivery.models import OUTCOME_UNKNOWN, DeliveryAttempt, DeliveryControl
-from leadgateway import queue
+from delivery.models import OUTCOME_UNKNOWN, DeliveryAttempt
 from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
 
 # --- leads -----------------------------------------------------------------------------------------------------------
@@ -21,25 +18,6 @@ from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
 def leads_by_status(leads: QuerySet[InboundLead]) -> Counter[str]:
     """Return the number of leads in each status that has any; one query, so that the numbers add up."""
     return Counter(dict(leads.order_by().values_list("status").annotate(number=Count("*"))))
-
-
-@dataclass(frozen=True)
-class OverdueLeads:
-    """How many leads are overdue, and since when the first of them is due."""
-
-    leads: int
-    since: datetime | None
-
-
-def overdue_leads(control: DeliveryControl, *, now: datetime, after: timedelta) -> OverdueLeads:
-    """Count the leads that no worker has claimed although they have been due for longer than `after`.
-
-    Leads that wait because delivery is paused, the circuit is open or a limit is set are not overdue.
-    """
-    overdue = InboundLead.objects.due(now).filter(next_attempt_at__lt=now - after)
-    if control.is_blocked or limits().exist:
-        overdue = overdue.filter(status=LeadStatus.RECEIVED)
-    return OverdueLeads(**overdue.aggregate(leads=Count("*"), since=Min("next_attempt_at")))
 
 
 # --- attempts --------------------------------------------------------------------------------------------------------
@@ -117,14 +95,3 @@ class Percentile(Aggregate):
 
     template = "percentile_cont(%(fraction)s) WITHIN GROUP (ORDER BY %(expressions)s)"
     output_field = FloatField()
-
-
-# --- the queue -------------------------------------------------------------------------------------------------------
-
-
-def queue_depth() -> int | None:
-    """Return the number of messages in the queue; None if it is unavailable, after its time-out."""
-    try:
-        return queue.depth()
-    except queue.QueueUnavailable:
-        return None

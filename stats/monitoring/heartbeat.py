@@ -6,7 +6,7 @@ In a thread, so that an unavailable database delays neither a delivery nor a tic
 import atexit
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,6 +35,9 @@ FORGOTTEN_AFTER = timedelta(days=1)
 _TIMEOUT = timedelta(seconds=5)
 
 _MAX_NAME_LENGTH = 200
+
+#: When this web process started; None in other processes.
+web_started_at: datetime | None = None
 
 
 class HeartbeatThread(threading.Thread):
@@ -125,6 +128,11 @@ def is_running(process: Heartbeat, *, now: datetime) -> bool:
     return process.seen_at >= now - silence
 
 
+def running_since(processes: Iterable[Heartbeat], *, now: datetime) -> datetime | None:
+    """Return when the first of the running processes started; None if none is running."""
+    return min((process.started_at for process in processes if is_running(process, now=now)), default=None)
+
+
 # --- Celery's signals ------------------------------------------------------------------------------------------------
 
 
@@ -138,6 +146,7 @@ def _start_in_worker(sender: Any, **_: Any) -> None:
 @beat_init.connect
 def _start_in_beat(**_: Any) -> None:
     published = threading.Event()
+    published.set()  # starting counts as work, so that beat is seen before its first tick
     thread = HeartbeatThread(f"beat@{socket.gethostname()}", ProcessKind.BEAT, worked=published)
     after_task_publish.connect(lambda **_: published.set(), weak=False)
     atexit.register(thread.stop)  # Celery has no signal for the end of beat

@@ -19,7 +19,7 @@ from leadgateway import db
 from leadgateway.logging import get_logger
 from stats.models import Alert, Incident
 from stats.monitoring import alerts, incidents, pipeline_check
-from stats.monitoring.checks.pipeline import IncidentKind
+from stats.monitoring.checks.pipeline import OPENS_AFTER, IncidentKind
 
 log = get_logger(__name__)
 
@@ -44,8 +44,7 @@ class MonitorThread(threading.Thread):
     def check_if_overdue(self, *, now: datetime) -> None:
         """Check the pipeline if that is overdue. After an error the next interval tries again."""
         try:
-            if pipeline_check.is_overdue(now=now):
-                pipeline_check.run_if_due(now=now)
+            pipeline_check.run_if_due(now=now, after=1.5)
         except db.UNAVAILABLE:
             if self._outage is not None:
                 self._outage.record_failure(now=now)
@@ -69,7 +68,7 @@ class DatabaseOutage:
     def record_failure(self, *, now: datetime) -> None:
         """Count a failure. After enough of them, alert the channels that have not been alerted yet."""
         self._failures += 1
-        if not pipeline_check.THRESHOLDS.opens(IncidentKind.DATABASE_UNAVAILABLE, self._failures):
+        if self._failures < OPENS_AFTER[IncidentKind.DATABASE_UNAVAILABLE]:
             return
         if self._incident is None:
             self._incident = Incident(kind=IncidentKind.DATABASE_UNAVAILABLE, opened_at=now, last_seen_at=now)

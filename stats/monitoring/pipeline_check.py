@@ -14,12 +14,9 @@ from leadgateway import db
 from leadgateway.dependencies import database_problem
 from leadgateway.time_format import span
 from stats.models import Incident, MonitoringState
-from stats.monitoring import alerts, incidents
-from stats.monitoring.checks.pipeline import IncidentKind, Thresholds, evaluate
+from stats.monitoring import alerts, heartbeat, incidents
+from stats.monitoring.checks.pipeline import IncidentKind, evaluate, take_snapshot
 from stats.monitoring.checks.result import CheckResult, Verdict, failure, ok, warning
-from stats.monitoring.snapshot import take_snapshot
-
-THRESHOLDS = Thresholds()
 
 #: How long one step may wait for the database.
 _DATABASE_TIMEOUT = timedelta(seconds=10)
@@ -33,39 +30,26 @@ def current_results(*, now: datetime) -> list[CheckResult]:
 
     :raises django.db.Error: the database is unavailable.
     """
-    return evaluate(take_snapshot(now=now, thresholds=THRESHOLDS), THRESHOLDS)
+    return evaluate(take_snapshot(now=now))
 
 
-def run_if_due(*, now: datetime) -> bool:
-    """Check the pipeline unless another process just did; return whether it was checked.
+def run_if_due(*, now: datetime, after: float = 0.8) -> bool:
+    """Check the pipeline unless another process did within `after` intervals; return whether it was checked.
+
+    The default is a little less than 1, because beat's ticks are not exact.
 
     :raises django.db.Error: the database is unavailable.
     """
     with db.deadline(_DATABASE_TIMEOUT):
-        if not claim_check(now, after=0.8 * settings.MONITORING_INTERVAL):
+        if not claim_check(now, after=after * settings.MONITORING_INTERVAL):
             return False
-        incidents.update(
-            current_results(now=now), now=now, thresholds=THRESHOLDS, channels=alerts.configured_channels()
-        )
+        incidents.update(current_results(now=now), now=now, channels=alerts.configured_channels())
     alerts.send_due(now=now)
     return True
 
 
-def is_overdue(*, now: datetime) -> bool:
-    """Return whether no process has checked the pipeline for one and a half intervals.
-
-    :raises django.db.Error: the database is unavailable.
-    """
-    with db.deadline(_DATABASE_TIMEOUT):
-        recent = now - 1.5 * settings.MONITORING_INTERVAL
-        return not MonitoringState.objects.filter(pk=1, checked_at__gt=recent).exists()
-
-
 def claim_check(now: datetime, *, after: timedelta) -> bool:
-    """Claim the right to check, `after` the last check; return whether this process got it.
-
-    Shorter than the interval, because beat's ticks are not exact.
-    """
+    """Claim the right to check, `after` the last check; return whether this process got it."""
     MonitoringState.objects.get_or_create(pk=1)
     due = Q(checked_at=None) | Q(checked_at__lte=now - after)
     return MonitoringState.objects.filter(due, pk=1).update(checked_at=now) == 1
@@ -98,8 +82,12 @@ def _closing_incidents(results: list[CheckResult], *, now: datetime) -> Iterator
 def _last_check(*, now: datetime) -> CheckResult:
     """Return whether the pipeline is checked regularly, which the check itself cannot detect."""
     checked_at = MonitoringState.objects.filter(pk=1).values_list("checked_at", flat=True).first()
-    if checked_at is None:
-        return warning("last_check", code="never")
-    gap = now - checked_at
-    is_late = gap > max(3 * settings.MONITORING_INTERVAL, _MIN_CHECK_GAP)
-    return (failure if is_late else ok)("last_check", gap=span(gap))
+    max_gap = max(3 * settings.MONITORING_INTERVAL, _MIN_CHECK_GAP)
+    if checked_at is not None and now - checked_at <= max_gap:
+        return ok("last_check", gap=span(now - checked_at))
+    started_at = heartbeat.running_since(heartbeat.recent_processes(now=now), now=now)
+    if started_at is not None and now - started_at <= max_gap:
+        return CheckResult("last_check", Verdict.UNKNOWN, facts={"code": "starting"})
+    return (
+        warning("last_check", code="never") if checked_at is None else failure("last_check", gap=span(now - checked_at))
+    )

@@ -132,7 +132,6 @@ _TEXTS: dict[str, dict[str, CheckText]] = {
             "{name}, version {version}, {latency_ms} ms",
             "The webhook makes several queries within 500 ms: move the database closer.",
         ),
-        "too_old": CheckText("{name}, version {version}, {latency_ms} ms", "Use PostgreSQL 14 or newer."),
         "unavailable": CheckText("{name}: {error}", "Every lead is answered with 503 until it is available again."),
     },
     "journal": {
@@ -210,6 +209,7 @@ _TEXTS: dict[str, dict[str, CheckText]] = {
     "CUSTOMER_API_URL": {
         "ok": CheckText("{url}"),
         "warning": CheckText("{url}", "Use https: leads are personal data and the token is a secret."),
+        "placeholder": CheckText("{url}, a placeholder", "Set the URL that the customer gave you."),
         "failure": CheckText("{problem}", "Fix the URL: no process starts with it."),
     },
     "CUSTOMER_API_TOKEN": {
@@ -236,6 +236,7 @@ _TEXTS: dict[str, dict[str, CheckText]] = {
     "last_check": {
         "ok": CheckText("{gap} ago"),
         "failure": CheckText("{gap} ago", "No alerts are sent. Check that beat, a worker or a web process is running."),
+        "starting": CheckText("none yet, because the processes have just started"),
         "never": CheckText("never", "Beat, a worker or a web process checks the pipeline. Start one of them."),
     },
 }

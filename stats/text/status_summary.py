@@ -5,10 +5,9 @@ Attempts are passed in order of their numbers.
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import ngettext
 
 from delivery.models import DeliveryAttempt, DeliveryControl
 from delivery.retry import ResponseClass, RetryPolicy, classify_response
@@ -25,12 +24,6 @@ ShowTime = Callable[[datetime], str]
 
 #: Part of the history's JSON, so it is not translated.
 OUTCOME_UNKNOWN = "outcome unknown"
-
-_REJECTION_REASONS: dict[str, Any] = {
-    RejectionReason.ZIP_NOT_66XXX: gettext_lazy("zipcode must be five digits that begin with 66"),
-    RejectionReason.NOT_HOMEOWNER: gettext_lazy("house.is_owner must be true"),
-    RejectionReason.MISSING_REQUIRED_FIELD: gettext_lazy("the phone number or the product name is missing"),
-}
 
 #: Values of `house.is_owner` that are shown, in lower case. Any other text may be personal data.
 _SHOWN_OWNER_VALUES = ("", "true", "false", "yes", "no", "ja", "nein", "0", "1")
@@ -150,8 +143,9 @@ def _rejection(lead: InboundLead) -> str:
     code = lead.rejection_reason
     if not code:
         return ""
-    text = _REJECTION_REASONS.get(code)
-    return f": {text}{_received_owner(lead)} ({code})" if text else f": {code}"
+    if code not in RejectionReason.values:
+        return f": {code}"
+    return f": {RejectionReason(code).label}{_received_owner(lead)} ({code})"
 
 
 def _received_owner(lead: InboundLead) -> str:

@@ -3,6 +3,7 @@ import gzip
 import http.client
 import json
 import os
+import select
 import socket
 import ssl
 import subprocess
@@ -35,14 +36,16 @@ from tests.delivery.wire import (
     refused_port,
     reset,
 )
+from tests.processes import wait_until
 
 TOKEN = "token-that-must-stay-secret"
 PAYLOAD = {"phone": "+4915112345678", "product": {"name": "solar"}, "attributes": [{"name": "Straße", "value": "Süd"}]}
 #: Far more than the buffers of both sockets hold.
 BIG_PAYLOAD = {"phone": "x" * 8_000_000}
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-SHORT = timedelta(milliseconds=300)
-SLACK = 0.5
+SHORT = timedelta(seconds=1)
+INCOMPLETE = "\n[response incomplete: incomplete response]"
+CUT = "\n[only the first 64 KiB of the response were read]"
 
 
 def deliver(
@@ -56,17 +59,30 @@ def message(response: CustomerResponse) -> str | None:
     return response.error.message if response.error else None
 
 
+def outcome(response: CustomerResponse) -> tuple[int | None, str | None]:
+    return response.status, message(response)
+
+
 def deliver_to(behave: Behaviour, **kwargs: Any) -> CustomerResponse:
     with Customer(behave) as customer:
         return deliver(customer.url, **kwargs)
 
 
 def deliver_in_time(url: str, *, payload: dict[str, Any] = PAYLOAD) -> CustomerResponse:
-    """Deliver with a timeout of 300 ms, and assert that it took no longer."""
-    started = time.monotonic()
+    """Deliver with a timeout of one second, and assert that an endless exchange ended."""
     response = deliver(url, payload=payload, timeout=SHORT)
-    assert time.monotonic() - started < SHORT.total_seconds() + SLACK
+    assert response.duration_ms < 10_000
     return response
+
+
+def recording(heads: list[list[str]]) -> Behaviour:
+    """Accept every request, and append its request line and headers to `heads`."""
+
+    def behave(connection: socket.socket) -> None:
+        heads.append(read_request(connection)[0])
+        connection.sendall(OK)
+
+    return behave
 
 
 def resolve_to(monkeypatch: pytest.MonkeyPatch, look_up: Callable[[str, int], list[tuple[str, int]]]) -> None:
@@ -107,7 +123,7 @@ def test_any_body_is_stored_as_text_of_limited_length(encoding: bytes, body: byt
 
     response = deliver_to(answering(head + body))
 
-    assert (response.status, message(response)) == (422, "HTTP 422")
+    assert outcome(response) == (422, "HTTP 422")
     assert_storable(response)
 
 
@@ -154,11 +170,7 @@ def test_the_request_is_exactly_as_specified() -> None:
 def test_without_a_token_there_is_no_authorization_header() -> None:
     heads: list[list[str]] = []
 
-    def behave(connection: socket.socket) -> None:
-        heads.append(read_request(connection)[0])
-        connection.sendall(OK)
-
-    assert deliver_to(behave, token="").status == 200
+    assert deliver_to(recording(heads), token="").status == 200
     assert not [line for line in heads[0] if line.lower().startswith("authorization")]
 
 
@@ -166,15 +178,10 @@ def test_proxies_and_netrc_of_the_environment_are_not_used(tmp_path: Path, monke
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password else\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     heads: list[list[str]] = []
-
-    def behave(connection: socket.socket) -> None:
-        heads.append(read_request(connection)[0])
-        connection.sendall(OK)
-
-    with Customer(behave) as customer, Customer(answering(OK)) as proxy:
+    with Customer(recording(heads)) as customer, Customer(answering(OK)) as proxy:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
-        # The trap is set: requests by itself would fall into both.
+        # requests by itself would use both.
         assert requests.utils.get_environ_proxies(customer.url)
         assert requests.utils.get_netrc_auth(customer.url)
         assert deliver(customer.url).status == 200
@@ -206,21 +213,8 @@ def test_a_payload_that_is_not_json_raises_and_nothing_is_sent(payload: dict[str
 @pytest.mark.parametrize(
     ("status", "error"),
     [
-        (200, None),
-        (201, None),
-        (202, None),
-        (204, None),
-        (299, None),
-        (101, "HTTP 101"),
-        (300, "HTTP 300"),
-        (304, "HTTP 304"),
-        (400, "HTTP 400"),
-        (401, "HTTP 401"),
-        (422, "HTTP 422"),
-        (429, "HTTP 429"),
-        (500, "HTTP 500"),
-        (503, "HTTP 503"),
-        (999, "HTTP 999"),
+        *((200, None), (204, None), (299, None)),
+        *((101, "HTTP 101"), (300, "HTTP 300"), (404, "HTTP 404"), (503, "HTTP 503"), (999, "HTTP 999")),
     ],
 )
 def test_only_a_2xx_has_no_error(status: int, error: str | None) -> None:
@@ -228,14 +222,14 @@ def test_only_a_2xx_has_no_error(status: int, error: str | None) -> None:
     assert (response.status, message(response), response.body) == (status, error, "")
 
 
-@pytest.mark.parametrize("interim", [100, 102, 103])
+@pytest.mark.parametrize("interim", [100, 103])
 def test_an_interim_status_is_skipped(interim: int) -> None:
     head = b"HTTP/1.1 %d Wait\r\nLink: </x>\r\n\r\n" % interim
     response = deliver_to(answering(head * 3 + b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok"))
     assert (response.status, response.body) == (201, "ok")
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("status", [302, 308])
 def test_a_redirect_is_not_followed(status: int) -> None:
     with Customer(answering(OK)) as elsewhere:
         location = elsewhere.url.encode()
@@ -245,13 +239,6 @@ def test_a_redirect_is_not_followed(status: int) -> None:
     assert (response.status, message(response), response.body) == (status, f"HTTP {status}", "gone")
     assert len(customer.connections) == 1
     assert elsewhere.connections == []
-
-
-def test_an_endless_redirect_is_read_up_to_the_limit() -> None:
-    start = b"HTTP/1.1 302 Found\r\nLocation: http://[broken/\r\n\r\n"
-    response = deliver_to(dripping(start, b"x" * 65536, pause=0), timeout=timedelta(seconds=5))
-    assert (response.status, message(response)) == (302, "HTTP 302")
-    assert response.duration_ms < 4000
 
 
 @pytest.mark.parametrize(
@@ -275,7 +262,6 @@ def test_retry_after_is_returned_as_sent_up_to_its_limit(header: bytes, retry_af
         ("Größe".encode(), "Größe"),
         ("Größe".encode("latin-1"), "Gr\ufffd\ufffde"),
         (b"a\0b", "a\ufffdb"),
-        (b"\xed\xa0\x80", "\ufffd\ufffd\ufffd"),
     ],
 )
 def test_the_body_is_text_that_the_database_can_store(sent: bytes, text: str) -> None:
@@ -295,11 +281,6 @@ def test_a_token_in_the_response_is_redacted(token: str, stored: str) -> None:
     assert response.body == stored
 
 
-def test_a_chunked_body_is_joined() -> None:
-    body = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
-    assert deliver_to(answering(body)).body == "abcde"
-
-
 def test_a_response_before_the_request_was_read_counts() -> None:
     def behave(connection: socket.socket) -> None:
         connection.recv(1)
@@ -313,26 +294,20 @@ def test_a_response_before_the_request_was_read_counts() -> None:
 
 # Bodies that are too long, compressed or incomplete
 
-CUT = "\n[only the first 64 KiB of the response were read]"
 
-
-@pytest.mark.parametrize("status", [200, 500])
-@pytest.mark.parametrize("head", [b"", b"Content-Length: 1000000000\r\n"])
+@pytest.mark.parametrize(
+    ("status", "head"),
+    [(200, b""), (500, b"Content-Length: 1000000000\r\n"), (302, b"Location: http://[broken/\r\n")],
+)
 def test_64_kib_of_an_endless_body_are_read(status: int, head: bytes) -> None:
     response = deliver_to(dripping(b"HTTP/1.1 %d So\r\n%b\r\n" % (status, head), b"x" * 65536, pause=0))
-    assert (response.status, message(response)) == (status, None if status == 200 else "HTTP 500")
+    assert outcome(response) == (status, None if status == 200 else f"HTTP {status}")
     assert response.body == "x" * MAX_RESPONSE_BYTES + CUT
 
 
 def test_the_client_does_not_wait_for_more_than_64_kib() -> None:
-    def behave(connection: socket.socket) -> None:
-        read_request(connection)
-        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (MAX_RESPONSE_BYTES + 1))
-        connection.recv(1)  # until the client closes
-
-    response = deliver_to(behave)
-    assert response.body == "x" * MAX_RESPONSE_BYTES + CUT
-    assert response.duration_ms < 4000
+    start = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (MAX_RESPONSE_BYTES + 1)
+    assert deliver_to(dripping(start, b"", pause=1)).body == "x" * MAX_RESPONSE_BYTES + CUT
 
 
 def test_a_body_of_exactly_64_kib_is_complete() -> None:
@@ -341,33 +316,30 @@ def test_a_body_of_exactly_64_kib_is_complete() -> None:
     assert response.body == "x" * MAX_RESPONSE_BYTES
 
 
-@pytest.mark.parametrize(("encoding", "pack"), [(b"gzip", gzip.compress), (b"deflate", zlib.compress)])
-def test_a_compressed_body_is_decompressed(encoding: bytes, pack: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "sent"),
+    [(b"gzip", gzip.compress(b"plain", mtime=0)), (b"deflate", zlib.compress(b"plain")), (b"gzip", b"plain")],
+)
+def test_a_compressed_body_is_decompressed_if_it_is_compressed_as_claimed(encoding: bytes, sent: bytes) -> None:
     head = b"HTTP/1.1 400 No\r\nContent-Encoding: %b\r\n\r\n" % encoding
-    assert deliver_to(answering(head + pack("Größe".encode()))).body == "Größe"
+    assert deliver_to(answering(head + sent)).body == "plain"
 
 
 def test_a_gzip_bomb_is_limited_to_64_kib() -> None:
     bomb = gzip.compress(b"a" * 50_000_000)
     assert len(bomb) < MAX_RESPONSE_BYTES
     response = deliver_to(answering(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + bomb))
-    assert (response.status, message(response)) == (200, None)
+    assert outcome(response) == (200, None)
     assert response.body == "a" * MAX_RESPONSE_BYTES + CUT
 
 
-def test_a_body_that_is_not_compressed_as_claimed_is_kept() -> None:
-    response = deliver_to(answering(b"HTTP/1.1 400 No\r\nContent-Encoding: gzip\r\n\r\nplain"))
-    assert (response.status, response.body) == (400, "plain")
-
-
-@pytest.mark.parametrize("status", [200, 503])
 @pytest.mark.parametrize(
-    ("rest", "body"),
+    ("status", "rest", "body"),
     [
-        (b"Content-Length: 10\r\n\r\nabc", "abc\n[response incomplete: incomplete response]"),
-        (b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n5\r\nde", "abcde\n[response incomplete: incomplete response]"),
-        (b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n", "abc\n[response incomplete: incomplete response]"),
-        (b"Content-Len", ""),
+        (200, b"Content-Length: 10\r\n\r\nabc", f"abc{INCOMPLETE}"),
+        (503, b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n5\r\nde", f"abcde{INCOMPLETE}"),
+        (200, b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n", f"abc{INCOMPLETE}"),
+        (200, b"Content-Len", ""),
     ],
 )
 def test_a_status_counts_even_if_the_body_is_incomplete(status: int, rest: bytes, body: str) -> None:
@@ -380,15 +352,11 @@ def test_a_status_counts_even_if_the_connection_is_reset_in_the_body() -> None:
     def behave(connection: socket.socket) -> None:
         read_request(connection)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
-        time.sleep(0.1)  # let the client read: a RST throws away what it has not
+        time.sleep(1)  # let the client read: a RST discards what it has not read
         reset(connection)
 
     response = deliver_to(behave)
-    assert (response.status, message(response), response.body) == (
-        200,
-        None,
-        "abc\n[response incomplete: connection reset]",
-    )
+    assert (outcome(response), response.body) == ((200, None), "abc\n[response incomplete: connection reset]")
 
 
 # No response
@@ -414,12 +382,9 @@ def reset_after_reading(connection: socket.socket) -> None:
         (close_at_once, "connection closed without a response"),
         (reset_after_reading, "connection reset"),
         (answering(b"220 mail.example ESMTP\r\n"), "not an HTTP response"),
-        (answering(b"\x15\x03\x03\x00\x02\x02\x46"), "not an HTTP response"),
-        (answering(b"HTTP/1.1 abc\r\n\r\n"), "not an HTTP response"),
         (answering(b"HTTP/1.1 20"), "not an HTTP response"),
         (answering(b"HTTP/3 200 OK\r\n\r\n"), "not an HTTP response"),
         (answering(b"HTTP/1.1 100 Continue\r\n\r\n"), "connection closed without a response"),
-        (answering(b"x" * 200_000), "response headers are too long"),
         (answering(b"HTTP/1.1 200 OK\r\nA: " + b"x" * 200_000 + b"\r\n\r\n"), "response headers are too long"),
         (answering(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n"), "response headers are too long"),
         (answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\n"), "invalid header in the response"),
@@ -436,13 +401,13 @@ def test_no_response_is_an_error(behave: Behaviour, error: str) -> None:
 def test_a_reset_while_the_request_is_sent_is_an_error(payload: dict[str, Any]) -> None:
     response = deliver_to(reset_unread, payload=payload)
     assert response.status is None
-    # The system reports a reset once: to the send, after which the client still looks for an response, or to that look.
+    # The system reports a reset once: to the send, after which the client still reads the response, or to that read.
     assert message(response) in ("connection reset", "connection closed without a response")
 
 
 def test_a_closed_port_refuses_the_connection() -> None:
     response = deliver(f"http://127.0.0.1:{refused_port()}/")
-    assert (response.status, message(response)) == (None, "connection refused")
+    assert outcome(response) == (None, "connection refused")
 
 
 @pytest.mark.parametrize(
@@ -451,7 +416,6 @@ def test_a_closed_port_refuses_the_connection() -> None:
         (socket.gaierror(socket.EAI_NONAME, "secret"), "host name not found"),
         (socket.gaierror(socket.EAI_AGAIN, "secret"), "host name lookup failed"),
         (OSError(113, "secret"), "no route to host"),
-        (OSError(24, "secret"), "too many open files"),
         (TimeoutError(110, "secret"), "connection timed out"),
         (RuntimeError("secret"), "unexpected error: RuntimeError"),
     ],
@@ -464,20 +428,20 @@ def test_errors_of_the_system_have_their_own_codes(
 
     resolve_to(monkeypatch, look_up)
     response = deliver("http://customer.example/")
-    assert (response.status, message(response)) == (None, error)
+    assert outcome(response) == (None, error)
 
 
 @pytest.mark.parametrize("token", ["two\r\nX-Lines: 1", "€uro"])
 def test_a_token_that_cannot_be_sent_is_not_quoted(token: str) -> None:
     with Customer(answering(OK)) as customer:
         response = deliver(customer.url, token=token)
-    assert (response.status, message(response)) == (None, "a request header cannot be sent: check the token")
+    assert outcome(response) == (None, "a request header cannot be sent: check the token")
 
 
-@pytest.mark.parametrize("url", ["", "ftp://127.0.0.1/", "http://user:secret@127.0.0.1/", "http://a..b/"])
+@pytest.mark.parametrize("url", ["", "http://user:secret@127.0.0.1/"])
 def test_an_invalid_url_is_not_quoted(url: str) -> None:
     response = deliver(url)
-    assert (response.status, message(response)) == (None, "CUSTOMER_API_URL is not valid")
+    assert outcome(response) == (None, "CUSTOMER_API_URL is not valid")
 
 
 @pytest.mark.parametrize(
@@ -511,7 +475,9 @@ def silent(connection: socket.socket) -> None:
 
 
 def never_reading(connection: socket.socket) -> None:
-    time.sleep(SHORT.total_seconds() + SLACK)
+    poller = select.poll()
+    poller.register(connection, 0)  # without POLLIN: returns when the connection has been closed
+    poller.poll(2500)
 
 
 def sipping(connection: socket.socket) -> None:
@@ -523,43 +489,32 @@ def sipping(connection: socket.socket) -> None:
     "behave",
     [
         pytest.param(silent, id="silence"),
-        pytest.param(dripping(b"", b"H"), id="status line dripped"),
         pytest.param(dripping(b"HTTP/1.1 200 OK\r\nX-Slow: "), id="header dripped"),
-        pytest.param(dripping(b"HTTP/1.1 200 OK\r\n", b"A: b\r\n", pause=0.05), id="headers dripped"),
         pytest.param(dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), id="100 dripped"),
-        pytest.param(dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 500, pause=0), id="100 flooded"),
-        pytest.param(dripping(b"", b"HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n"), id="103 dripped"),
         pytest.param(dripping(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 500, pause=0), id="103 flooded"),
     ],
 )
 def test_the_timeout_covers_the_wait_for_the_response(behave: Behaviour) -> None:
     with Customer(behave) as customer:
         response = deliver_in_time(customer.url)
-    assert (response.status, message(response)) == (None, "timed out after 0.3 s")
+    assert outcome(response) == (None, "timed out after 1 s")
     assert SHORT.total_seconds() * 1000 <= response.duration_ms + 1
 
 
-@pytest.mark.parametrize(
-    "behave",
-    [
-        pytest.param(never_reading, id="never reads"),
-        pytest.param(sipping, id="sips"),
-    ],
-)
+@pytest.mark.parametrize("behave", [never_reading, sipping])
 def test_the_timeout_covers_the_sending_of_a_big_body(behave: Behaviour) -> None:
     with Customer(behave) as customer:
         response = deliver_in_time(customer.url, payload=BIG_PAYLOAD)
-    assert (response.status, message(response)) == (None, "timed out after 0.3 s")
+    assert outcome(response) == (None, "timed out after 1 s")
 
 
-@pytest.mark.parametrize(("status", "error"), [(200, None), (503, "HTTP 503")])
 @pytest.mark.parametrize(
-    ("head", "piece", "start"),
+    ("status", "error", "head", "piece", "start"),
     [
-        (b"", b"x", "xx"),
-        (b"Content-Length: 100000\r\n", b"x", "xx"),
-        (b"Transfer-Encoding: chunked\r\n", b"1\r\nx\r\n", "xx"),
-        (b"Transfer-Encoding: chunked\r\n", b"0", "\n[response incomplete"),
+        (200, None, b"", b"x", "xx"),
+        (503, "HTTP 503", b"Content-Length: 100000\r\n", b"x", "xx"),
+        (200, None, b"Transfer-Encoding: chunked\r\n", b"1\r\nx\r\n", "xx"),
+        (200, None, b"Transfer-Encoding: chunked\r\n", b"0", "\n[response incomplete"),
     ],
 )
 def test_a_body_that_is_too_slow_does_not_change_the_status(
@@ -567,29 +522,24 @@ def test_a_body_that_is_too_slow_does_not_change_the_status(
 ) -> None:
     with Customer(dripping(b"HTTP/1.1 %d So\r\n%b\r\n" % (status, head), piece)) as customer:
         response = deliver_in_time(customer.url)
-    assert (response.status, message(response)) == (status, error)
+    assert outcome(response) == (status, error)
     assert response.body.startswith(start)
-    assert response.body.endswith("\n[response incomplete: timed out after 0.3 s]")
+    assert response.body.endswith("\n[response incomplete: timed out after 1 s]")
 
 
-def test_the_timeout_covers_a_host_that_does_not_respond() -> None:
+@pytest.mark.parametrize("addresses", [1, 5])
+def test_the_timeout_covers_addresses_that_do_not_respond(addresses: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with black_hole() as port:
-        response = deliver_in_time(f"http://127.0.0.1:{port}/")
-    assert (response.status, message(response)) == (None, "timed out after 0.3 s")
-
-
-def test_several_dead_addresses_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    with black_hole() as port:
-        resolve_to(monkeypatch, lambda *_: [("127.0.0.1", port)] * 5)
+        resolve_to(monkeypatch, lambda *_: [("127.0.0.1", port)] * addresses)
         response = deliver_in_time("http://customer.example/")
-    assert (response.status, message(response)) == (None, "timed out after 0.3 s")
+    assert outcome(response) == (None, "timed out after 1 s")
 
 
 def test_a_dead_address_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     with black_hole() as dead, Customer(answering(OK)) as customer:
         resolve_to(monkeypatch, lambda *_: [("127.0.0.1", dead), ("127.0.0.1", customer.port)])
-        response = deliver("http://customer.example/", timeout=timedelta(seconds=1))
-    assert (response.status, message(response)) == (200, None)
+        response = deliver("http://customer.example/", timeout=timedelta(seconds=3))
+    assert outcome(response) == (200, None)
 
 
 def test_the_timeout_covers_the_lookup_of_the_host_and_nothing_is_sent_after_it(
@@ -606,7 +556,7 @@ def test_the_timeout_covers_the_lookup_of_the_host_and_nothing_is_sent_after_it(
         response = deliver_in_time("http://customer.example/")
         resume.set()
         time.sleep(0.1)
-    assert (response.status, message(response)) == (None, "timed out after 0.3 s")
+    assert outcome(response) == (None, "timed out after 1 s")
     assert customer.connections == []
 
 
@@ -642,20 +592,17 @@ def test_an_untrusted_certificate_is_refused_before_anything_is_sent(
     certificate: tuple[str, str],
 ) -> None:
     heads: list[list[str]] = []
-    behave = over_tls(*certificate, lambda connection: heads.append(read_request(connection)[0]))
-    with Customer(behave) as customer:
+    with Customer(over_tls(*certificate, recording(heads))) as customer:
         response = deliver(https(customer))
-    assert response.status is None
-    assert message(response) == "TLS error: certificate verify failed (self-signed certificate)"
+    assert outcome(response) == (None, "TLS error: certificate verify failed (self-signed certificate)")
     assert heads == []
 
 
 def test_a_certificate_of_another_host_is_refused_without_naming_the_host(trusted: tuple[str, str]) -> None:
     heads: list[list[str]] = []
-    behave = over_tls(*trusted, lambda connection: heads.append(read_request(connection)[0]))
-    with Customer(behave) as customer:
+    with Customer(over_tls(*trusted, recording(heads))) as customer:
         response = deliver(f"https://localhost:{customer.port}/")
-    assert (response.status, message(response)) == (None, "TLS error: certificate verify failed (for another host)")
+    assert outcome(response) == (None, "TLS error: certificate verify failed (for another host)")
     assert heads == []
 
 
@@ -703,15 +650,13 @@ def test_the_timeout_covers_the_handshake(behave: Behaviour) -> None:
     tls_context()  # loaded once per process, here before the request starts
     with Customer(behave) as customer:
         response = deliver_in_time(https(customer))
-    assert (response.status, message(response)) == (None, "timed out after 0.3 s")
+    assert outcome(response) == (None, "timed out after 1 s")
 
 
 @pytest.mark.parametrize(
     ("behave", "payload"),
     [
-        pytest.param(silent, PAYLOAD, id="silence"),
         pytest.param(dripping(b"HTTP/1.1 200 OK\r\nX-Slow: "), PAYLOAD, id="header dripped"),
-        pytest.param(never_reading, BIG_PAYLOAD, id="never reads"),
         pytest.param(sipping, BIG_PAYLOAD, id="sips"),
     ],
 )
@@ -721,20 +666,20 @@ def test_the_timeout_covers_the_exchange_inside_tls(
     tls_context()
     with Customer(over_tls(*trusted, behave)) as customer:
         response = deliver_in_time(https(customer), payload=payload)
-    assert (response.status, message(response)) == (None, "timed out after 0.3 s")
+    assert outcome(response) == (None, "timed out after 1 s")
 
 
 def test_a_slow_handshake_leaves_less_time_for_the_sending(trusted: tuple[str, str]) -> None:
     tls_context()
 
     def behave(connection: socket.socket) -> None:
-        time.sleep(0.8)
-        over_tls(*trusted, lambda _: time.sleep(1.5))(connection)
+        time.sleep(1.5)
+        over_tls(*trusted, never_reading)(connection)
 
     with Customer(behave) as customer:
-        response = deliver(https(customer), payload=BIG_PAYLOAD, timeout=timedelta(seconds=1))
-    assert (response.status, message(response)) == (None, "timed out after 1 s")
-    assert response.duration_ms < 1000 + SLACK * 1000
+        response = deliver(https(customer), payload=BIG_PAYLOAD, timeout=timedelta(seconds=2))
+    assert outcome(response) == (None, "timed out after 2 s")
+    assert response.duration_ms < 3500
 
 
 def test_an_address_that_accepts_has_all_the_remaining_time(
@@ -743,21 +688,13 @@ def test_an_address_that_accepts_has_all_the_remaining_time(
     tls_context()
 
     def behave(connection: socket.socket) -> None:
-        time.sleep(0.7)
+        time.sleep(1)  # longer than an equal share of the timeout
         over_tls(*trusted, answering(OK))(connection)
 
     with Customer(behave) as customer:
-        resolve_to(monkeypatch, lambda *_: [("127.0.0.1", customer.port)] * 2)
-        response = deliver("https://customer.example/", timeout=timedelta(seconds=1.2))
-    assert (response.status, message(response)) == (200, None)
-
-
-def test_a_body_that_is_too_slow_in_tls_does_not_change_the_status(trusted: tuple[str, str]) -> None:
-    tls_context()
-    with Customer(over_tls(*trusted, dripping(b"HTTP/1.1 200 OK\r\n\r\n"))) as customer:
-        response = deliver_in_time(https(customer))
-    assert (response.status, message(response)) == (200, None)
-    assert response.body.endswith("x\n[response incomplete: timed out after 0.3 s]")
+        resolve_to(monkeypatch, lambda *_: [("127.0.0.1", customer.port)] * 8)
+        response = deliver("https://customer.example/", timeout=timedelta(seconds=6))
+    assert outcome(response) == (200, None)
 
 
 # Many at once, and many in a row
@@ -766,23 +703,18 @@ def test_a_body_that_is_too_slow_in_tls_does_not_change_the_status(trusted: tupl
 def test_simultaneous_exchanges_do_not_disturb_each_other() -> None:
     outcomes: list[tuple[Behaviour, tuple[int | None, str | None]]] = [
         (answering(OK), (200, None)),
-        (silent, (None, "timed out after 2 s")),
+        (silent, (None, "timed out after 3 s")),
         (answering(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"), (503, "HTTP 503")),
         (dripping(b"HTTP/1.1 200 OK\r\n\r\n"), (200, None)),
         (reset_after_reading, (None, "connection reset")),
-        (close_at_once, (None, "connection closed without a response")),
-        (dripping(b"", b"H"), (None, "timed out after 2 s")),
-        (answering(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"), (404, "HTTP 404")),
     ]
 
-    def run(behave: Behaviour) -> list[tuple[int | None, str | None]]:
-        with Customer(behave) as customer:
-            answers = [deliver(customer.url, timeout=timedelta(seconds=2)) for _ in range(2)]
-        return [(response.status, message(response)) for response in answers]
+    def run(behave: Behaviour) -> tuple[int | None, str | None]:
+        return outcome(deliver_to(behave, timeout=timedelta(seconds=3)))
 
     with ThreadPoolExecutor(len(outcomes)) as pool:
         results = list(pool.map(run, [behave for behave, _ in outcomes]))
-    assert results == [[expected] * 2 for _, expected in outcomes]
+    assert results == [expected for _, expected in outcomes]
 
 
 def test_no_descriptors_or_threads_are_left() -> None:
@@ -790,30 +722,27 @@ def test_no_descriptors_or_threads_are_left() -> None:
         answering(OK),
         close_at_once,
         reset_after_reading,
-        answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\n"),
         answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),
         answering(b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 9\r\n\r\nabc"),
         answering(b"garbage\r\n"),
         dripping(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536, pause=0),
     ]
 
-    def descriptors() -> int:
-        return len(os.listdir("/proc/self/fd"))
+    def counts() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
 
-    before = descriptors(), threading.active_count()
-    gc.disable()  # what is closed must be closed by us, not by the collector
+    before = counts()
+    gc.disable()  # the client must close them, not the garbage collector
     try:
         for behave in behaviours:
             with Customer(behave) as customer:
-                for _ in range(25):
+                for _ in range(10):
                     deliver(customer.url)
-        for _ in range(25):
+        for _ in range(10):
             deliver(f"http://127.0.0.1:{refused_port()}/")
-        time.sleep(0.1)  # the last lookup's thread has given its result, and is about to end
-        after = descriptors(), threading.active_count()
+        wait_until(lambda: counts() == before, 10, "the thread of the last lookup to end", pause=0.01)
     finally:
         gc.enable()
-    assert after == before
 
 
 # The URL
@@ -823,11 +752,8 @@ def test_no_descriptors_or_threads_are_left() -> None:
     "url",
     [
         "https://contactapi.static.fyi/lead/receive/fake/USER_ID/",
-        "http://localhost:8001",
-        "HTTPS://Customer.Example/a?b=c",
-        "http://127.0.0.1:1/",
+        "HTTPS://müller.example?b=c",
         "http://[::1]:8080/lead",
-        "https://müller.example/",
     ],
 )
 def test_a_valid_url_has_no_problem(url: str) -> None:
@@ -840,18 +766,11 @@ def test_a_valid_url_has_no_problem(url: str) -> None:
         ("", "is not set"),
         ("ftp://customer.example/", "must begin with http:// or https://"),
         ("customer.example/lead", "must begin with http:// or https://"),
-        ("//customer.example/lead", "must begin with http:// or https://"),
         ("https://", "has no host"),
-        ("https:///lead", "has no host"),
-        ("https://:443/lead", "has no host"),
-        ("https://customer.example:http/", "has an invalid host or port"),
         ("https://customer.example:70000/", "has an invalid host or port"),
         ("https://customer.example:0/", "has an invalid host or port"),
         ("https://customer..example/", "has an invalid host or port"),
-        ("https://*.example/", "has an invalid host or port"),
-        (f"https://{'a' * 64}.example/", "has an invalid host or port"),
         ("https://[::1/", "has an invalid host or port"),
-        ("https://user:secret@customer.example/", "contains credentials; they belong in CUSTOMER_API_TOKEN"),
         ("https://user@customer.example/", "contains credentials; they belong in CUSTOMER_API_TOKEN"),
         (" https://customer.example/", "contains white space or control characters"),
         ("https://customer.example/\n", "contains white space or control characters"),

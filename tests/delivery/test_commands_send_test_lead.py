@@ -2,8 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from io import StringIO
 from typing import Any
 
@@ -16,6 +15,7 @@ from delivery.configuration import Configuration
 from delivery.pipeline import advance
 from leads.models import InboundLead, LeadStatus
 from tests.hostile_customer import HostileCustomer
+from tests.http_server import Answer, http_server
 from tests.processes import free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -50,21 +50,14 @@ def send(url: str, *arguments: str) -> tuple[str, CommandError | None]:
 
 
 @pytest.mark.usefixtures("worker", "queued_leads")
-def test_the_events_of_a_delivered_lead_are_shown(live_server: Any, customer: HostileCustomer) -> None:
-    output, error = send(live_server.url)
+def test_each_run_sends_a_new_lead_and_shows_its_events(live_server: Any, customer: HostileCustomer) -> None:
+    for arguments in ([], ["--phone", "+4968112345"]):
+        output, error = send(live_server.url, *arguments)
 
-    assert error is None
-    assert "-> 200" in output
-    for step in ("Received", "RECEIVED -> READY", "attempt_no=1", "response_status=200", "READY -> DELIVERED"):
-        assert step in output
-    assert output.endswith("DELIVERED, as expected.\n")
-    assert len(customer.requests) == 1
-
-
-@pytest.mark.usefixtures("worker", "queued_leads")
-def test_each_run_sends_a_new_lead(live_server: Any, customer: HostileCustomer) -> None:
-    assert [send(live_server.url, *arguments)[1] for arguments in ([], ["--phone", "+4968112345"])] == [None, None]
-
+        assert error is None
+        for step in ("-> 200", "Received", "RECEIVED -> READY", "attempt_no=1", "response_status=200"):
+            assert step in output
+        assert output.endswith("DELIVERED, as expected.\n")
     first, second = (lead.raw_payload for lead in InboundLead.objects.order_by("pk"))
     assert first["email"] != second["email"]
     assert (first["phone"], second["phone"]) == ("+49123456789", "+4968112345")
@@ -127,44 +120,14 @@ def test_a_missing_gateway_is_an_error(live_server: Any) -> None:
     assert not InboundLead.objects.exists()
 
 
-class OtherProgram(BaseHTTPRequestHandler):
-    """Answers every POST with `answer`."""
-
-    answer: bytes = b""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(self.answer)))
-        self.end_headers()
-        self.wfile.write(self.answer)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Print nothing."""
+@pytest.mark.parametrize("body", [b"OK", b"[]", b"{}", b"\xff", b'{"lead_id": 1}'])
+def test_the_response_of_another_program_is_an_error(body: bytes) -> None:
+    with http_server(lambda _: Answer(body=body)) as url:
+        assert "is not from Lead Gateway" in str(send(url)[1])
 
 
-@pytest.fixture
-def other_program() -> Iterator[Callable[[bytes], str]]:
-    servers = []
+def test_a_gateway_with_another_database_is_an_error() -> None:
+    accepted = {"lead_id": 7, "status": "RECEIVED", "correlation_id": "550e8400-e29b-41d4-a716-446655440000"}
 
-    def start(answer: bytes) -> str:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), type("Answering", (OtherProgram,), {"answer": answer}))
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        return f"http://127.0.0.1:{server.server_address[1]}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-@pytest.mark.parametrize("answer", [b"OK", b"[]", b"{}", b"\xff", b'{"lead_id": 1}'])
-def test_the_response_of_another_program_is_an_error(other_program: Callable[[bytes], str], answer: bytes) -> None:
-    assert "is not from Lead Gateway" in str(send(other_program(answer))[1])
-
-
-def test_a_gateway_with_another_database_is_an_error(other_program: Callable[[bytes], str]) -> None:
-    answer = {"lead_id": 7, "status": "RECEIVED", "correlation_id": "550e8400-e29b-41d4-a716-446655440000"}
-
-    assert "is not in this command's database" in str(send(other_program(json.dumps(answer).encode()))[1])
+    with http_server(lambda _: Answer(body=json.dumps(accepted).encode())) as url:
+        assert "is not in this command's database" in str(send(url)[1])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from delivery.mapping import AttributeMapping, AttributeRule, MappingError, load_mapping, map_lead, parse_mapping
+from delivery.mapping import AttributeRule, MappingError, load_mapping, map_lead, parse_mapping
 from leads.normalization import normalize
 from tests import payloads
 from tests.json_strategies import JSON_VALUES, objects_with
@@ -61,11 +61,8 @@ def test_the_hash_covers_the_bytes_of_the_file():
     assert parse_mapping(data + b"\n").sha256 != parse_mapping(data).sha256
 
 
-def test_a_byte_order_mark_is_allowed():
+def test_a_byte_order_mark_and_a_mapping_without_attributes_are_allowed():
     assert parse_mapping(b"\xef\xbb\xbf" + json.dumps({"a": TEXT}).encode()).rules == mapping(a=TEXT).rules
-
-
-def test_a_mapping_without_attributes_is_allowed():
     assert parse_mapping(b"{}").rules == ()
 
 
@@ -78,13 +75,8 @@ def test_a_range_may_have_any_finite_bounds_in_order(values):
     ("change", "problem"),
     [
         ({"attribute_type": "number"}, 'attribute_type: expected text or dropdown or range, got "number"'),
-        ({"attribute_type": "Text"}, 'attribute_type: expected text or dropdown or range, got "Text"'),
-        ({"attribute_type": None}, "attribute_type: expected text or dropdown or range, got null"),
         ({"attribute_type": ["text"]}, 'attribute_type: expected text or dropdown or range, got ["text"]'),
         ({"is_numeric": 1}, "is_numeric: expected true or false, got 1"),
-        ({"is_numeric": "true"}, 'is_numeric: expected true or false, got "true"'),
-        ({"is_numeric": None}, "is_numeric: expected true or false, got null"),
-        ({"values": []}, "values: expected null, got []"),
         ({"values": ["Ja"]}, 'values: expected null, got ["Ja"]'),
         ({"Values": None}, "Values: unknown field, expected attribute_type, is_numeric, values"),
     ],
@@ -96,8 +88,8 @@ def test_a_wrong_field_is_named_with_its_key(change, problem):
 @pytest.mark.parametrize(
     "values",
     [
-        *(None, [], "Ja", {"Ja": 1}, ["Ja", 1], ["Ja", None], ["Ja", "Ja"], [["Ja"]]),
-        *(["Ja", ""], ["Ja", " "], ["Ja", " Nein"], ["True", "Ja"]),  # none of these can be in a normalized lead
+        *(None, [], "Ja", ["Ja", 1], ["Ja", "Ja"]),
+        *(["Ja", ""], ["Ja", " Nein"], ["True", "Ja"]),  # none of these can be in a normalized lead
     ],
 )
 def test_a_dropdown_needs_distinct_texts_that_a_lead_can_contain(values):
@@ -107,30 +99,15 @@ def test_a_dropdown_needs_distinct_texts_that_a_lead_can_contain(values):
     assert problem.endswith(f"got {json.dumps(values)}")
 
 
-@pytest.mark.parametrize(
-    "values",
-    [[5], [], [1, 2, 3], [500, 10], ["1", "2"], [None, 5], [False, True], {"min": 1}, 5, "1-5", [0, HUGE], [-HUGE, 0]],
-)
+@pytest.mark.parametrize("values", [[5], [500, 10], ["1", "2"], [None, 5], [False, True], {"min": 1}, [0, HUGE]])
 def test_a_range_needs_null_or_two_numbers_in_order(values):
     [problem] = problems({"solar_area": RANGE | {"values": values}})
 
     assert problem.startswith("solar_area: values: expected null or [min, max] with min <= max, got ")
+    assert problem.endswith(json.dumps(values)[:80] + ("..." if HUGE in values else ""))
 
 
-def test_the_problem_shows_what_was_found():
-    assert problems({"solar_area": RANGE | {"values": [5]}}) == [
-        "solar_area: values: expected null or [min, max] with min <= max, got [5]"
-    ]
-
-
-def test_a_long_value_is_shown_shortened():
-    [problem] = problems({"a": TEXT | {"values": "x" * 5000}})
-
-    assert len(problem) < 200
-    assert problem.endswith("xxx...")
-
-
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
 def test_numbers_that_are_not_finite_are_refused(number):
     entry = json.dumps(RANGE | {"values": [0, 1]}).replace("[0, 1]", f"[0, {number}]")
 
@@ -139,39 +116,23 @@ def test_numbers_that_are_not_finite_are_refused(number):
     assert problem.startswith("a: values: ")
 
 
-@pytest.mark.parametrize("field", ["attribute_type", "is_numeric", "values"])
-def test_a_missing_field_is_named(field):
-    entry = {key: value for key, value in TEXT.items() if key != field}
-
-    assert problems({"a": entry}) == [f"a: {field}: missing"]
-
-
-@pytest.mark.parametrize("entry", [None, "text", 5, ["text"], True])
-def test_an_entry_must_be_an_object(entry):
-    assert problems({"a": entry}) == [f"a: expected an object, got {json.dumps(entry)}"]
-
-
-@pytest.mark.parametrize("document", [None, [], [TEXT], "text", 5])
-def test_the_file_must_be_an_object(document):
-    [problem] = problems(document)
-
-    assert problem.startswith("expected an object of attributes, got ")
-
-
-def test_a_blank_name_is_refused():
-    assert problems({" ": TEXT}) == [" : expected a name that is not blank"]
-
-
-def test_an_attribute_given_twice_is_refused():
-    entry = json.dumps(TEXT)
-
-    assert problems(f'{{"a": {entry}, "b": {entry}, "a": {entry}}}'.encode()) == ["a: given more than once"]
-
-
-def test_a_field_given_twice_is_refused():
-    entry = json.dumps(TEXT)[:-1] + ', "is_numeric": false}'
-
-    assert problems(f'{{"a": {entry}}}'.encode()) == ["a: is_numeric: given more than once"]
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("null", "expected an object of attributes, got null"),
+        ("[]", "expected an object of attributes, got []"),
+        ('{"a": null}', "a: expected an object, got null"),
+        ('{"a": ["text"]}', 'a: expected an object, got ["text"]'),
+        ('{" ": RULE}', " : expected a name that is not blank"),
+        ('{"a": RULE, "b": RULE, "a": RULE}', "a: given more than once"),
+        (
+            '{"a": {"values": [], "attribute_type": "text", "is_numeric": true, "values": null}}',
+            "a: values: given more than once",
+        ),
+    ],
+)
+def test_the_file_is_an_object_of_objects_without_blank_or_repeated_names(text, problem):
+    assert problems(text.replace("RULE", json.dumps(TEXT)).encode()) == [problem]
 
 
 def test_every_problem_is_listed_at_once():
@@ -194,7 +155,7 @@ def test_every_problem_is_listed_at_once():
 @pytest.mark.parametrize(
     "data",
     [
-        *(b"", b"{", b"{}x", b"{'a': 1}", b'{"a": 1,}', b"\xff{}", '{"ä": 1}'.encode("latin-1"), "{}".encode("utf-16")),
+        *(b"", b"{}x", '{"ä": 1}'.encode("latin-1"), "{}".encode("utf-16")),
         *(b'{"a": ' + b"9" * 5000 + b"}", b"[" * 100_000, b'{"a": ' + b"[" * 900 + b"]" * 900 + b"}"),
     ],
     ids=lambda data: repr(data[:12]),
@@ -229,16 +190,9 @@ def test_any_bytes_give_a_mapping_or_a_mapping_error(data):
     assert [rule.values and list(rule.values) for rule in read.rules] == [entry["values"] for entry in written.values()]
 
 
-def test_the_error_names_a_missing_file(tmp_path):
-    path = tmp_path / "nowhere.json"
-
+def test_the_error_names_a_file_that_cannot_be_read(tmp_path):
     with pytest.raises(MappingError, match=r"nowhere\.json: cannot be read: No such file"):
-        load_mapping(path)
-
-
-def test_a_folder_is_not_a_mapping(tmp_path):
-    with pytest.raises(MappingError, match="cannot be read"):
-        load_mapping(tmp_path)
+        load_mapping(tmp_path / "nowhere.json")
 
 
 def test_the_error_names_the_file_and_its_problems(tmp_path):
@@ -256,15 +210,9 @@ def test_the_error_names_the_file_and_its_problems(tmp_path):
 def test_the_default_file_has_the_whole_solar_product():
     rules = {rule.name: rule for rule in load_mapping(SHIPPED_FILE).rules}
 
-    assert list(rules) == [
-        *("solar_energy_consumption", "solar_monthly_electricity_bill", "solar_offer_type", "solar_owner"),
-        *("solar_power_storage", "solar_property_type", "solar_roof_age", "solar_roof_condition"),
-        *("solar_roof_material", "solar_roof_type", "solar_south_location", "solar_usage", "solar_area"),
-    ]
-    assert rules["solar_energy_consumption"] == AttributeRule("solar_energy_consumption", "text", True, None)
-    assert rules["solar_area"] == AttributeRule("solar_area", "range", True, None)
-    assert rules["solar_owner"] == AttributeRule("solar_owner", "dropdown", False, ("Ja", "Nein", "In Auftrag"))
-    assert {name: len(rule.values) for name, rule in rules.items() if rule.values} == {
+    assert {name: len(rule.values) if rule.values else None for name, rule in rules.items()} == {
+        "solar_energy_consumption": None,
+        "solar_monthly_electricity_bill": None,
         "solar_offer_type": 3,
         "solar_owner": 3,
         "solar_power_storage": 3,
@@ -275,7 +223,12 @@ def test_the_default_file_has_the_whole_solar_product():
         "solar_roof_type": 11,
         "solar_south_location": 10,
         "solar_usage": 3,
+        "solar_area": None,
     }
+    assert list(rules)[-1] == "solar_area"
+    assert rules["solar_energy_consumption"] == AttributeRule("solar_energy_consumption", "text", True, None)
+    assert rules["solar_area"] == AttributeRule("solar_area", "range", True, None)
+    assert rules["solar_owner"] == AttributeRule("solar_owner", "dropdown", False, ("Ja", "Nein", "In Auftrag"))
 
 
 # Values
@@ -301,11 +254,11 @@ def omitted(entry, value):
 @pytest.mark.parametrize(
     ("entry", "value"),
     [
-        *[(TEXT, value) for value in ("frei", "5", "x" * 5000, "\ud800")],
-        *[(NUMERIC, value) for value in (5000, -1, 0, 12.5, "5000", "+5", "-0.5", "1e3", "1.5E-3", "007", "9" * 64)],
+        *[(TEXT, value) for value in ("frei", "5", "\ud800")],
+        *[(NUMERIC, value) for value in (0, 12.5, "+5", "-0.5", "1.5E-3", "007", "9" * 64)],
         *[(DROPDOWN, value) for value in ("Mieten", "Kaufen")],
-        *[(RANGE, value) for value in (60, 60.5, -1, 0, 10**20)],
-        *[(BOUNDED, value) for value in (10, 500, 10.0, 500.0, 11)],
+        *[(RANGE, value) for value in (60.5, -1, 10**20)],
+        *[(BOUNDED, value) for value in (10, 500.0)],
     ],
 )
 def test_a_valid_value_is_sent_unchanged(entry, value):
@@ -317,7 +270,7 @@ def test_a_valid_value_is_sent_unchanged(entry, value):
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("60", 60), ("+60", 60), ("-60", -60), ("060", 60), ("60.0", 60.0), ("60.5", 60.5), ("6e1", 60.0), ("1E-2", 0.01)],
+    [("-60", -60), ("060", 60), ("60.0", 60.0), ("6e1", 60.0), ("12345678901234567891", 12345678901234567891)],
 )
 def test_a_range_sends_a_string_as_a_number(text, number):
     sent = kept(RANGE, text)
@@ -326,52 +279,36 @@ def test_a_range_sends_a_string_as_a_number(text, number):
     assert type(sent) is type(number)
 
 
-def test_a_range_sends_a_large_whole_number_exactly():
-    assert kept(RANGE, "12345678901234567891") == 12345678901234567891
-
-
 NOT_NUMBERS = [
-    *("sechzig", "60 m²", "1_000", "1.000,5", "1,5", ".5", "5.", "0x10", "1e", "e5", "--1", "1 000", "60\n", " 60"),
-    *("nan", "NaN", "inf", "-Infinity", "1e400", "-1e400", "٦٠", "６０", "6²", "9" * 65, "1e" + "0" * 70 + "1"),
-    *(True, False, [], [60], {}, {"value": 60}, HUGE, -HUGE, math.inf, math.nan),
+    *("Mustermann", "60 m²", "1_000", "1,5", ".5", "5.", "0x10", "1e", "--1", "60\n", " 60"),
+    *("nan", "-Infinity", "1e400", "٦٠", "6²", "9" * 65, "1e" + "0" * 70 + "1"),
+    *(True, [60], {"value": 60}, HUGE, -HUGE, math.inf, math.nan),
 ]
 
 
-@pytest.mark.parametrize("entry", [NUMERIC, RANGE, BOUNDED])
+@pytest.mark.parametrize("entry", [NUMERIC, BOUNDED])
 @pytest.mark.parametrize("value", NOT_NUMBERS)
 def test_a_value_that_is_not_a_finite_number_is_omitted(entry, value):
     assert omitted(entry, value) == {"code": "not_a_number"}
 
 
-@pytest.mark.parametrize("value", [5, 5.5, True, False, [], ["frei"], {}])
-def test_a_value_that_is_not_text_is_omitted(value):
-    assert omitted(TEXT, value) == {"code": "not_text"}
+@pytest.mark.parametrize(
+    ("entry", "values", "reason"),
+    [
+        (TEXT, [5, True, ["frei"], {}], {"code": "not_text"}),
+        (DROPDOWN, ["kaufen", "Mustermann", "Kauf", 1, True, ["Kaufen"], {"Kaufen": 1}], {"code": "not_allowed"}),
+        (BOUNDED, [9, 9.99, "9", "-1e9"], {"code": "below_minimum", "bound": 10}),
+        (BOUNDED, [501, 500.01, "501", 10**300], {"code": "above_maximum", "bound": 500}),
+    ],
+)
+def test_an_invalid_value_is_omitted_with_a_reason_that_does_not_quote_it(entry, values, reason):
+    assert [omitted(entry, value) for value in values] == [reason] * len(values)
 
 
-@pytest.mark.parametrize("value", ["kaufen", "Kaufen!", "Mieten, Kaufen", "Kauf", 1, True, ["Kaufen"], {"Kaufen": 1}])
-def test_a_value_that_is_not_in_the_dropdown_is_omitted(value):
-    assert omitted(DROPDOWN, value) == {"code": "not_allowed"}
-
-
-@pytest.mark.parametrize("value", [9, 9.99, "9", -500, "-1e9"])
-def test_a_number_below_the_range_is_omitted(value):
-    assert omitted(BOUNDED, value) == {"code": "below_minimum", "bound": 10}
-
-
-@pytest.mark.parametrize("value", [501, 500.01, "501", "1e9", 10**300])
-def test_a_number_above_the_range_is_omitted(value):
-    assert omitted(BOUNDED, value) == {"code": "above_maximum", "bound": 500}
-
-
-@pytest.mark.parametrize("entry", [TEXT, NUMERIC, DROPDOWN, RANGE, BOUNDED])
+@pytest.mark.parametrize("entry", [TEXT, NUMERIC, DROPDOWN, RANGE])
 @pytest.mark.parametrize(("value", "code"), [(None, "null_value"), ("", "empty"), (" \n", "empty")])
 def test_a_null_or_empty_value_is_omitted_for_every_type(entry, value, code):
     assert omitted(entry, value) == {"code": code}
-
-
-@pytest.mark.parametrize("entry", [NUMERIC, DROPDOWN, RANGE, BOUNDED])
-def test_a_reason_never_quotes_the_value(entry):
-    assert "Mustermann" not in str(omitted(entry, "Mustermann"))
 
 
 # Whole leads
@@ -404,56 +341,22 @@ def test_the_specifications_lead_gives_the_specified_payload():
     }
 
 
-def test_the_order_is_that_of_the_file():
-    lead = {"phone": PHONE, "c": "3", "a": "1", "b": "2"}
+def test_an_invalid_attribute_does_not_affect_the_others_which_are_in_the_order_of_the_file():
+    lead = {"phone": PHONE, "a": None, "b": "frei", "c": "viel", "e": "x"}
 
-    result = map_lead(lead, mapping=mapping(b=TEXT, c=TEXT, a=TEXT), product_name=PRODUCT)
+    result = map_lead(lead, mapping=mapping(e=TEXT, a=TEXT, b=TEXT, c=RANGE, d=TEXT), product_name=PRODUCT)
 
-    assert [attribute["name"] for attribute in result.payload["attributes"]] == ["b", "c", "a"]
-
-
-def test_a_field_that_is_not_in_the_file_is_not_sent():
-    lead = normalize(payloads.load("form_tool_export"))
-
-    result = map_lead(lead, mapping=load_mapping(SHIPPED_FILE), product_name=PRODUCT)
-
-    assert result.payload == {"phone": "+4915112345678", "product": {"name": PRODUCT}, "attributes": []}
-    assert result.omitted == {}
-
-
-def test_a_nested_field_is_not_an_attribute():
-    lead = {"phone": PHONE, "house": {"a": "x"}}
-
-    assert map_lead(lead, mapping=mapping(a=TEXT), product_name=PRODUCT).payload["attributes"] == []
-
-
-def test_an_invalid_attribute_does_not_affect_the_others():
-    lead = {"phone": PHONE, "a": None, "b": "frei", "c": "viel"}
-
-    result = map_lead(lead, mapping=mapping(a=TEXT, b=TEXT, c=RANGE, d=TEXT), product_name=PRODUCT)
-
-    assert result.payload["attributes"] == [{"name": "b", "value": "frei"}]
+    assert result.payload["attributes"] == [{"name": "e", "value": "x"}, {"name": "b", "value": "frei"}]
     assert result.omitted == {"a": {"code": "null_value"}, "c": {"code": "not_a_number"}}
 
 
-@pytest.mark.parametrize("phone", [None, "", " ", True, False, 151.5, [], [PHONE], {"mobile": PHONE}])
-def test_a_phone_that_is_not_text_is_missing(phone):
-    result = map_lead({"phone": phone}, mapping=mapping(), product_name=PRODUCT)
+@pytest.mark.parametrize("phone", [None, " ", True, 151.5, [PHONE], {"mobile": PHONE}])
+@pytest.mark.parametrize(("product_name", "missing"), [(PRODUCT, ("phone",)), (" \n", ("phone", "product.name"))])
+def test_a_phone_that_is_not_text_and_an_empty_product_name_are_missing(phone, product_name, missing):
+    result = map_lead({"phone": phone}, mapping=mapping(), product_name=product_name)
 
-    assert result.missing == ("phone",)
-    assert result.payload["phone"] == ""
-
-
-@pytest.mark.parametrize("product_name", ["", " \n"])
-def test_without_a_product_name_it_is_missing(product_name):
-    result = map_lead({"phone": PHONE}, mapping=mapping(), product_name=product_name)
-
-    assert result.missing == ("product.name",)
-    assert result.payload["product"] == {"name": ""}
-
-
-def test_both_can_be_missing():
-    assert map_lead({}, mapping=mapping(), product_name="").missing == ("phone", "product.name")
+    assert result.missing == missing
+    assert result.payload == {"phone": "", "product": {"name": product_name.strip()}, "attributes": []}
 
 
 NO_PHONE = (
@@ -542,11 +445,3 @@ def test_only_phone_product_and_mapped_attributes_are_sent(value, stranger):
 
     attributes = [{"name": "a", "value": lead["a"]}] if "a" not in result.omitted else []
     assert result.payload == {"phone": PHONE, "product": {"name": PRODUCT}, "attributes": attributes}
-
-
-def test_a_mapping_can_be_made_by_hand():
-    by_hand = AttributeMapping(rules=(AttributeRule("a", "text", False, None),), sha256="")
-
-    result = map_lead({"phone": PHONE, "a": "frei"}, mapping=by_hand, product_name=PRODUCT)
-
-    assert result.payload["attributes"] == [{"name": "a", "value": "frei"}]

@@ -14,11 +14,12 @@ from delivery.claims import claim_lead
 from delivery.models import DeliveryAttempt
 from delivery.pipeline import advance
 from leads.models import InboundLead
+from leads.status import ClaimLost
 from tests import make
-from tests.delivery.conftest import during_request
+from tests.delivery.conftest import during_request, run_at_once
 from tests.processes import wait_until
 
-# No transaction around a test: the pipeline commits between its steps, and gives its connection back in between.
+# No transaction around a test: the pipeline commits between its steps and closes its connection.
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
@@ -35,9 +36,12 @@ def assert_released(lead):
     assert (lead.claim_token, lead.claimed_until) == (None, None)
 
 
-def assert_finished(lead):
+def assert_not_sent(lead, customer):
+    """Assert that the lead had no attempt, and that nothing more happens to it."""
     assert_released(lead)
     assert stored(lead).next_attempt_at is None
+    assert customer.requests == []
+    assert not lead.attempts.exists()
 
 
 def test_a_valid_lead_is_delivered(config, customer):
@@ -56,7 +60,8 @@ def test_a_valid_lead_is_delivered(config, customer):
     }
     assert done.normalized_payload["phone"] == "+4915112345678"
     assert done.mapping_sha256 == config.mapping.sha256
-    assert_finished(lead)
+    assert done.next_attempt_at is None
+    assert_released(lead)
     assert kinds(lead) == ["status READY", "mapped", "attempt_started", "attempt_finished", "status DELIVERED"]
     assert lead.events.get(kind="mapped").detail["omitted"] == {"solar_owner": {"code": "not_allowed"}}
     attempt = lead.attempts.get()
@@ -69,39 +74,25 @@ def test_a_valid_lead_is_delivered(config, customer):
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("changes", "status", "reason", "events"),
     [
-        ({"zipcode": "12345"}, "ZIP_NOT_66XXX"),
-        ({"zipcode": ...}, "ZIP_NOT_66XXX"),
-        ({"house": {"is_owner": "true"}}, "NOT_HOMEOWNER"),
+        ({"zipcode": "12345"}, "REJECTED", "ZIP_NOT_66XXX", ["status REJECTED"]),
+        ({"house": {"is_owner": "true"}}, "REJECTED", "NOT_HOMEOWNER", ["status REJECTED"]),
+        ({"phone": ...}, "FAILED", "MISSING_REQUIRED_FIELD", ["status READY", "mapped", "status FAILED"]),
+        ({"phone": "call me"}, "FAILED", "MISSING_REQUIRED_FIELD", ["status READY", "mapped", "status FAILED"]),
     ],
 )
-def test_a_lead_that_breaks_a_rule_is_not_sent(config, customer, changes, reason):
+def test_a_lead_that_breaks_a_rule_or_lacks_a_field_is_not_sent(config, customer, changes, status, reason, events):
     lead = make.lead(raw_payload=make.payload(changes))
 
     assert advance(lead.pk, config=config) is None
 
-    assert (stored(lead).status, stored(lead).rejection_reason) == ("REJECTED", reason)
-    assert_finished(lead)
-    assert kinds(lead) == ["status REJECTED"]
-    assert customer.requests == []
-    assert not lead.attempts.exists()
+    assert (stored(lead).status, stored(lead).rejection_reason) == (status, reason)
+    assert kinds(lead) == events
+    assert_not_sent(lead, customer)
 
 
-@pytest.mark.parametrize("phone", [..., "", "   ", "call me", None, 0.5, {}, True])
-def test_without_a_phone_a_lead_fails_with_no_attempt(config, customer, phone):
-    lead = make.lead(raw_payload=make.payload(phone=phone))
-
-    assert advance(lead.pk, config=config) is None
-
-    assert (stored(lead).status, stored(lead).rejection_reason) == ("FAILED", "MISSING_REQUIRED_FIELD")
-    assert_finished(lead)
-    assert kinds(lead) == ["status READY", "mapped", "status FAILED"]
-    assert customer.requests == []
-    assert not lead.attempts.exists()
-
-
-@pytest.mark.parametrize("status", [300, 301, 302, 307, 400, 401, 403, 404, 408, 409, 410, 422])
+@pytest.mark.parametrize("status", [302, 404, 422])
 def test_a_permanent_response_is_final(config, customer, status):
     customer.set_mode(f"status={status}")
     lead = make.lead()
@@ -109,31 +100,26 @@ def test_a_permanent_response_is_final(config, customer, status):
     assert advance(lead.pk, config=config) is None
     assert advance(lead.pk, config=config) is None
 
-    assert stored(lead).status == "PERMANENTLY_FAILED"
-    assert_finished(lead)
+    assert (stored(lead).status, stored(lead).next_attempt_at) == ("PERMANENTLY_FAILED", None)
+    assert_released(lead)
     assert kinds(lead)[-2:] == ["attempt_finished", "status PERMANENTLY_FAILED"]
+    error = {"code": "http_status", "status": status}
+    assert lead.events.get(to_status="PERMANENTLY_FAILED").detail["reason"] == {
+        "code": "rejected_by_customer",
+        "error": error,
+    }
     assert len(customer.requests) == 1
-    assert lead.attempts.get().response_status == status
-    assert lead.attempts.get().error_message == f"HTTP {status}"
+    assert (lead.attempts.get().response_status, lead.attempts.get().error_message) == (status, f"HTTP {status}")
 
 
 @pytest.mark.parametrize(
-    ("mode", "status"),
-    [
-        ("status=503", 503),
-        ("status=500", 500),
-        ("status=429", 429),
-        ("reset=1", None),
-        ("close=1", None),
-        ("hang=1", None),
-        ("garbage=1", None),
-    ],
+    ("mode", "status"), [("status=503", 503), ("status=429", 429), ("reset=1", None), ("hang=1", None)]
 )
-def test_a_temporary_failure_is_retried_later(short_timeout, customer, mode, status):
+def test_a_temporary_failure_is_retried_later(config, customer, mode, status):
     customer.set_mode(mode)
     lead = make.lead()
 
-    due = advance(lead.pk, config=short_timeout)
+    due = advance(lead.pk, config=config)
 
     waiting = stored(lead)
     attempt = lead.attempts.get()
@@ -177,8 +163,10 @@ def test_the_retry_schedule_ends_after_five_attempts(config, customer):
     assert advance(lead.pk, config=config) is None
 
     assert waits == [30, 60, 120, 240]
-    assert stored(lead).status == "PERMANENTLY_FAILED"
-    assert_finished(lead)
+    assert (stored(lead).status, stored(lead).next_attempt_at) == ("PERMANENTLY_FAILED", None)
+    assert_released(lead)
+    reason = lead.events.get(to_status="PERMANENTLY_FAILED").detail["reason"]
+    assert (reason["code"], reason["attempts"]) == ("attempts_exhausted", 5)
     assert len(customer.requests) == 5
     assert {r["idempotency_key"] for r in customer.requests} == {str(lead.idempotency_key)}
     assert list(lead.attempts.order_by("attempt_no").values_list("attempt_no", flat=True)) == [1, 2, 3, 4, 5]
@@ -215,51 +203,20 @@ def test_a_later_retry_after_replaces_the_schedule(config, customer, asked, wait
     assert stored(lead).enqueued_at == (due if wait <= 300 else None)
 
 
-@pytest.mark.parametrize("status", ["REJECTED", "DELIVERED", "PERMANENTLY_FAILED"])
-def test_a_finished_lead_is_not_processed(config, customer, status):
-    lead = make.lead(status=status, next_attempt_at=timezone.now())
+def test_a_lead_that_cannot_be_claimed_or_does_not_exist_is_not_processed(config, customer):
+    lead = make.lead(status="DELIVERED", next_attempt_at=timezone.now())
 
     assert advance(lead.pk, config=config) is None
-
-    assert stored(lead).status == status
-    assert customer.requests == []
-
-
-@pytest.mark.parametrize(
-    "columns",
-    [
-        {"next_attempt_at": None},
-        {"next_attempt_at": timezone.now() + timedelta(hours=1)},
-        {"claim_token": uuid.uuid4(), "claimed_until": timezone.now() + timedelta(hours=1)},
-    ],
-)
-def test_a_lead_that_is_not_due_or_claimed_is_not_processed(config, customer, columns):
-    lead = make.lead(status="FAILED", **columns)
-
-    assert advance(lead.pk, config=config) is None
-
-    assert customer.requests == []
-    assert stored(lead).claim_token == columns.get("claim_token")
-
-
-def test_an_unknown_lead_is_ignored(config):
     assert advance(2_000_000_000, config=config) is None
+
+    assert stored(lead).status == "DELIVERED"
+    assert customer.requests == []
 
 
 def test_many_messages_for_a_lead_lead_to_one_request(config, customer):
     lead = make.lead()
 
-    def process():
-        try:
-            advance(lead.pk, config=config)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=process) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_at_once(*[lambda: advance(lead.pk, config=config)] * 16)
 
     assert len(customer.requests) == 1
     assert lead.attempts.count() == 1
@@ -270,7 +227,7 @@ def test_many_messages_for_a_lead_lead_to_one_request(config, customer):
 
 
 class Died(BaseException):
-    """Stands for SIGKILL: none of the worker's own code runs after it."""
+    """Stands for SIGKILL: no code of the worker runs after it."""
 
 
 def die(*_args, **_kwargs):
@@ -281,13 +238,15 @@ def let_lease_expire(lead):
     InboundLead.objects.filter(pk=lead.pk).update(claimed_until=timezone.now() - timedelta(seconds=1))
 
 
-@pytest.mark.parametrize("where", ["prepare", "map_lead", "change_status"])
-def test_a_worker_that_stops_before_the_request_leaves_no_attempt(config, customer, monkeypatch, where):
+@pytest.mark.parametrize("statement", ['UPDATE "inbound_lead"', 'INSERT INTO "delivery_attempt"'])
+def test_a_worker_that_stops_before_the_request_leaves_no_attempt(config, customer, statement):
     lead = make.lead()
-    with monkeypatch.context() as patch:
-        patch.setattr(pipeline, where, die)
-        with pytest.raises(Died):
-            advance(lead.pk, config=config)
+
+    def stop_at_statement(execute, sql, *args):
+        return die() if sql.startswith(statement) else execute(sql, *args)
+
+    with pytest.raises(Died), connection.execute_wrapper(stop_at_statement):
+        advance(lead.pk, config=config)
 
     assert advance(lead.pk, config=config) is None  # the lease has not expired
     assert customer.requests == []
@@ -298,15 +257,11 @@ def test_a_worker_that_stops_before_the_request_leaves_no_attempt(config, custom
     assert len(customer.requests) == lead.attempts.count() == 1
 
 
-@pytest.mark.parametrize(("where", "requests"), [("send", 1), ("settle", 2)])
-def test_a_worker_that_stops_after_the_attempt_began_leaves_its_outcome_unknown(
-    config, customer, monkeypatch, where, requests
-):
+@pytest.mark.parametrize(("when", "requests"), [("before", 1), ("after", 2)])
+def test_a_worker_that_stops_after_the_attempt_began_leaves_its_outcome_unknown(config, customer, when, requests):
     lead = make.lead()
-    with monkeypatch.context() as patch:
-        patch.setattr(pipeline, where, die)
-        with pytest.raises(Died):
-            advance(lead.pk, config=config)
+    with pytest.raises(Died):
+        advance(lead.pk, config=during_request(config, **{when: die}))
     let_lease_expire(lead)
 
     advance(lead.pk, config=config)
@@ -350,19 +305,14 @@ def test_a_worker_that_was_frozen_beyond_its_lease_stores_nothing(config, custom
 
 
 @pytest.mark.parametrize("status", ["RECEIVED", "READY"])
-def test_a_worker_that_lost_its_claim_before_the_request_does_not_send_it(config, customer, monkeypatch, status):
+def test_a_worker_that_lost_its_claim_before_the_request_stores_no_attempt(config, status):
     lead = make.lead(status=status)
-    prepare = pipeline.prepare
+    claim = claim_lead(lead.pk, request_timeout=timedelta(seconds=2))
+    InboundLead.objects.filter(pk=lead.pk).update(claim_token=uuid.uuid4())
 
-    def freeze(claim, **kwargs):
-        InboundLead.objects.filter(pk=lead.pk).update(claim_token=uuid.uuid4())
-        return prepare(claim, **kwargs)
+    with pytest.raises(ClaimLost):
+        pipeline.prepare(claim, config=config)
 
-    monkeypatch.setattr(pipeline, "prepare", freeze)
-
-    assert advance(lead.pk, config=config) is None
-
-    assert customer.requests == []
     assert not lead.attempts.exists()
 
 
@@ -403,7 +353,7 @@ def is_lock_awaited():
         return cursor.fetchone()[0]
 
 
-def test_a_result_is_stored_when_the_database_is_available_again(config, customer, monkeypatch):
+def test_a_result_is_stored_when_the_database_is_available_again(config, customer):
     lead = make.lead()
     failures = iter([OperationalError("gone"), OperationalError("gone")])
 
@@ -411,8 +361,6 @@ def test_a_result_is_stored_when_the_database_is_available_again(config, custome
         if "UPDATE delivery_attempt" in sql and (error := next(failures, None)):
             raise error
         return execute(sql, *args)
-
-    monkeypatch.setattr(pipeline, "SETTLE_RETRY_PAUSE", timedelta(milliseconds=10))
 
     with connection.execute_wrapper(fail_twice):
         advance(lead.pk, config=config)
@@ -432,16 +380,6 @@ def test_a_result_whose_commit_was_not_confirmed_is_not_stored_twice(config, cus
 
     assert stored(lead).status == "DELIVERED"
     assert kinds(lead).count("attempt_finished") == 1
-
-
-def test_a_response_with_nul_characters_is_stored(config, customer):
-    customer.set_mode("garbage=body")
-    lead = make.lead()
-
-    advance(lead.pk, config=config)
-
-    assert stored(lead).status == "DELIVERED"
-    assert "\x00" not in lead.attempts.get().response_body
 
 
 def test_a_redelivered_lead_has_all_its_attempts_again(config, customer):

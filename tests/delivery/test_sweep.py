@@ -44,9 +44,7 @@ def test_a_due_lead_is_enqueued_once(enqueued, status):
 @pytest.mark.parametrize(
     "columns",
     [
-        {"status": "REJECTED"},
         {"status": "DELIVERED", "next_attempt_at": ago(days=1)},
-        {"status": "PERMANENTLY_FAILED"},
         {"status": "FAILED", "next_attempt_at": None},
         {"status": "FAILED", "next_attempt_at": NOW + timedelta(seconds=1)},
         {"next_attempt_at": ago(seconds=1), "claimed_until": NOW + timedelta(seconds=1)},
@@ -75,7 +73,7 @@ def test_a_lead_whose_message_or_worker_was_lost_is_enqueued_again(enqueued, col
 
 
 @pytest.mark.parametrize("depth", [1001, None])
-def test_a_backlog_is_not_enqueued_again(enqueued, monkeypatch, depth):
+def test_a_backlog_is_not_enqueued_again_but_does_not_hide_a_lead_without_a_message(enqueued, monkeypatch, depth):
     def deep():
         if depth is None:
             raise queue.QueueUnavailable("TimeoutError")
@@ -83,17 +81,10 @@ def test_a_backlog_is_not_enqueued_again(enqueued, monkeypatch, depth):
 
     monkeypatch.setattr(queue, "depth", deep)
     make.lead(next_attempt_at=ago(minutes=1), enqueued_at=ago(minutes=1))
-
-    assert sweep(now=NOW) == 0
-    assert enqueued == []
-
-
-def test_a_backlog_does_not_hide_a_lead_that_was_never_enqueued(enqueued, monkeypatch):
-    monkeypatch.setattr(queue, "depth", lambda: 100_000)
-    lead = make.lead(next_attempt_at=ago(minutes=1))
+    new = make.lead(next_attempt_at=ago(minutes=1))
 
     assert sweep(now=NOW) == 1
-    assert enqueued == [lead.pk]
+    assert enqueued == [new.pk]
 
 
 def test_a_backlog_does_not_hide_a_lead_whose_message_was_lost(enqueued):
@@ -169,7 +160,7 @@ def enqueued_after(monkeypatch):
     """Return a dict of each enqueued lead and its delay in seconds."""
     waits = {}
     monkeypatch.setattr(
-        queue, "enqueue", lambda lead_id, after, **_: waits.update({lead_id: round(after.total_seconds(), 3)})
+        queue, "enqueue", lambda lead_id, delay, **_: waits.update({lead_id: round(delay.total_seconds(), 3)})
     )
     return waits
 
@@ -190,28 +181,13 @@ def test_while_nothing_is_sent_only_new_leads_are_enqueued(enqueued, state):
     assert enqueued == [new.pk]
 
 
-def test_no_probe_is_enqueued_while_delivery_is_paused(enqueued):
-    DeliveryControl.objects.create(paused_at=NOW, circuit_opened_at=NOW, next_probe_at=NOW)
-    make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
-
-    assert sweep(now=NOW) == 0
-
-
-def test_one_lead_is_enqueued_when_a_probe_is_due(enqueued):
+def test_one_lead_is_enqueued_when_a_probe_is_due_and_another_when_its_message_is_lost(enqueued):
     DeliveryControl.objects.create(circuit_opened_at=ago(minutes=1), next_probe_at=NOW)
-    make.lead(status="FAILED", next_attempt_at=ago(minutes=1))
-    longest = make.lead(status="READY", next_attempt_at=ago(minutes=2))
+    leads = [
+        make.lead(status=status, next_attempt_at=ago(minutes=age)).pk for status, age in (("READY", 3), ("FAILED", 2))
+    ]
 
-    assert sweep(now=NOW) == 1
-    assert enqueued == [longest.pk]
-
-
-def test_a_lost_message_does_not_block_the_probe_of_another_lead(enqueued):
-    DeliveryControl.objects.create(circuit_opened_at=ago(minutes=1), next_probe_at=NOW)
-    leads = [make.lead(status="READY", next_attempt_at=ago(minutes=age)).pk for age in (3, 2)]
-
-    for later in (0, 5, 10):
-        sweep(now=NOW + timedelta(seconds=later))
+    assert [sweep(now=NOW + timedelta(seconds=later)) for later in (0, 5, 10)] == [1, 1, 0]
     assert enqueued == leads
     sweep(now=NOW + timedelta(seconds=40))
     assert enqueued == [*leads, leads[0]]

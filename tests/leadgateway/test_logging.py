@@ -44,7 +44,7 @@ def test_foreign_lines_carry_the_bound_ids_too(lines):
     assert json.loads(line).items() >= {"event": "hm", "lead_id": 7, "correlation_id": "abc"}.items()
 
 
-def test_text_can_be_searched_as_the_seed_does(lines):
+def test_text_can_be_searched_by_level_and_lead(lines):
     read = lines(log_format="text")
     get_logger("x").error("failed", lead_id=123)
 

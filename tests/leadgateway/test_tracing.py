@@ -17,7 +17,6 @@ from leadgateway import tracing
 import delivery.tasks, leadgateway.celery
 tracing.start()
 assert Client(SERVER_NAME="localhost").post("/webhooks/leads", b"?", content_type="text/plain").status_code == 400
-assert tracing.headers() == {}
 print([name for name in sys.modules if name.startswith("opentelemetry")])
 """
 
@@ -37,9 +36,9 @@ def test_without_an_endpoint_the_library_is_not_imported(tmp_path):
 
 def test_without_an_endpoint_a_span_does_nothing():
     def work():
-        with tracing.span("x", "CLIENT", {}):
-            tracing.note({tracing.LEAD_ID: 1})
-            tracing.failed("KeyError")
+        with tracing.span("x", "CLIENT", {}) as headers:
+            assert headers == {}
+            tracing.note({tracing.LEAD_ID: 1}, error="KeyError")
             raise KeyError
 
     with pytest.raises(KeyError):

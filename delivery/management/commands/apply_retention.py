@@ -7,8 +7,7 @@ from django.template.defaultfilters import pluralize
 from django.utils import timezone
 from tqdm import tqdm
 
-from delivery.management.arguments import actor, add_no_input
-from delivery.management.confirmation import confirm
+from delivery.management.arguments import actor, add_no_input, confirm
 from delivery.management.preconditions import require_database
 from delivery.privacy import retention
 

@@ -4,8 +4,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from tqdm import tqdm
 
-from delivery.management.arguments import actor, add_no_input
-from delivery.management.confirmation import confirm
+from delivery.management.arguments import actor, add_no_input, confirm
 from delivery.management.person_arguments import add_person, search
 from delivery.privacy.erasure import Report, erase, rewrite_tables
 from delivery.privacy.person_search import Occurrences

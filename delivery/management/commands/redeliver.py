@@ -17,7 +17,6 @@ class Command(LeadActionCommand):
         "Select the leads by their ids, or by --status and --since."
     )
     verb = "redeliver"
-    participle = "redelivered"
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

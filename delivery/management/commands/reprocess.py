@@ -14,7 +14,6 @@ class Command(LeadActionCommand):
         "Use it after a rule or the mapping file has changed. Delivered leads are skipped."
     )
     verb = "reprocess"
-    participle = "reprocessed"
 
     def selected_leads(self, options: dict[str, Any]) -> list[int]:
         if not options["ids"]:

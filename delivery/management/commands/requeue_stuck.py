@@ -1,4 +1,4 @@
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -30,7 +30,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         require_database()
-        stuck = _stuck(due_before=timezone.now() - options["older_than"])
+        now = timezone.now()
+        stuck = InboundLead.objects.due(now).filter(next_attempt_at__lte=now - options["older_than"])
         total = self._print_counts(stuck)
         if not total:
             self.stdout.write("No lead is stuck.")
@@ -49,10 +50,6 @@ class Command(BaseCommand):
         for status, leads in counts:
             self.stdout.write(f"{status:<20}{leads:>8}")
         return sum(leads for _, leads in counts)
-
-
-def _stuck(*, due_before: datetime) -> LeadQuerySet:
-    return InboundLead.objects.due(timezone.now()).filter(next_attempt_at__lte=due_before)
 
 
 def _requeue(leads: list[int]) -> int:

@@ -23,8 +23,8 @@ from leadgateway import dependencies
 DEMO_HOST, DEMO_PORT = "127.0.0.1", 8081
 ADMIN = "admin"
 
-#: honcho's exit codes after Ctrl-C and after SIGTERM.
-STOPPED_BY_SIGNAL = (130, 143)
+#: The exit codes after Ctrl-C and after SIGTERM, also those of honcho.
+STOPPED_BY_SIGINT, STOPPED_BY_SIGTERM = 130, 143
 
 #: Celery warns against running a worker as root. On a developer's machine the warning does not help.
 HIDDEN_WARNING = "ignore:You're running the worker with superuser privileges"
@@ -65,6 +65,8 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        # Until honcho handles Ctrl-C. A KeyboardInterrupt would get lost in a finalizer, or print a traceback.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(STOPPED_BY_SIGINT))
         self._check_preconditions()
         self._migrate()
         demo_port = None if _is_set("CUSTOMER_API_URL") else _free_port(DEMO_HOST, DEMO_PORT)
@@ -86,6 +88,7 @@ class Command(BaseCommand):
 
     def _migrate(self) -> None:
         self.stdout.write("Migrating the database ...")
+        self.stdout.flush()
         try:
             call_command("migrate", interactive=False, verbosity=0)
         except DatabaseError as error:
@@ -102,7 +105,7 @@ class Command(BaseCommand):
             # No --env: Django reads .env itself, by other rules than honcho.
             honcho.command.main(["start", "--procfile", "Procfile.dev", "--env", os.devnull, *processes])
         except SystemExit as end:
-            if end.code not in STOPPED_BY_SIGNAL:
+            if end.code not in (STOPPED_BY_SIGINT, STOPPED_BY_SIGTERM):
                 raise CommandError("A process ended by itself (see above), so the others were stopped.") from None
         self.stdout.write("Stopped.")
 
@@ -155,8 +158,7 @@ def _free_port(host: str, preferred: int) -> int:
         return preferred
     with closing(socket.socket()) as probe:
         probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+        return int(probe.getsockname()[1])
 
 
 # --- the banner ------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from leadgateway.dependencies import reason as error_reason
 from leads.models import InboundLead, LeadEvent, LeadStatus
 from leads.rules import rejection_reason
 
-#: Seconds between two looks at the lead.
+#: Seconds between two queries for the lead.
 _POLL_INTERVAL_S = 0.2
 
 #: Seconds to wait for the gateway's response.

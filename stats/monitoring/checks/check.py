@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Flag, auto
 
 from django.db import DatabaseError, connection
 
@@ -14,7 +14,7 @@ from stats.monitoring.checks.result import CheckResult, failure
 TIME_LIMIT_S = 5.0
 
 
-class Consumer(Enum):
+class Consumer(Flag):
     """Where the results of a check are shown."""
 
     DOCTOR = auto()
@@ -28,7 +28,7 @@ class Check:
 
     name: str
     run: Callable[[], Iterable[CheckResult]]
-    used_by: frozenset[Consumer] = frozenset({Consumer.DOCTOR})
+    used_by: Consumer = Consumer.DOCTOR
     #: For readiness: skip the check while the database is unavailable.
     needs_database: bool = False
     #: For readiness: run it in another thread, at the same time as the checks of the database.

@@ -17,8 +17,11 @@ from stats.monitoring.checks.result import CheckResult, failure, ok, warning
 _TIMEOUT_S = 3.0
 _PORTS = {"http": 80, "https": 443}
 
+#: The part of the default URL that stands for a value of the customer.
+_URL_PLACEHOLDER = "USER_ID"
+
 #: The values in the documentation of the specification and in our defaults.
-_PLACEHOLDERS = ("FakeCustomerToken", "your_bearer_token_here")
+_TOKEN_PLACEHOLDERS = ("FakeCustomerToken", "your_bearer_token_here")
 
 
 def mapping() -> Iterator[CheckResult]:
@@ -38,21 +41,25 @@ def address() -> Iterator[CheckResult]:
         yield failure("CUSTOMER_API_URL", problem=problem)
         return
     parts = urlsplit(settings.CUSTOMER_API_URL)
+    url = f"{parts.scheme}://{parts.netloc}"
+    if _URL_PLACEHOLDER in parts.path:
+        yield warning("CUSTOMER_API_URL", code="placeholder", url=url)
+        return
     make = ok if parts.scheme == "https" or _is_local(parts.hostname or "") else warning
-    yield make("CUSTOMER_API_URL", url=f"{parts.scheme}://{parts.netloc}")
+    yield make("CUSTOMER_API_URL", url=url)
 
 
 def token() -> Iterator[CheckResult]:
     """Check that CUSTOMER_API_TOKEN is set, without showing it."""
-    is_set = settings.CUSTOMER_API_TOKEN and settings.CUSTOMER_API_TOKEN not in _PLACEHOLDERS
+    is_set = settings.CUSTOMER_API_TOKEN and settings.CUSTOMER_API_TOKEN not in _TOKEN_PLACEHOLDERS
     yield ok("CUSTOMER_API_TOKEN") if is_set else warning("CUSTOMER_API_TOKEN")
 
 
 def connection() -> Iterator[CheckResult]:
     """Resolve the customer's host name, connect, and for https do the TLS handshake."""
-    if check_url(settings.CUSTOMER_API_URL):
-        return  # reported by `address`
     parts = urlsplit(settings.CUSTOMER_API_URL)
+    if check_url(settings.CUSTOMER_API_URL) or _URL_PLACEHOLDER in parts.path:
+        return  # reported by `address`
     host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
     started = time.perf_counter()
     try:
@@ -88,7 +95,7 @@ def _is_local(host: str) -> bool:
 
 
 CHECKS = (
-    Check("mapping", mapping, used_by=frozenset({Consumer.READINESS, Consumer.DOCTOR})),
+    Check("mapping", mapping, used_by=Consumer.READINESS | Consumer.DOCTOR),
     Check("CUSTOMER_API_URL", address),
     Check("CUSTOMER_API_TOKEN", token),
     Check("customer_connection", connection),

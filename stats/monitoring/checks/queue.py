@@ -73,7 +73,7 @@ def answering_workers() -> Iterator[CheckResult]:
 
 
 CHECKS = (
-    Check("queue", reachable, used_by=frozenset({Consumer.READINESS}), in_background=True),
+    Check("queue", reachable, used_by=Consumer.READINESS, in_background=True),
     Check("queue_server", server),
     Check("worker_ping", answering_workers),
 )

@@ -14,11 +14,7 @@ CHECKS: tuple[Check, ...] = (
     *queue.CHECKS,
     *schema.CHECKS,
     *customer.CHECKS,
-    Check(
-        "pipeline",
-        pipeline_check.status,
-        used_by=frozenset({Consumer.DOCTOR, Consumer.PIPELINE_STATUS}),
-    ),
+    Check("pipeline", pipeline_check.status, used_by=Consumer.DOCTOR | Consumer.PIPELINE_STATUS),
 )
 
 

@@ -52,6 +52,6 @@ def _triggers() -> set[str]:
 
 
 CHECKS = (
-    Check("migrations", migrations, used_by=frozenset({Consumer.READINESS, Consumer.DOCTOR}), needs_database=True),
+    Check("migrations", migrations, used_by=Consumer.READINESS | Consumer.DOCTOR, needs_database=True),
     Check("audit_log", audit_log),
 )

@@ -4,7 +4,7 @@ import pytest
 from django.utils import timezone
 
 from delivery.bulk_actions.processing import process_pending
-from delivery.bulk_actions.selection import eligible_leads
+from delivery.bulk_actions.selection import eligibility
 from delivery.models import BulkAction, BulkActionItem, BulkActionKind
 from leads.models import InboundLead
 from tests import make
@@ -41,7 +41,7 @@ def test_processing_changes_exactly_the_eligible_leads(
     kind: BulkActionKind, include_delivered: bool, names: set[str]
 ) -> None:
     leads = {name: make.lead(**columns).pk for name, columns in LEADS.items()}
-    eligible = eligible_leads(kind, InboundLead.objects.all(), include_delivered=include_delivered)
+    eligible = InboundLead.objects.filter(eligibility(kind, include_delivered=include_delivered))
     assert set(eligible.values_list("pk", flat=True)) == {leads[name] for name in names}
 
     action = BulkAction.objects.create(

@@ -1,7 +1,6 @@
 """`manage.py erase_person` removes all data of a person and keeps the statistics."""
 
 import json
-import subprocess
 import uuid
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -22,7 +21,6 @@ from leads.models import EventKind, InboundLead, LeadEvent
 from leads.webhook.intake import receive
 from leads.webhook.strict_json import parse_object
 from tests import make
-from tests.servers import postgres_binary
 
 pytestmark = pytest.mark.django_db
 
@@ -111,9 +109,8 @@ def anna():
 
 def test_an_own_lead_keeps_only_status_times_and_codes(anna):
     before = InboundLead.objects.filter(pk=anna.pk).values().get()
-    attempts = list(
-        DeliveryAttempt.objects.order_by("pk").values("attempt_no", "requested_at", "response_status", "success")
-    )
+    columns = ("attempt_no", "requested_at", "response_status", "success")
+    attempts = list(DeliveryAttempt.objects.order_by("pk").values(*columns))
     kinds = list(LeadEvent.objects.order_by("pk").values_list("kind", "at", "actor"))
     assert traces()
 
@@ -127,10 +124,7 @@ def test_an_own_lead_keeps_only_status_times_and_codes(anna):
     assert after["resolved_at"] is not None
     assert after["customer_payload"] is None
     assert [after[name] for name in ("raw_payload", "payload_hash", "source_headers")] == [{}, None, None]
-    assert (
-        list(DeliveryAttempt.objects.order_by("pk").values("attempt_no", "requested_at", "response_status", "success"))
-        == attempts
-    )
+    assert list(DeliveryAttempt.objects.order_by("pk").values(*columns)) == attempts
     assert list(LeadEvent.objects.order_by("pk").values_list("kind", "at", "actor"))[: len(kinds)] == kinds
     assert f"Leads erased:                   1 ({anna.pk})" in output
     assert_audit_log_is_intact()
@@ -142,26 +136,22 @@ def test_the_report_and_the_event_contain_no_personal_data(anna, caplog):
     assert not [trace for trace in TRACES if trace in output or trace in caplog.text.lower()]
     event = LeadEvent.objects.get(lead=None, kind=EventKind.PERSON_ERASED)
     assert event.actor.startswith("cli:")
-    assert event.detail == {
-        "leads": str(anna.pk),
-        "other_leads": "",
-        "busy_leads": "",
-        "attempts": 2,
-        "events": 1,
-        "bulk_actions": 0,
-        "details": {},
-    }
+    numbers = {"attempts": 2, "events": 1, "bulk_actions": 0}
+    assert event.detail == {"leads": str(anna.pk), "other_leads": "", "busy_leads": "", "details": {}} | numbers
     assert LeadEvent.objects.filter(lead=anna, kind=EventKind.ERASED).exists()
 
 
 def test_leads_of_other_people_are_not_changed(anna):
     other = add_attempts(make.lead(status="DELIVERED", raw_payload=make.payload(email="joanna.schmitz@example.com")))
-    before = [list(table.objects.filter(lead=other).values()) for table in (DeliveryAttempt, LeadEvent)]
+
+    def rows():
+        return [*other.attempts.values(), *other.events.values(), *InboundLead.objects.filter(pk=other.pk).values()]
+
+    before = rows()
 
     erase("--email", EMAIL)
 
-    assert InboundLead.objects.get(pk=other.pk).raw_payload["email"] == "joanna.schmitz@example.com"
-    assert [list(table.objects.filter(lead=other).values()) for table in (DeliveryAttempt, LeadEvent)] == before
+    assert rows() == before
 
 
 def test_mentions_in_another_persons_lead_are_replaced():
@@ -199,16 +189,20 @@ def test_mentions_in_another_persons_lead_are_replaced():
     assert_audit_log_is_intact()
 
 
-def test_mentions_in_events_and_attempts_are_replaced():
+def test_mentions_in_events_and_attempts_are_replaced_for_one_person_after_another():
     by_event, by_answer = make.lead(status="RECEIVED"), make.lead(status="RECEIVED")
-    make.event(by_event, "resolved", actor="bob", detail={"reason": f"same as {EMAIL}", "bulk_action": 3})
+    detail = {"reason": f"same as {EMAIL}", "note": "bob@example.com", "bulk_action": 3}
+    make.event(by_event, "resolved", actor="bob", detail=detail)
     make.attempt(by_answer, error_message="0151-12345678", error={"code": "network", "detail": EMAIL})
 
     erase_anna()
-
     assert traces() == []
-    assert by_event.events.get(kind="resolved").detail == {"reason": "[erased]", "bulk_action": 3}
     assert by_answer.attempts.get().error == {"code": "network", "detail": "[erased]"}
+    assert_audit_log_is_intact()
+    erase("--email", "bob@example.com")
+
+    erased = {"reason": "[erased]", "note": "[erased]", "bulk_action": 3}
+    assert by_event.events.get(kind="resolved").detail == erased
     assert_audit_log_is_intact()
 
 
@@ -222,18 +216,6 @@ def test_changing_an_erased_detail_breaks_the_hash_chain(anna):
 
     with pytest.raises(SystemExit):
         assert_audit_log_is_intact()
-
-
-def test_two_people_can_be_erased_from_one_event():
-    lead = make.lead(status="RECEIVED")
-    make.event(lead, "resolved", detail={"reason": f"{EMAIL}", "note": "bob@example.com"})
-
-    erase("--email", EMAIL)
-    assert_audit_log_is_intact()
-    erase("--email", "bob@example.com")
-
-    assert lead.events.get(kind="resolved").detail == {"reason": "[erased]", "note": "[erased]"}
-    assert_audit_log_is_intact()
 
 
 # --- bulk actions ----------------------------------------------------------------------------------------------------
@@ -262,8 +244,8 @@ def test_reasons_of_bulk_actions_are_erased(anna):
     assert traces() == []
     reasons = dict(BulkAction.objects.values_list("pk", "reason"))
     assert reasons == {named.pk: "[erased]", own.pk: "[erased]", others.pk: "customer was down"}
-    placed = LeadEvent.objects.filter(kind="bulk_action_created").order_by("pk")
-    assert [event.detail["reason"] for event in placed] == ["[erased]", "[erased]", "customer was down"]
+    created = LeadEvent.objects.filter(kind="bulk_action_created").order_by("pk")
+    assert [event.detail["reason"] for event in created] == ["[erased]", "[erased]", "customer was down"]
     assert_audit_log_is_intact()
 
 
@@ -349,32 +331,25 @@ def test_the_same_payload_is_a_new_lead_afterwards():
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
-def test_a_dry_run_changes_nothing(anna):
+def test_a_dry_run_and_a_missing_confirmation_change_nothing(anna):
     before = everything_stored()
 
     output = erase_anna("--dry-run")[1]
+    with pytest.raises(CommandError, match=r"Nothing was changed.*--no-input"):
+        call_command("erase_person", "--email", EMAIL, stdout=StringIO())
 
     assert f"Leads of the person:            1 ({anna.pk})" in output
     assert everything_stored() == before
 
 
-def test_without_a_terminal_no_input_is_required(anna):
-    before = everything_stored()
-
-    with pytest.raises(CommandError, match=r"Nothing was changed.*--no-input"):
-        call_command("erase_person", "--email", EMAIL, stdout=StringIO())
-
-    assert everything_stored() == before
-
-
-def test_an_erasure_without_matches_is_recorded(anna):
+def test_an_erasure_without_matches_is_recorded_and_changes_no_lead(anna):
     assert erase("--email", "unknown@example.org")[0] == 0
 
     assert LeadEvent.objects.get(kind=EventKind.PERSON_ERASED).detail["leads"] == ""
     assert InboundLead.objects.get().raw_payload != {}
 
 
-@pytest.mark.parametrize("arguments", [[], ["--email", "anna"], ["--phone", "123"]])
+@pytest.mark.parametrize("arguments", [[], ["--email", "anna"]])
 def test_an_invalid_person_is_an_error_that_quotes_nothing(arguments):
     with pytest.raises(CommandError, match=r"required|not valid") as error:
         erase(*arguments)
@@ -386,42 +361,23 @@ def test_an_invalid_person_is_an_error_that_quotes_nothing(arguments):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.needs_postgres
-def test_a_dump_contains_no_erased_data(anna):
-    bulk_action(anna, reason="Frau Schmitz called")
-
-    def dump():
-        params = connection.get_connection_params()
-        where = ["-h", params["host"], "-p", str(params["port"]), "-U", params["user"], "-d", params["dbname"]]
-        done = subprocess.run(
-            [postgres_binary("pg_dump"), *where, "--inserts"], capture_output=True, text=True, check=True, timeout=60
-        )
-        return done.stdout.lower()
-
-    found_before = [trace for trace in TRACES if trace in dump()]
-    assert found_before == list(TRACES)
-
-    erase_anna()
-
-    assert [trace for trace in TRACES if trace in dump()] == []
-
-
-@pytest.mark.django_db(transaction=True)
 def test_after_a_vacuum_the_files_contain_no_erased_data(anna):
-    assert any(trace in database_files() for trace in (b"schmitz", b"Schmitz"))
+    bulk_action(anna, reason="Frau Schmitz called")
+    stored = database_files()
+    assert [trace for trace in TRACES if trace.encode() in stored] == list(TRACES)
 
     erase_anna("--vacuum")
 
     stored = database_files()
-    assert [trace for trace in TRACES if trace.encode() in stored.lower()] == []
+    assert [trace for trace in TRACES if trace.encode() in stored] == []
     assert InboundLead.objects.get().raw_payload == {}
 
 
 def database_files():
-    """Return the bytes of the files of the tables, with deleted rows that are still in them."""
+    """Return the bytes of the tables' files in lower case, with deleted rows that are still in them."""
     if connection.vendor == "sqlite":
         name = Path(connection.settings_dict["NAME"])
-        return b"".join(file.read_bytes() for file in name.parent.glob(f"{name.name}*"))
+        return b"".join(file.read_bytes() for file in name.parent.glob(f"{name.name}*")).lower()
     with connection.cursor() as cursor:
         cursor.execute("CHECKPOINT")
         cursor.execute("SHOW data_directory")
@@ -431,4 +387,4 @@ def database_files():
             " WHERE c.relkind IN ('r', 't', 'i') AND nspname IN ('public', 'pg_toast')"
         )
         files = [directory / path for (path,) in cursor.fetchall() if path]
-    return b"".join(file.read_bytes() for file in files if file.exists())
+    return b"".join(file.read_bytes() for file in files if file.exists()).lower()

@@ -43,8 +43,10 @@ def test_a_lead_is_exported_with_its_attempts_and_events(lead):
     assert [event["kind"] for event in exported["events"]] == ["received", "revealed"]
 
 
-def test_recipients_and_viewers_are_exported(lead):
+def test_recipients_and_viewers_are_exported_and_exports_are_recorded(lead):
     export()
+    event = LeadEvent.objects.get(lead=None)
+    assert (event.kind, event.detail) == ("person_exported", {"leads": str(lead.pk), "other_leads": ""})
     data = export()
 
     sent = {"recipient": "127.0.0.1", "lead": lead.pk, "at": "2026-01-21T12:00:00Z", "accepted": True}
@@ -53,13 +55,6 @@ def test_recipients_and_viewers_are_exported(lead):
     assert (view["lead"], view["user"], view["action"]) == (lead.pk, "bob", "revealed")
     assert (earlier_export["lead"], earlier_export["action"]) == (lead.pk, "person_exported")
     assert earlier_export["user"].startswith("cli:")
-
-
-def test_the_export_is_recorded_without_personal_data(lead):
-    export()
-
-    event = LeadEvent.objects.get(lead=None)
-    assert (event.kind, event.detail) == ("person_exported", {"leads": str(lead.pk), "other_leads": ""})
 
 
 def test_only_the_mentions_in_another_persons_lead_are_exported():
@@ -89,16 +84,12 @@ def test_staff_notes_are_exported():
     assert export()["mentions_in_staff_notes"] == [f"{EMAIL} called"]
 
 
-def test_the_export_of_an_unknown_person_is_empty(lead):
+def test_the_export_of_an_unknown_or_erased_person_is_empty(lead):
     data = export("--phone", "+4915112345678")
-
     assert data["searched_for"] == {"email": None, "phone": "+4915112345678"}
     assert is_empty(data)
 
-
-def test_the_export_is_empty_after_an_erasure(lead):
     call_command("erase_person", "--email", EMAIL, "--no-input", stdout=StringIO())
-
     assert is_empty(export())
 
 

@@ -40,7 +40,7 @@ def test_the_depth_is_the_length_of_the_specified_redis_lists(fresh_queue):
 
 def test_retries_have_their_own_queue(fresh_queue):
     queue.enqueue(1)
-    queue.enqueue(2, again=True)
+    queue.enqueue(2, is_retry=True)
 
     assert fresh_queue.llen("queue:process_lead") == fresh_queue.llen("queue:process_lead_retry") == 1
     assert queue.depth() == 2
@@ -57,7 +57,7 @@ def test_a_message_contains_only_the_id_of_the_lead(fresh_queue):
 
 
 def test_a_message_may_have_a_delay(fresh_queue):
-    queue.enqueue(1, after=timedelta(seconds=30))
+    queue.enqueue(1, delay=timedelta(seconds=30))
 
     assert json.loads(fresh_queue.lrange("queue:process_lead", 0, -1)[0])["headers"]["eta"] is not None
 

@@ -32,10 +32,11 @@ def execute(sql, *values):
 
 @pytest.mark.django_db
 def test_counts_match_the_specification(client):
-    for status, count in {"RECEIVED": 10, "REJECTED": 2, "READY": 3, "DELIVERED": 45, "FAILED": 1}.items():
+    assert set(client.get(COUNTS).json().values()) == {0}
+    for status, count in {"RECEIVED": 10, "REJECTED": 2, "READY": 3, "DELIVERED": 45, "PERMANENTLY_FAILED": 1}.items():
         InboundLead.objects.bulk_create(
             InboundLead(raw_payload={}, status=status, correlation_id=number, idempotency_key=number)
-            for number in map(uuid_of, range(count))
+            for number in (f"00000000-0000-0000-0000-{number:012}" for number in range(count))
         )
 
     response = client.get(COUNTS)
@@ -47,27 +48,10 @@ def test_counts_match_the_specification(client):
         ("rejected", 2),
         ("ready", 3),
         ("delivered", 45),
-        ("failed", 1),
-        ("permanently_failed", 0),
+        ("failed", 0),
+        ("permanently_failed", 1),
         ("total", 61),
     ]
-
-
-def uuid_of(number):
-    return f"00000000-0000-0000-0000-{number:012}"
-
-
-@pytest.mark.django_db
-def test_counts_without_leads_are_zero(client):
-    assert set(client.get(COUNTS).json().values()) == {0}
-    assert len(client.get(COUNTS).json()) == 7
-
-
-@pytest.mark.django_db
-def test_counts_include_the_permanently_failed(client):
-    make.lead(status="PERMANENTLY_FAILED")
-
-    assert client.get(COUNTS).json() | {"permanently_failed": 1, "total": 1} == client.get(COUNTS).json()
 
 
 # --- recent ----------------------------------------------------------------------------------------------------------
@@ -102,22 +86,13 @@ def test_recent_matches_the_specification(client):
 
 
 @pytest.mark.django_db
-def test_recent_without_leads_is_an_empty_list(client):
+def test_recent_is_the_newest_fifty_by_time_and_id(client):
     assert client.get(RECENT).json() == []
+    newer = [make.lead(received_at=make.NOON - timedelta(seconds=number)) for number in range(20)]
+    equal = [make.lead(received_at=make.NOON - timedelta(minutes=1)) for _ in range(40)]
 
-
-@pytest.mark.django_db
-def test_recent_is_the_newest_fifty(client):
-    leads = [make.lead(received_at=make.NOON - timedelta(seconds=number)) for number in range(60)]
-
-    assert [lead["id"] for lead in client.get(RECENT).json()] == [lead.pk for lead in leads[:50]]
-
-
-@pytest.mark.django_db
-def test_recent_orders_equal_times_by_id(client):
-    leads = [make.lead(received_at=make.NOON) for _ in range(60)]
-
-    assert [lead["id"] for lead in client.get(RECENT).json()] == [lead.pk for lead in reversed(leads)][:50]
+    expected = [lead.pk for lead in [*newer, *reversed(equal)]][:50]
+    assert [lead["id"] for lead in client.get(RECENT).json()] == expected
 
 
 # --- history ---------------------------------------------------------------------------------------------------------
@@ -139,24 +114,7 @@ def test_history_matches_the_specification(client):
 
     assert response.status_code == 200
     assert response["Content-Type"] == JSON
-    assert list(response.json()) == [
-        "id",
-        "received_at",
-        "status",
-        "rejection_reason",
-        "raw_payload",
-        "normalized_payload",
-        "customer_payload",
-        "delivery_attempts",
-    ]
-    assert list(response.json()["delivery_attempts"][0]) == [
-        "attempt_no",
-        "attempted_at",
-        "success",
-        "status_code",
-        "error_message",
-    ]
-    assert response.json() == {
+    expected = {
         "id": lead.pk,
         "received_at": "2026-01-21T10:30:00Z",
         "status": "DELIVERED",
@@ -174,6 +132,9 @@ def test_history_matches_the_specification(client):
             }
         ],
     }
+    assert response.json() == expected
+    assert list(response.json()) == list(expected)
+    assert list(response.json()["delivery_attempts"][0]) == list(expected["delivery_attempts"][0])
 
 
 @pytest.mark.django_db
@@ -229,24 +190,18 @@ def test_an_attempt_without_outcome_is_running_or_unknown(client, claim, errors)
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    "lead_id",
-    ["0", "999", str(2**31 - 1), str(2**31), str(2**63), str(10**30), "9" * 1_000, "9" * 5_000, "0" * 5_000],
-    ids=lambda lead_id: f"{lead_id[:3]}-{len(lead_id)}-digits",
+    ("lead_id", "error"),
+    [
+        *((unknown, "lead not found") for unknown in ("0", str(2**31), str(2**63), "9" * 1_000, "9" * 5_000)),
+        *((invalid, "not found") for invalid in ("abc", "-1", "٣", "1/2", "")),
+    ],
+    ids=lambda value: value[:15],
 )
-def test_an_unknown_lead_is_404(client, lead_id):
+def test_an_unknown_lead_is_404(client, lead_id, error):
     response = client.get(history(lead_id))
 
     assert response.status_code == 404
-    assert response.json() == {"error": "lead not found", "correlation_id": response["X-Correlation-ID"]}
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize("lead_id", ["abc", "-1", "1.5", "٣", "1/2", ""])
-def test_an_invalid_id_is_an_unknown_path(client, lead_id):
-    response = client.get(history(lead_id))
-
-    assert response.status_code == 404
-    assert response.json() == {"error": "not found", "correlation_id": response["X-Correlation-ID"]}
+    assert response.json() == {"error": error, "correlation_id": response["X-Correlation-ID"]}
 
 
 # --- all three -------------------------------------------------------------------------------------------------------
@@ -254,11 +209,15 @@ def test_an_invalid_id_is_an_unknown_path(client, lead_id):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("url", [COUNTS, RECENT, history(1)])
-def test_a_trailing_slash_makes_no_difference(client, url):
+def test_a_trailing_slash_and_head_make_no_difference(client, url):
     make.lead(id=1)
 
-    assert client.get(url).status_code == client.get(url + "/").status_code == 200
-    assert client.get(url).content == client.get(url + "/").content
+    responses = [client.get(url), client.get(url + "/"), client.head(url)]
+
+    assert {response.status_code for response in responses} == {200}
+    assert {response["Cache-Control"] for response in responses} == {"no-store"}
+    assert responses[0].content == responses[1].content
+    assert responses[2].content == b""
 
 
 @pytest.mark.django_db
@@ -277,16 +236,8 @@ def test_the_number_of_queries_does_not_grow_with_the_leads(client, django_asser
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("url", [COUNTS, RECENT, history(1)])
-def test_responses_are_not_cached(client, url):
-    make.lead(id=1)
-
-    assert client.get(url)["Cache-Control"] == "no-store"
-
-
-@pytest.mark.django_db
 @pytest.mark.parametrize("url", [COUNTS, RECENT, history(1), "/health", "/health/ready"])
-@pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "options", "trace"])
+@pytest.mark.parametrize("method", ["post", "delete", "options"])
 def test_other_methods_are_refused(client, url, method):
     make.lead(id=1)
 
@@ -299,51 +250,34 @@ def test_other_methods_are_refused(client, url, method):
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("url", [COUNTS, RECENT, history(1), "/health"])
-def test_head_is_get_without_a_body(client, url):
-    make.lead(id=1)
-
-    response = client.head(url)
-
-    assert response.status_code == 200
-    assert response.content == b""
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize("accept", ["text/html", "application/xml", "nonsense"])
+@pytest.mark.parametrize("accept", ["text/html", "nonsense"])
 def test_the_response_is_json_for_any_accept_header(client, accept):
     assert client.get(COUNTS, headers={"Accept": accept})["Content-Type"] == JSON
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("url", [COUNTS, RECENT, history(1)])
-def test_an_unreachable_database_is_503(client, monkeypatch, url):
-    monkeypatch.setattr(connection, "ensure_connection", _refuse)
+@pytest.mark.parametrize(
+    ("url", "lost"),
+    [
+        *((url, (connection, "ensure_connection")) for url in (COUNTS, RECENT, history(1))),
+        (COUNTS, (queries, "counts")),
+        (RECENT, (queries, "recent")),
+        (history(1), (queries, "find_lead")),
+        (history(1), (queries, "attempts_of")),
+    ],
+)
+def test_without_the_database_or_when_it_is_lost_the_response_is_503(client, monkeypatch, url, lost):
+    def refuse(*_):
+        raise OperationalError("connection to postgres://user:secret@host failed")
+
+    make.lead(id=1)
+    monkeypatch.setattr(*lost, refuse)
 
     response = client.get(url)
 
     assert response.status_code == 503
     assert response.json() == {"error": "database error", "correlation_id": response["X-Correlation-ID"]}
     assert response["Retry-After"] == "1"
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize(
-    ("url", "query"), [(COUNTS, "counts"), (RECENT, "recent"), (history(1), "find_lead"), (history(1), "attempts_of")]
-)
-def test_a_database_lost_during_the_request_is_503(client, monkeypatch, url, query):
-    make.lead(id=1)
-    monkeypatch.setattr(queries, query, _refuse)
-
-    response = client.get(url)
-
-    assert response.status_code == 503
-    assert response.json()["error"] == "database error"
-    assert "secret" not in response.content.decode()
-
-
-def _refuse(*_):
-    raise OperationalError("connection to postgres://user:secret@host failed")
 
 
 @pytest.mark.django_db

@@ -1,4 +1,4 @@
-"""The receivers of alerts in tests: a real mail server and a real web server, which can be told to refuse."""
+"""The receivers of alerts in tests: a real mail server and a real web server, which refuse on request."""
 
 import json
 import logging

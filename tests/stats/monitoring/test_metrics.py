@@ -33,7 +33,10 @@ def ago(**span):
     return timezone.now() - timedelta(**span)
 
 
-def test_an_empty_gateway_has_every_series_at_zero(client):
+def test_an_empty_gateway_has_every_series(client):
+    seen = ago(seconds=7)
+    Heartbeat.objects.create(name="worker@host", kind=ProcessKind.WORKER, started_at=seen, seen_at=seen)
+
     found = scrape(client)
 
     for status in LeadStatus.values:
@@ -42,6 +45,7 @@ def test_an_empty_gateway_has_every_series_at_zero(client):
         assert found[series,] == 0
     assert found["leads_rejected_total", "NOT_HOMEOWNER"] == 0
     assert ("webhook_seconds_count", "503") in found  # of the whole process, so not 0 in a test run
+    assert found["heartbeat_timestamp_seconds", "worker", "worker@host"] == pytest.approx(seen.timestamp())
     assert {name for name, *_ in found} >= {"delivery_attempts_total", "accepted_to_delivered_seconds_bucket"}
 
 
@@ -90,13 +94,6 @@ def test_an_open_circuit_and_a_pause_have_their_start(client):
     assert found["circuit_openings_total",] == 1
 
 
-def test_each_process_has_its_heartbeat(client):
-    seen = ago(seconds=7)
-    Heartbeat.objects.create(name="worker@host", kind=ProcessKind.WORKER, started_at=seen, seen_at=seen)
-
-    assert scrape(client)["heartbeat_timestamp_seconds", "worker", "worker@host"] == pytest.approx(seen.timestamp())
-
-
 def test_only_responses_of_the_webhook_are_counted(client):
     before = scrape(client)
 
@@ -130,16 +127,10 @@ def test_openmetrics_is_used_on_request(client):
     assert answer.content.endswith(b"# EOF\n")
 
 
-def test_other_methods_are_refused(client):
-    assert client.post("/metrics").status_code == 405
-
-
 @pytest.mark.parametrize(
     "accept",
     [
         "text/plain; version=abc",
-        "text/plain; version=1..0",
-        "application/openmetrics-text; version=2.x",
         "application/openmetrics-text; version=1.0.1.\x01",
         "application/openmetrics-text; version=" + "1" * 5000,
     ],

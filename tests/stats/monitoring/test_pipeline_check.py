@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from django.db import OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from delivery.control.pause import pause_delivery
@@ -13,9 +14,9 @@ from delivery.models import DeliveryControl
 from leads.models import LeadStatus
 from stats.models import Heartbeat, HourlyStatistics, Incident, MonitoringState
 from stats.monitoring import monitor_thread, pipeline_check
+from stats.monitoring.checks.pipeline import take_snapshot
 from stats.monitoring.monitor_thread import DatabaseOutage, MonitorThread
-from stats.monitoring.pipeline_check import THRESHOLDS, run_if_due
-from stats.monitoring.snapshot import take_snapshot
+from stats.monitoring.pipeline_check import run_if_due
 from tests import make
 from tests.make import NOON
 from tests.processes import wait_until
@@ -28,7 +29,8 @@ pytestmark = pytest.mark.django_db
 
 def heartbeat(now: datetime, *kinds: str) -> None:
     for kind in kinds:
-        Heartbeat.objects.update_or_create(name=kind, defaults={"kind": kind, "started_at": now, "seen_at": now})
+        row = {"kind": kind, "started_at": now - HOUR, "seen_at": now}
+        Heartbeat.objects.update_or_create(name=kind, defaults=row)
 
 
 def open_now() -> set[str]:
@@ -39,10 +41,21 @@ def open_now() -> set[str]:
 
 
 def test_an_empty_gateway_has_a_snapshot() -> None:
-    snapshot = take_snapshot(now=NOON, thresholds=THRESHOLDS)
+    snapshot = take_snapshot(now=NOON)
 
-    assert (snapshot.workers, snapshot.beats, snapshot.late, snapshot.attempts, snapshot.sources) == (0, 0, 0, 0, ())
+    assert (snapshot.processes, snapshot.late, snapshot.attempts.finished, snapshot.sources) == ([], 0, 0, ())
     assert snapshot.queue_depth is not None
+
+
+def test_while_a_web_process_starts_the_others_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def verdicts() -> dict[str, str]:
+        return {result.check: result.verdict for result in pipeline_check.current_results(now=NOON)}
+
+    assert (verdicts()["no_worker"], verdicts()["no_beat"]) == ("failure", "failure")
+    monkeypatch.setattr("stats.monitoring.heartbeat.web_started_at", NOON)
+    assert (verdicts()["no_worker"], verdicts()["no_beat"]) == ("unknown", "unknown")
+    heartbeat(NOON, "worker")
+    assert (verdicts()["no_worker"], verdicts()["no_beat"]) == ("ok", "failure")
 
 
 def test_unclaimed_due_leads_are_late() -> None:
@@ -52,7 +65,7 @@ def test_unclaimed_due_leads_are_late() -> None:
     make.lead(next_attempt_at=NOON - 9 * MINUTE, claimed_until=NOON + MINUTE)
     make.lead(status=LeadStatus.FAILED, next_attempt_at=None)
 
-    snapshot = take_snapshot(now=NOON, thresholds=THRESHOLDS)
+    snapshot = take_snapshot(now=NOON)
 
     assert (snapshot.late, snapshot.late_since) == (3, NOON - 7 * MINUTE)
 
@@ -60,14 +73,14 @@ def test_unclaimed_due_leads_are_late() -> None:
 def test_leads_that_wait_on_purpose_are_not_stuck(settings) -> None:
     make.lead(status=LeadStatus.READY, next_attempt_at=NOON - HOUR)
     settings.CUSTOMER_API_RATE_LIMIT = timedelta(seconds=1)
-    assert take_snapshot(now=NOON, thresholds=THRESHOLDS).late == 0
+    assert take_snapshot(now=NOON).late == 0
 
     settings.CUSTOMER_API_RATE_LIMIT = None
-    assert take_snapshot(now=NOON, thresholds=THRESHOLDS).late == 1
+    assert take_snapshot(now=NOON).late == 1
     pause_delivery(actor="otto", reason="maintenance", now=NOON)
-    assert take_snapshot(now=NOON, thresholds=THRESHOLDS).late == 0
+    assert take_snapshot(now=NOON).late == 0
     make.lead(next_attempt_at=NOON - HOUR)  # can be checked while delivery is paused
-    assert take_snapshot(now=NOON, thresholds=THRESHOLDS).late == 1
+    assert take_snapshot(now=NOON).late == 1
 
 
 def test_recent_finished_attempts_are_counted() -> None:
@@ -76,9 +89,9 @@ def test_recent_finished_attempts_are_counted() -> None:
     make.attempt(requested_at=NOON - MINUTE, finished_at=None)
     make.attempt(requested_at=NOON - 11 * MINUTE)
 
-    snapshot = take_snapshot(now=NOON, thresholds=THRESHOLDS)
+    snapshot = take_snapshot(now=NOON)
 
-    assert (snapshot.attempts, snapshot.failed) == (2, 1)
+    assert (snapshot.attempts.finished, snapshot.attempts.failed) == (2, 1)
 
 
 def test_a_source_has_its_hours_and_its_last_lead() -> None:
@@ -89,7 +102,7 @@ def test_a_source_has_its_hours_and_its_last_lead() -> None:
     make.lead(source="new", received_at=NOON - 5 * MINUTE)
     make.lead(received_at=NOON - 6 * MINUTE)
 
-    sources = take_snapshot(now=NOON, thresholds=THRESHOLDS).sources
+    sources = take_snapshot(now=NOON).sources
 
     yesterday = NOON - timedelta(days=1)
     assert [(source.name, source.last_at) for source in sources] == [
@@ -117,20 +130,16 @@ def test_a_failure_becomes_an_incident_and_ends() -> None:
     assert open_now() == {"no_worker"}
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_second_check_within_the_interval_is_skipped() -> None:
     assert run_if_due(now=NOON)
     assert not run_if_due(now=NOON + 0.7 * MINUTE)
     assert run_if_due(now=NOON + 0.9 * MINUTE)
 
-
-@pytest.mark.django_db(transaction=True)
-def test_the_monitor_checks_only_when_overdue() -> None:
-    run_if_due(now=NOON)
-    MonitorThread().check_if_overdue(now=NOON + 1.4 * MINUTE)
-    assert MonitoringState.objects.get().checked_at == NOON
-
-    MonitorThread().check_if_overdue(now=NOON + 1.6 * MINUTE)
-    assert MonitoringState.objects.get().checked_at == NOON + 1.6 * MINUTE
+    MonitorThread().check_if_overdue(now=NOON + 2.3 * MINUTE)
+    assert MonitoringState.objects.get().checked_at == NOON + 0.9 * MINUTE
+    MonitorThread().check_if_overdue(now=NOON + 2.5 * MINUTE)
+    assert MonitoringState.objects.get().checked_at == NOON + 2.5 * MINUTE
 
 
 @pytest.mark.django_db(transaction=True)
@@ -164,14 +173,14 @@ def database(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> list[st
     """A list that makes the database unavailable to monitors while it is not empty."""
     unavailable: list[str] = []
 
-    is_really_overdue = pipeline_check.is_overdue
+    connect = BaseDatabaseWrapper.ensure_connection
 
-    def is_overdue(*, now: datetime) -> bool:
+    def refuse(self: BaseDatabaseWrapper) -> None:
         if unavailable:
             raise OperationalError("the database system is shutting down")
-        return is_really_overdue(now=now)
+        connect(self)
 
-    monkeypatch.setattr(pipeline_check, "is_overdue", is_overdue)
+    monkeypatch.setattr(BaseDatabaseWrapper, "ensure_connection", refuse)
     return unavailable
 
 

@@ -32,7 +32,7 @@ MAKERS = {"ok", "warning", "failure", "make"}
 def test_every_failure_and_warning_has_a_remedy() -> None:
     for check, texts in checks._TEXTS.items():
         for key, text in texts.items():
-            is_good = key in {"ok", "environment", "file", "encrypted", "queue_directory", "tls_ok"}
+            is_good = key in {"ok", "environment", "file", "encrypted", "queue_directory", "tls_ok", "starting"}
             assert bool(text.remedy) is not is_good, (check, key)
 
 

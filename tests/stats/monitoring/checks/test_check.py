@@ -1,4 +1,4 @@
-"""How a check is run: within its time, and whatever it raises."""
+"""How a check is run: within its time, and with any exception."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ def test_a_check_that_does_not_end_is_abandoned() -> None:
     results = run_bounded(Check("slow", hanging), time_limit_s=0.2)
     ends.set()
 
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert [(result.check, result.verdict) for result in results] == [("first", Verdict.OK), ("slow", Verdict.FAILURE)]
 
 

@@ -38,6 +38,7 @@ def test_an_error_in_the_mapping_file_is_named(settings: Any, tmp_path: Path) ->
         ("https://customer.example.com/lead/SECRET_PATH", OK),
         ("http://customer.example.com/lead/SECRET_PATH", WARNING),
         ("http://127.0.0.1:8081/lead/SECRET_PATH", OK),
+        ("https://customer.example.com/SECRET_PATH/USER_ID/", WARNING),
         ("ftp://customer.example.com/SECRET_PATH", FAILURE),
         ("https://user:SECRET_PATH@customer.example.com/", FAILURE),
     ],
@@ -63,18 +64,19 @@ def test_the_check_connects_and_sends_nothing(settings: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "code"),
+    ("url", "codes"),
     [
-        ("http://127.0.0.1:1/lead", "no_connection"),
-        ("https://customer.invalid/lead", "host_not_found"),
+        ("http://127.0.0.1:1/lead", ["no_connection"]),
+        ("https://customer.invalid/lead", ["host_not_found"]),
+        ("https://customer.invalid/lead/USER_ID/", []),  # the placeholder is not connected to
     ],
 )
-def test_an_unreachable_customer_is_a_failure(settings: Any, url: str, code: str) -> None:
+def test_an_unreachable_customer_is_a_failure(settings: Any, url: str, codes: list[str]) -> None:
     settings.CUSTOMER_API_URL = url
 
-    result = only_result(customer.connection)
+    results = list(customer.connection())
 
-    assert (result.verdict, result.facts["code"]) == (FAILURE, code)
+    assert [(result.verdict, result.facts["code"]) for result in results] == [(FAILURE, code) for code in codes]
 
 
 def test_a_customer_without_tls_is_a_failure(settings: Any) -> None:
@@ -90,7 +92,7 @@ def test_a_customer_without_tls_is_a_failure(settings: Any) -> None:
 
 @pytest.mark.parametrize(
     ("token", "verdict"),
-    [("s3cret-word", OK), ("FakeCustomerToken", WARNING), ("your_bearer_token_here", WARNING), ("", WARNING)],
+    [("s3cret-word", OK), ("FakeCustomerToken", WARNING), ("", WARNING)],
 )
 def test_a_placeholder_instead_of_a_token_is_a_warning(settings: Any, token: str, verdict: Verdict) -> None:
     settings.CUSTOMER_API_TOKEN = token

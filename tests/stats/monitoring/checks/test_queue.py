@@ -56,7 +56,7 @@ def test_a_frozen_redis_is_reported_in_time(own_redis: RedisServer) -> None:
 
     own_redis.thaw()
     assert result.verdict is FAILURE
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 def test_without_an_answer_from_any_worker_the_ping_fails(own_redis: RedisServer) -> None:
