@@ -4,9 +4,8 @@ Pinned below 5.7: the workers of Celery 5.7.0 exit when Redis restarts while the
 """
 
 import os
-from typing import Any
 
-from celery import Celery
+from celery import Celery, Task
 from celery.signals import beat_init, setup_logging, task_failure, task_retry, worker_init
 from kombu.transport import TRANSPORT_ALIASES
 
@@ -27,26 +26,26 @@ log = get_logger(__name__)
 
 
 @setup_logging.connect
-def _keep_logging_configuration(**_: Any) -> None:
+def _keep_logging_configuration(**_: object) -> None:
     """Do nothing. A receiver of this signal keeps Celery from configuring logging, which Django has done already."""
 
 
 @worker_init.connect
 @beat_init.connect
-def _check_configuration(**_: Any) -> None:
+def _check_configuration(**_: object) -> None:
     check_configuration()
 
 
 @worker_init.connect
-def _start_tracing(**_: Any) -> None:
+def _start_tracing(**_: object) -> None:
     tracing.start()
 
 
 @task_failure.connect
-def _log_failure(sender: Any, exception: BaseException, **_: Any) -> None:
+def _log_failure(sender: "Task[..., None]", exception: BaseException, **_: object) -> None:
     log.error("task_failed", task=sender.name, exc_info=exception)
 
 
 @task_retry.connect
-def _log_retry(sender: Any, reason: BaseException, **_: Any) -> None:
+def _log_retry(sender: "Task[..., None]", reason: BaseException, **_: object) -> None:
     log.warning("task_retried", task=sender.name, reason=type(reason).__name__)

@@ -6,12 +6,28 @@ from typing import Any
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import exceptions
 from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+
+_ERRORS = {
+    400: "bad request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not found",
+    405: "method not allowed",
+    429: "too many requests",
+    500: "internal server error",
+}
 
 
-def error_response(request: HttpRequest, status: int, error: str) -> JsonResponse:
-    """Return an error response. A request that Django refused before our middleware has no correlation id."""
-    return JsonResponse({"error": error, "correlation_id": getattr(request, "correlation_id", None)}, status=status)
+def error_response(request: HttpRequest, status: int, error: str = "") -> JsonResponse:
+    """Return an error response. A request that Django refused before our middleware has no correlation id.
+
+    :param error: defaults to the ordinary text of the status.
+    """
+    correlation_id = getattr(request, "correlation_id", None)
+    return JsonResponse({"error": error or _ERRORS[status], "correlation_id": correlation_id}, status=status)
 
 
 class ServiceUnavailable(exceptions.APIException):
@@ -23,32 +39,23 @@ class ServiceUnavailable(exceptions.APIException):
 class AlwaysJSON(BaseContentNegotiation):
     """Respond with JSON whatever the Accept header asks for."""
 
-    def select_parser(self, request: Any, parsers: Any) -> Any:
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
         """Return the first parser. It is not used, because views read their bodies themselves."""
-        return parsers[0]
+        return next(iter(parsers))
 
     def select_renderer(
-        self, request: Any, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
         """Return the JSON renderer."""
         renderer = next(iter(renderers))
         return renderer, str(renderer.media_type)
 
 
-_ERRORS = {
-    401: "unauthorized",
-    403: "forbidden",
-    404: "not found",
-    405: "method not allowed",
-    429: "too many requests",
-}
-
-
 def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse | None:
     """Return the error response for an exception that a view raised, or None for a bug: Django logs it as a 500."""
     request: HttpRequest = context["request"]._request
     if isinstance(exc, Http404):
-        return error_response(request, 404, str(exc) or _ERRORS[404])
+        return error_response(request, 404, str(exc))
     if not isinstance(exc, exceptions.APIException):
         return None
     response = error_response(request, exc.status_code, _ERRORS.get(exc.status_code, str(exc.detail)))
@@ -61,24 +68,6 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse |
     return response
 
 
-# The handlers that leadgateway/urls.py and stats/admin/error_pages.py name.
-
-
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Return 400 for a request that Django refuses, such as one with a Host outside ALLOWED_HOSTS."""
-    return error_response(request, 400, "bad request")
-
-
-def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Return 403."""
-    return error_response(request, 403, _ERRORS[403])
-
-
-def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Return 404 for an unknown path."""
-    return error_response(request, 404, _ERRORS[404])
-
-
-def server_error(request: HttpRequest) -> HttpResponse:
-    """Return 500 for a bug, which Django has logged."""
-    return error_response(request, 500, "internal server error")
+    return error_response(request, 400)

@@ -8,6 +8,7 @@ from typing import cast
 import structlog
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.http.request import split_domain_port
 from django.http.response import HttpResponseBase
 from django.middleware.locale import LocaleMiddleware
 from django.utils import timezone, translation
@@ -116,7 +117,8 @@ class ResponseHeaders:
         if not request.path_info.startswith(("/admin", "/static")):
             response["Content-Security-Policy"] = _API_CONTENT_SECURITY_POLICY
             response["Cache-Control"] = "no-store"  # lead histories contain personal data
-        if response.cookies and not request.is_secure() and _host(request) in _LOOPBACK_HOSTS:
+        host, _port = split_domain_port(request.META.get("HTTP_HOST", ""))
+        if response.cookies and not request.is_secure() and host in _LOOPBACK_HOSTS:
             for cookie in response.cookies.values():
                 cookie["secure"] = ""
         return response
@@ -124,8 +126,3 @@ class ResponseHeaders:
 
 def _is_webhook(request: HttpRequest) -> bool:
     return request.path_info.rstrip("/") == WEBHOOK_PATH
-
-
-def _host(request: HttpRequest) -> str:
-    host: str = request.META.get("HTTP_HOST", "")
-    return host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host

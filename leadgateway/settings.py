@@ -11,9 +11,9 @@ from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.templatetags.static import static
 from kombu import Exchange, Queue
 
-from leadgateway.db.deadline import BoundedConnection
 from leadgateway.env import Environment
 from leadgateway.logging import logging_config
+from leadgateway.timeouts import BoundedConnection
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment(BASE_DIR / ".env")
@@ -311,7 +311,6 @@ FORMAT_MODULE_PATH = ["leadgateway.formats"]
 # The project's translations, and those of texts that Unfold and Django leave in English.
 LOCALE_PATHS = [BASE_DIR / "config" / "locale", BASE_DIR / "config" / "locale_of_unfold"]
 TIME_ZONE = "UTC"
-USE_TZ = True
 
 TEMPLATES = [
     {
@@ -345,8 +344,6 @@ AXES_RESET_ON_SUCCESS = True
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
 SESSION_COOKIE_AGE = int(ADMIN_SESSION_AGE.total_seconds())
-SESSION_EXPIRE_AT_BROWSER_CLOSE = False
-SESSION_COOKIE_HTTPONLY = True
 
 UNFOLD = {
     "SITE_TITLE": "Lead Gateway",
@@ -403,9 +400,6 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [NONE],
     }
 }
-X_FRAME_OPTIONS = "DENY"
-SECURE_REFERRER_POLICY = "same-origin"
-SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 
 # Cookies need TLS, except on the loopback address (see ResponseHeaders).
 SESSION_COOKIE_SECURE = True
@@ -459,42 +453,28 @@ CELERY_TASK_DEFAULT_ROUTING_KEY = MAINTENANCE_QUEUE
 CELERY_TASK_ROUTES = {"process_lead": {"queue": PROCESS_QUEUE}}
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = False  # when a worker dies, its lease expires; a late ack would process the lead twice
-CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_POOL = "threads"
 CELERY_WORKER_CONCURRENCY = WORKER_CONCURRENCY
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = QUEUE_TYPE == "redis"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker without limit
-CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
-CELERY_BEAT_SCHEDULE = {
-    "sweep": {
-        "task": "sweep",
-        "schedule": WORKER_POLL_INTERVAL,
-        # Without a worker, messages would pile up. The next one makes an old one superfluous.
-        "options": {"expires": max(WORKER_POLL_INTERVAL.total_seconds(), 5)},
-    },
-    "update_counters": {"task": "update_counters", "schedule": timedelta(minutes=1), "options": {"expires": 60}},
-    "process_bulk_actions": {
-        "task": "process_bulk_actions",
-        "schedule": WORKER_POLL_INTERVAL,
-        "options": {"expires": max(WORKER_POLL_INTERVAL.total_seconds(), 5)},
-    },
+#: Each task: its interval, and when a message expires. Without a worker, messages would pile up; the next one makes an
+#: old one superfluous.
+_PERIODIC_TASKS = {
+    "sweep": (WORKER_POLL_INTERVAL, max(WORKER_POLL_INTERVAL, timedelta(seconds=5))),
+    "process_bulk_actions": (WORKER_POLL_INTERVAL, max(WORKER_POLL_INTERVAL, timedelta(seconds=5))),
+    "update_counters": (timedelta(minutes=1), timedelta(minutes=1)),
     # While no worker is running, stats/monitoring/monitor_thread.py checks the pipeline.
-    "check_pipeline": {
-        "task": "check_pipeline",
-        "schedule": MONITORING_INTERVAL,
-        "options": {"expires": max(MONITORING_INTERVAL.total_seconds(), 1)},
-    },
+    "check_pipeline": (MONITORING_INTERVAL, max(MONITORING_INTERVAL, timedelta(seconds=1))),
     # More often than once an hour, so that missed hours are soon aggregated.
-    "aggregate_hours": {"task": "aggregate_hours", "schedule": timedelta(minutes=10), "options": {"expires": 600}},
-    "clear_sessions": {"task": "clear_sessions", "schedule": timedelta(days=1), "options": {"expires": 3600}},
-    "apply_retention": {
-        "task": "apply_retention",
-        "schedule": timedelta(hours=1),
-        "options": {"expires": 3600},
-    },
+    "aggregate_hours": (timedelta(minutes=10), timedelta(minutes=10)),
+    "apply_retention": (timedelta(hours=1), timedelta(hours=1)),
+    "clear_sessions": (timedelta(days=1), timedelta(hours=1)),
+}
+CELERY_BEAT_SCHEDULE = {
+    name: {"task": name, "schedule": interval, "options": {"expires": expires.total_seconds()}}
+    for name, (interval, expires) in _PERIODIC_TASKS.items()
 }

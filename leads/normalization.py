@@ -108,7 +108,7 @@ def _e164(number: str, region: str) -> str:
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
 
 
-def _as_text(value: Any) -> str | None:
+def _as_text(value: object) -> str | None:
     """Return a string unchanged and an integer as its decimal digits, or None for any other value."""
     if isinstance(value, str):
         return value
@@ -120,7 +120,7 @@ def _as_text(value: Any) -> str | None:
         return None
 
 
-def _string(value: Any) -> str:
+def _string(value: object) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 

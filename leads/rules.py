@@ -31,10 +31,10 @@ def rejection_reason(payload: Mapping[str, Any]) -> RejectionReason | None:
     return None
 
 
-def _is_served_zipcode(zipcode: Any) -> bool:
+def _is_served_zipcode(zipcode: object) -> bool:
     return isinstance(zipcode, str) and _SERVED_ZIPCODE.fullmatch(zipcode) is not None
 
 
-def _is_homeowner(house: Any) -> bool:
+def _is_homeowner(house: object) -> bool:
     # `is`, because 1 == True in Python but not in JSON.
     return isinstance(house, Mapping) and house.get("is_owner") is True

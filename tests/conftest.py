@@ -243,7 +243,7 @@ def _clear_tables() -> None:
 @pytest.fixture(autouse=True)
 def _breakers_are_closed() -> None:
     """Close every circuit breaker, so that a test of an outage does not make the next test fail fast."""
-    from leadgateway.breaker import Breaker
+    from leadgateway.timeouts import Breaker
 
     for name in [name for name in sys.modules if name.startswith(("leads.", "leadgateway.", "delivery.", "stats."))]:
         for value in list(vars(sys.modules[name]).values()):

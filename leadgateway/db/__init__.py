@@ -1,5 +1,5 @@
-"""PostgreSQL connections whose waits end at a deadline."""
+"""The PostgreSQL backend, whose waits end at a deadline."""
 
-from leadgateway.db.deadline import UNAVAILABLE, BoundedConnection, deadline, is_time_up
+from leadgateway.timeouts import UNAVAILABLE, deadline, is_time_up
 
-__all__ = ["UNAVAILABLE", "BoundedConnection", "deadline", "is_time_up"]
+__all__ = ["UNAVAILABLE", "deadline", "is_time_up"]

@@ -36,10 +36,10 @@ class Channel(filesystem.Channel):
         """Return the binding of every queue."""
         return [filesystem.exchange_queue_t(queue, "", queue) for queue in self.transport_options["bindings"]]
 
-    def _queue_bind(self, *_: Any) -> None:
+    def _queue_bind(self, *_: object) -> None:
         """Do nothing, because the bindings are in the settings."""
 
-    def _put(self, queue: str, message: Any, **_: Any) -> None:  # type: ignore[override]
+    def _put(self, queue: str, message: dict[str, Any], **_: object) -> None:  # type: ignore[override]
         # Messages are read in order of their names. Processes share the wall clock, also across reboots.
         name = f"{time.time_ns():020}_{uuid.uuid4().hex}"
         unfinished = self._directory / f"{name}{_IN_PROGRESS}"

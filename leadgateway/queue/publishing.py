@@ -7,8 +7,8 @@ from typing import Any
 from django.conf import settings
 from kombu import pools
 
-from leadgateway.breaker import Breaker
 from leadgateway.celery import app
+from leadgateway.timeouts import Breaker
 
 _NO_RETRY = {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 
@@ -31,7 +31,7 @@ def enqueue(lead_id: int, *, delay: timedelta = timedelta(), is_retry: bool = Fa
     if _breaker.is_open:
         raise QueueUnavailable("failed repeatedly a moment ago")
     try:
-        with _producers().acquire(block=True, timeout=settings.QUEUE_TIMEOUT.total_seconds()) as producer:
+        with producers().acquire(block=True, timeout=settings.QUEUE_TIMEOUT.total_seconds()) as producer:
             app.send_task(
                 "process_lead",
                 kwargs={"lead_id": lead_id},
@@ -61,7 +61,7 @@ def depths() -> dict[str, int]:
     :raises QueueUnavailable: as `enqueue` does.
     """
     try:
-        with _producers().acquire(block=True, timeout=settings.QUEUE_TIMEOUT.total_seconds()) as producer:
+        with producers().acquire(block=True, timeout=settings.QUEUE_TIMEOUT.total_seconds()) as producer:
             return {name: _size(producer.channel, name) for name in (settings.PROCESS_QUEUE, settings.RETRY_QUEUE)}
     except Exception as error:
         raise QueueUnavailable(type(error).__name__) from error
@@ -72,7 +72,7 @@ def _size(channel: Any, name: str) -> int:
 
 
 @cache
-def _producers() -> Any:
+def producers() -> Any:
     """Return this process's pool of producers, created on first use, which is after gunicorn has forked."""
     options = settings.CELERY_BROKER_TRANSPORT_OPTIONS | (_time_limits() if settings.QUEUE_TYPE == "redis" else {})
     connection = app.connection_for_write(transport_options=options)

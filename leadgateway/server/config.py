@@ -10,7 +10,7 @@ import signal
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leadgateway.settings")
 
@@ -44,7 +44,7 @@ logconfig_dict = {
 }
 
 
-def on_starting(_server: Any) -> None:
+def on_starting(_server: object) -> None:
     """Check the configuration and create the directory for metrics before any worker is forked."""
     import django
 
@@ -53,7 +53,7 @@ def on_starting(_server: Any) -> None:
     check_configuration()
 
 
-def on_exit(_server: Any) -> None:
+def on_exit(_server: object) -> None:
     """Remove the metrics of this server. After SIGKILL, the next start removes them."""
     shutil.rmtree(_metrics_directory(os.getpid()), ignore_errors=True)
 

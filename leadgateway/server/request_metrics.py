@@ -31,5 +31,5 @@ def measured() -> CollectorRegistry:
     if not os.environ.get(DIRECTORY):
         return _registry
     shared = CollectorRegistry()
-    MultiProcessCollector(shared)
+    MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
     return shared

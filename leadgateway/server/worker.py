@@ -103,7 +103,7 @@ class SenderSocket(socket.socket):
             self._slots.acquire()
 
 
-class DeadlineWorker(ThreadWorker):
+class DeadlineWorker(ThreadWorker):  # type: ignore[misc]
     """A gthread worker in which only a request that is being processed takes one of the `threads`."""
 
     def init_process(self) -> None:
@@ -137,10 +137,10 @@ class DeadlineWorker(ThreadWorker):
                 conn.timeout = min(conn.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
         super().murder_pending()
 
-    def handle(self, conn: TConn) -> Any:
+    def handle(self, conn: TConn) -> bool | None:
         """Handle a request in its slot, and close the connection here and not in the thread that accepts others."""
         with conn.sock.request(self.slots):
-            keep_alive = super().handle(conn)
+            keep_alive: bool | None = super().handle(conn)
         if keep_alive is False:
             util.close_graceful(conn.sock)
         return keep_alive

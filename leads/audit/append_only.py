@@ -5,9 +5,10 @@ Retention and erasure, which the law requires, use `allow_audit_changes`.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from django.db import connection, migrations, transaction
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.state import StateApps
 
 _POSTGRES_FUNCTION = """
 CREATE OR REPLACE FUNCTION refuse_audit_change() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -28,7 +29,7 @@ _SQLITE_TABLE = "CREATE TABLE audit_changes_allowed (allowed integer NOT NULL)"
 
 def create_guard() -> migrations.RunPython:
     """Return the operation that creates what the triggers need: a function on PostgreSQL, a table on SQLite."""
-    return _statements(
+    return run_statements(
         lambda vendor: [_SQLITE_TABLE if vendor == "sqlite" else _POSTGRES_FUNCTION],
         lambda vendor: [
             "DROP TABLE audit_changes_allowed" if vendor == "sqlite" else "DROP FUNCTION refuse_audit_change()"
@@ -68,7 +69,7 @@ def refuse_changes(table: str, *, unless: str = "false") -> migrations.RunPython
             return [f"DROP TRIGGER IF EXISTS {table}_no_{what}" for what in ("delete", "update")]
         return [f"DROP TRIGGER IF EXISTS {table}_no_{what} ON {table}" for what in ("delete", "update", "truncate")]
 
-    return _statements(install, remove)
+    return run_statements(install, remove)
 
 
 def delete_with_lead(table: str, *, fk: str) -> migrations.RunPython:
@@ -91,7 +92,7 @@ def delete_with_lead(table: str, *, fk: str) -> migrations.RunPython:
     def remove(vendor: str) -> list[str]:
         return [f"DROP TRIGGER IF EXISTS {fk}"] if vendor == "sqlite" else _replace_foreign_key(table, fk, "")
 
-    return _statements(install, remove)
+    return run_statements(install, remove)
 
 
 def _replace_foreign_key(table: str, fk: str, on_delete: str) -> list[str]:
@@ -109,9 +110,11 @@ def _replace_foreign_key(table: str, fk: str, on_delete: str) -> list[str]:
     return [drop, add]
 
 
-def _statements(forward: Callable[[str], list[str]], backward: Callable[[str], list[str]]) -> migrations.RunPython:
-    def run(statements: Callable[[str], list[str]]) -> Callable[[Any, Any], None]:
-        def code(_apps: Any, schema_editor: Any) -> None:
+def run_statements(forward: Callable[[str], list[str]], backward: Callable[[str], list[str]]) -> migrations.RunPython:
+    """Return the operation that runs the SQL statements that `forward` and `backward` return for a database vendor."""
+
+    def run(statements: Callable[[str], list[str]]) -> Callable[[StateApps, BaseDatabaseSchemaEditor], None]:
+        def code(_apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) -> None:
             for statement in statements(schema_editor.connection.vendor):
                 schema_editor.execute(statement, params=None)
 

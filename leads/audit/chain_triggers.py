@@ -4,9 +4,9 @@
 that a chain cannot fork. The row of the lead itself is not locked.
 """
 
-from typing import Any
-
 from django.db import migrations
+
+from leads.audit.append_only import run_statements
 
 # An event gets its id after the lock, so that ids increase along a chain. An event with a hash comes from a backup.
 _POSTGRES_FUNCTION = """
@@ -75,22 +75,16 @@ def link_new_events() -> migrations.RunPython:
 
     When a later migration alters the table, repeat the operation, as for `append_only.refuse_changes`.
     """
-    return migrations.RunPython(_install, _remove)
 
+    def remove_trigger(vendor: str) -> str:
+        return "DROP TRIGGER IF EXISTS lead_event_link" + (" ON lead_event" if vendor == "postgresql" else "")
 
-def _install(_apps: Any, schema_editor: Any) -> None:
-    is_postgres = schema_editor.connection.vendor == "postgresql"
-    statements = [_POSTGRES_FUNCTION, _POSTGRES_TRIGGER] if is_postgres else [_SQLITE_TRIGGER]
-    for statement in [_drop_trigger(is_postgres), *statements]:
-        schema_editor.execute(statement, params=None)
+    def install(vendor: str) -> list[str]:
+        create = [_POSTGRES_FUNCTION, _POSTGRES_TRIGGER] if vendor == "postgresql" else [_SQLITE_TRIGGER]
+        return [remove_trigger(vendor), *create]
 
+    def remove(vendor: str) -> list[str]:
+        function = ["DROP FUNCTION IF EXISTS link_audit_event()"] if vendor == "postgresql" else []
+        return [remove_trigger(vendor), *function]
 
-def _remove(_apps: Any, schema_editor: Any) -> None:
-    is_postgres = schema_editor.connection.vendor == "postgresql"
-    schema_editor.execute(_drop_trigger(is_postgres), params=None)
-    if is_postgres:
-        schema_editor.execute("DROP FUNCTION IF EXISTS link_audit_event()", params=None)
-
-
-def _drop_trigger(is_postgres: bool) -> str:
-    return "DROP TRIGGER IF EXISTS lead_event_link" + (" ON lead_event" if is_postgres else "")
+    return run_statements(install, remove)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from leads.audit.hash_chain import Event, read, seal, sha256
+from leads.audit.hash_chain import read, seal, sha256
 from leads.models import LeadEvent
 
 
@@ -17,14 +17,10 @@ def replace_details(event_ids: Iterable[int], replace: Callable[[Any], Any]) -> 
     :return: the hash of each new detail by event id. The caller must record them in an event of the same chain, under
         "details". Otherwise verification reports the events as changed.
     """
-    events = list(read(LeadEvent.objects.filter(pk__in=list(event_ids))))
-    for event in events:
+    redacted = LeadEvent.objects.filter(pk__in=list(event_ids))
+    for event in list(read(redacted)):
         sealed = event.detail_sha256 if event.detail_salt is None else seal(event.detail_salt, event.detail)
         LeadEvent.objects.filter(pk=event.id).update(
             detail=replace(json.loads(event.detail)), detail_salt=None, detail_sha256=sealed
         )
-    return {str(event.id): sha256(event.detail) for event in _again(events)}
-
-
-def _again(events: list[Event]) -> Iterable[Event]:
-    return read(LeadEvent.objects.filter(pk__in=[event.id for event in events]))
+    return {str(event.id): sha256(event.detail) for event in read(redacted)}

@@ -17,10 +17,10 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from leadgateway.breaker import Breaker
 from leadgateway.env import RateLimit
 from leadgateway.logging import get_logger
 from leadgateway.request import GatewayRequest
+from leadgateway.timeouts import Breaker
 
 log = get_logger(__name__)
 
@@ -83,9 +83,9 @@ class RateLimitThrottle(BaseThrottle):
         return self._wait_s
 
     def _is_within(self, limit: RateLimit | None, scope: str, *identifiers: str) -> bool:
-        if limit is None or _limiter().hit(_item(limit), scope, *identifiers):
+        if limit is None or limiter().hit(_item(limit), scope, *identifiers):
             return True
-        window = _limiter().get_window_stats(_item(limit), scope, *identifiers)
+        window = limiter().get_window_stats(_item(limit), scope, *identifiers)
         self._wait_s = max(1, window.reset_time - time.time())
         log.info("lead_refused", status=429, reason="rate limit", scope=scope)
         return False
@@ -103,7 +103,7 @@ def _uses_redis() -> bool:
 
 
 @cache
-def _limiter() -> SlidingWindowCounterRateLimiter:
+def limiter() -> SlidingWindowCounterRateLimiter:
     """Return this process's rate limiter, created on first use, which is after gunicorn has forked."""
     if not _uses_redis():
         return SlidingWindowCounterRateLimiter(MemoryStorage())

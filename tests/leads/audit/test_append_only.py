@@ -29,14 +29,12 @@ def lead():
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE lead_event SET actor = 'nobody'",
+        "UPDATE lead_event SET actor = 'anna'",
         "DELETE FROM lead_event",
         "UPDATE delivery_attempt SET success = false WHERE attempt_no = 1",
-        "UPDATE delivery_attempt SET response_body = 'x' WHERE attempt_no = 1",
         "UPDATE delivery_attempt SET attempt_no = 9 WHERE attempt_no = 2",
         "UPDATE delivery_attempt SET requested_at = '2020-01-01 00:00:00' WHERE attempt_no = 2",
-        "DELETE FROM delivery_attempt WHERE attempt_no = 1",
-        "DELETE FROM delivery_attempt WHERE attempt_no = 2",
+        "DELETE FROM delivery_attempt",
         "DELETE FROM inbound_lead",
     ],
 )
@@ -85,18 +83,14 @@ def test_allowed_changes_delete_a_lead_with_its_rows(lead):
     assert not DeliveryAttempt.objects.exists()
 
 
-def test_changes_are_refused_after_the_block(lead):
+def test_changes_are_refused_after_the_block_and_after_an_error_in_it(lead):
     with allow_audit_changes():
         LeadEvent.objects.update(actor="erased")
-
     with pytest.raises(DatabaseError, match="append-only"):
         sql("DELETE FROM lead_event")
 
-
-def test_changes_are_refused_after_an_error(lead):
     with pytest.raises(RuntimeError), allow_audit_changes():
         raise RuntimeError
-
     with pytest.raises(DatabaseError, match="append-only"):
         sql("DELETE FROM lead_event")
 

@@ -28,21 +28,15 @@ def test_several_events_are_one_insert_and_keep_the_hash_chains_valid():
     kinds = [EventKind.MAPPED, EventKind.ATTEMPT_STARTED, EventKind.ATTEMPT_FINISHED]
     record_system_event(EventKind.CIRCUIT_OPENED, actor="worker", now=make.NOON, detail={})
 
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
+    with CaptureQueriesContext(connection) as queries:
         record_all(event(lead, kind, detail={"é": None}) for lead in (first, second) for kind in kinds)
 
     assert [query["sql"].split()[0] for query in queries] == ["INSERT"]
     for lead in (first, second):
-        assert list(lead.events.order_by("id").values_list("kind", flat=True)) == kinds
+        assert list(lead.events.order_by("id").values_list("kind", "correlation_id")) == [
+            (kind, lead.correlation_id) for kind in kinds
+        ]
     verify()
-
-
-def test_an_event_takes_the_correlation_id_of_its_lead():
-    lead = make.lead()
-
-    assert event(lead, EventKind.MAPPED).correlation_id == lead.correlation_id
 
 
 def test_a_status_change_records_the_events_of_its_step_in_order_with_one_insert():

@@ -32,34 +32,38 @@ def refusal(body: bytes) -> str:
 
 
 def nested(depth: int, opening: str = "[", closing: str = "]") -> bytes:
-    """An object that is nested `depth` deep, itself included."""
+    """Return an object that is nested `depth` deep, itself included."""
     return f'{{"a":{opening * (depth - 1)}1{closing * (depth - 1)}}}'.encode()
 
 
-# What is accepted
+# --- accepted --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("body", [LEAD_BODY, ESCAPED_LEAD_BODY, BOM + LEAD_BODY, b" \t\r\n" + LEAD_BODY + b"\n "])
-def test_a_lead_comes_back_as_it_was_sent(body):
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(LEAD_BODY, ESCAPED_LEAD_BODY, BOM + LEAD_BODY, b" \t\r\n" + LEAD_BODY + b"\n ", b"{}", b'{"":""}'),
+        '{"a":"\x7f\x80\u2028\u2029\ufeff\ufffe\U0010ffff"}'.encode(),
+        rb'{"a":"\"\\\/\b\f\n\r\t\u00e4\ud83c\udfe0"}',
+        b'{"' + b"k" * 100_000 + b'":"' + b"v" * 100_000 + b'"}',
+    ],
+)
+def test_legal_json_is_accepted_unchanged(body):
     parsed = parse_object(body)
 
-    assert parsed.payload == LEAD
+    assert parsed.payload == json.loads(body)
     assert parsed.notes == ()
 
 
 @pytest.mark.parametrize(
     ("token", "value"),
     [
-        ("0", 0),
         ("-0", 0),
         ("-0.0", 0.0),
         ("1E5", 100000.0),
-        ("1e+5", 100000.0),
         ("1e-400", 0.0),
-        ("1e308", 1e308),
         ("1.7976931348623157e308", sys.float_info.max),
         ("5e-324", 5e-324),
-        ("9" * 308, 10**308 - 1),
         ("-" + "9" * 308, 1 - 10**308),
         ("1" + "0" * 308, 10**308),
         ("0." + "1" * 998, 1 / 9),
@@ -74,49 +78,27 @@ def test_numbers_within_float_range_are_kept(token, value):
     assert type(payload["n"]) is type(value)
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"{}",
-        b'{"":""}',
-        b'{"a":"\x7f"}',
-        b'{"a":"\xc2\x80"}',
-        '{"a":"\u2028\u2029\ufeff\ufffe\U0010ffff"}'.encode(),
-        rb'{"a":"\"\\\/\b\f\n\r\t\u00e4\ud83c\udfe0"}',
-        b'{"' + b"k" * 100_000 + b'":"' + b"v" * 100_000 + b'"}',
-    ],
-)
-def test_unusual_but_legal_json_is_accepted_unchanged(body):
-    parsed = parse_object(body)
-
-    assert parsed.payload == json.loads(body)
-    assert parsed.notes == ()
-
-
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('["[{",', ',"}"]')])
-def test_nesting_is_allowed_as_deep_as_64(opening, closing):
+def test_nesting_may_be_64_deep(opening, closing):
     body = nested(64, opening, closing)[:-1] + b',"beside it":[[],{},[{}]]}'
 
     assert parse_object(body).payload == json.loads(body)
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["[" * 500, '{"a":' * 500, r"\"" + "[{" * 500, "\\\\" + "[" * 500, '"' + "]" * 100 + "[" * 500],
-)
-def test_brackets_in_strings_are_no_nesting(text):
+@pytest.mark.parametrize("text", ["[" * 500, r"\"" + "[{" * 500, "\\\\" + "[" * 500, '"' + "]" * 100 + "[" * 500])
+def test_brackets_in_strings_are_not_nesting(text):
     payload = {text: text, "list": [text, {"a": text}]}
 
     assert parse_object(json.dumps(payload).encode()).payload == payload
 
 
-def test_many_brackets_side_by_side_are_no_nesting():
+def test_brackets_side_by_side_are_not_nesting():
     payload = {"a": [[], {}, [[{}]]] * 1000}
 
     assert parse_object(json.dumps(payload).encode()).payload == payload
 
 
-# What is refused
+# --- refused ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_body_cut_at_any_byte_is_refused():
@@ -125,57 +107,41 @@ def test_a_body_cut_at_any_byte_is_refused():
             refusal(body[:length])
 
 
-def test_anything_after_the_object_is_refused():
-    for byte in range(256):
-        if bytes([byte]) not in b" \t\r\n":
-            refusal(LEAD_BODY + bytes([byte]))
+def test_any_byte_after_the_object_is_refused():
+    for byte in set(range(256)) - set(b" \t\r\n"):
+        refusal(LEAD_BODY + bytes([byte]))
 
 
-def test_raw_control_characters_are_refused_everywhere():
+def test_unescaped_control_characters_are_refused():
     for code in range(0x20):
-        refusal(b'{"a":"' + bytes([code]) + b'"}')
-        refusal(b'{"' + bytes([code]) + b'":1}')
+        refusal(b'{"a":"%c"}' % code)
+        refusal(b'{"%c":1}' % code)
 
 
-@pytest.mark.parametrize("body", [b"", BOM, b" ", b"\n\t\r ", BOM + b"\n"])
+@pytest.mark.parametrize("body", [b"", BOM, b"\n\t\r ", BOM + b"\n"])
 def test_an_empty_body_is_refused(body):
     assert refusal(body) == "empty"
 
 
-@pytest.mark.parametrize(
-    "value", ["[]", '[{"a":1}]', '"a"', '""', "1", "-1.5", "null", "true", "false", '[{"a":1},{"a":2}]', '"{}"']
-)
-@pytest.mark.parametrize("space", ["", " \n"])
-def test_anything_but_an_object_is_refused(value, space):
-    assert refusal(f"{space}{value}{space}".encode()) == "not an object"
+@pytest.mark.parametrize("value", ["[]", '[{"a":1}]', '"{}"', "1", "-1.5", "null", " \ntrue \n"])
+def test_anything_but_an_object_is_refused(value):
+    assert refusal(value.encode()) == "not an object"
 
 
 @pytest.mark.parametrize(
     "sequence",
     [
         b"\x80",  # a continuation byte alone
-        b"\xbf\xbf",
-        b"\xc3",  # a sequence without its end
-        b"\xe2\x82",
-        b"\xf0\x9f\x8f",
-        b"\xc0\xaf",  # overlong
-        b"\xc1\x81",
-        b"\xe0\x80\xaf",
-        b"\xf0\x80\x80\x80",
-        b"\xc0\x80",
-        b"\xed\xa0\x80",  # surrogates, as CESU-8 has them
-        b"\xed\xbf\xbf",
-        b"\xed\xa0\xbc\xed\xbf\xa0",
+        b"\xe2\x82",  # a sequence without its end
+        b"\xc0\x80",  # overlong
+        b"\xed\xa0\xbc\xed\xbf\xa0",  # surrogates, as CESU-8 has them
         b"\xf4\x90\x80\x80",  # beyond U+10FFFF
-        b"\xf8\x88\x80\x80\x80",
-        b"\xfe",
         b"\xff",
         "ä".encode("latin-1"),
-        "€".encode("cp1252"),
     ],
 )
 @pytest.mark.parametrize("frame", [b'{"a":"%s"}', b'{"%s":1}', b'{"a":1}%s', b"%s{}"])
-def test_what_is_not_utf8_is_refused(sequence, frame):
+def test_other_bytes_than_utf8_are_refused(sequence, frame):
     assert refusal(frame % sequence) == "not UTF-8"
 
 
@@ -185,191 +151,56 @@ def test_other_unicode_encodings_are_refused(encoding):
     refusal('{"ä":"ö"}'.encode(encoding))
 
 
-@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
-@pytest.mark.parametrize("frame", ["{{'a':{}}}", "{{'a':[1,{}]}}", "{}"])
-def test_nan_and_infinities_are_refused(constant, frame):
-    assert refusal(frame.format(constant).replace("'", '"').encode()) == "NaN or Infinity"
-
-
+@pytest.mark.parametrize("frame", ['{"n":%s}', '{"a":[1,{"n":%s}]}'])
 @pytest.mark.parametrize(
-    "token",
+    ("token", "reason"),
     [
-        "1e309",
-        "-1e309",
-        "1e400",
-        "1.8e308",
-        "1E+99999",
-        "1" + "0" * 309,
-        "9" * 309,
-        "-" + "9" * 309,
-        "9" * 400,
-        "9" * 1000,
-        "1e" + "9" * 900,
+        *((constant, "NaN or Infinity") for constant in ("NaN", "Infinity", "-Infinity")),
+        *(
+            (token, "number beyond float range")
+            for token in ("1e309", "-1e309", "1.8e308", "1" + "0" * 309, "-" + "9" * 309, "9" * 1000, "1e" + "9" * 900)
+        ),
+        *(
+            (token, "number longer than 1000 characters")
+            for token in ("9" * 1001, "9" * 4301, "9" * 200_000, "0." + "1" * 999, "1e-" + "9" * 1000, "0e" + "0" * 999)
+        ),
     ],
 )
-def test_numbers_beyond_float_range_are_refused(token):
-    assert refusal(f'{{"n":{token}}}'.encode()) == "number beyond float range"
-    assert refusal(f'{{"n":[{{"m":{token}}}]}}'.encode()) == "number beyond float range"
+def test_numbers_that_are_too_large_or_too_long_are_refused(token, reason, frame):
+    assert refusal((frame % token).encode()) == reason
 
 
-@pytest.mark.parametrize(
-    "token",
-    [
-        "9" * 1001,
-        "9" * 4301,
-        "9" * 200_000,
-        "0." + "1" * 999,
-        "0." + "0" * 100_000,
-        "1e-" + "9" * 1000,
-        "0e" + "0" * 100_000,
-    ],
-)
-def test_endless_numbers_are_refused_whatever_their_value(token):
-    assert refusal(f'{{"n":{token}}}'.encode()) == "number longer than 1000 characters"
-
-
-@pytest.mark.parametrize(
-    "token",
-    [
-        *[
-            "+1",
-            "01",
-            "-01",
-            "00",
-            "-00",
-            "1.",
-            ".5",
-            "-.5",
-            "-",
-            "--",
-            "1e",
-            "1e+",
-            "0e",
-            "1.e5",
-            "1.5e",
-            "1ee5",
-            "e5",
-        ],
-        *[
-            "0x10",
-            "0b1",
-            "0o7",
-            "1_000",
-            "1.2.3",
-            "1e5.5",
-            "1f",
-            "1n",
-            "1-1",
-            "1/2",
-            "1 000",
-            "1'000",
-            "1.000.000",
-            "1%",
-        ],
-        *[
-            "\u0661",
-            "\u00b2",
-            "\uff11",
-            "\u221e",
-            "\u22121",
-            "nan",
-            "inf",
-            "-inf",
-            "-NaN",
-            "+Infinity",
-            "-nan",
-            "infinity",
-        ],
-        *["True", "FALSE", "None", "undefined", "nil", "NULL", "yes", "nul", "tru e"],
-    ],
-)
-def test_bad_numbers_and_words_are_refused(token):
-    refusal(f'{{"n":{token}}}'.encode())
-    refusal(f'{{"n":[{token}]}}'.encode())
-
-
-@pytest.mark.parametrize(
-    "escape",
-    [
-        *["\\", "\\ ", r"\a", r"\v", r"\0", r"\1", r"\'", r"\e", r"\ä", r"\x41", r"\X", r"\N{DASH}", r"\U00000041"],
-        *[r"\u", r"\u1", r"\u12", r"\u123", r"\u000", r"\uXYZW", r"\u00g0", r"\u+123", r"\u-123", r"\u 123", r"\u0x41"],
-        *[r"\u{41}", r"\u１２３４", r"\ud83d\u", r"\ud83d\ude", r"\udc0", r"\ud80", r"\ud800\udcZZ", r"\ud800\u00"],
-    ],
-)
-def test_bad_escapes_are_refused(escape):
-    refusal(f'{{"a":"{escape}"}}'.encode())
-    refusal(f'{{"a":"x{escape} y"}}'.encode())
-    refusal(f'{{"{escape}":1}}'.encode())
+INVALID_TOKENS = [
+    *("+1", "01", "-01", "1.", ".5", "-", "1e", "0e", "1.e5", "1ee5", "0x10", "1_000", "1.2.3", "1-1", "1 000"),
+    *("\u0661", "\u00b2", "\uff11", "\u221e", "\u22121", "nan", "-NaN", "+Infinity", "inf", "True", "None"),
+]
+INVALID_ESCAPES = [
+    *("\\", r"\a", r"\0", r"\'", r"\x41", r"\N{DASH}", r"\U00000041", r"\u", r"\u123", r"\uXYZW", r"\u+123"),
+    *(r"\u 123", r"\u{41}", r"\u１２３４", r"\ud83d\u", r"\ud83d\ude", r"\udc0", r"\ud800\udcZZ", r"\ud800\u00"),
+]
+INVALID_DOCUMENTS = [
+    *("{", "}", "{{}}", '{"a"}', '{"a":}', '{"a" 1}', '{"a"::1}', '{"a":1,}', '{,"a":1}', '{"a":1 "b":2}'),
+    *('{"a":[1,]}', '{"a":[1 2]}', '{"a":[}', '{"a":1]', '{"a":1}}', '{"a":1}\n{"b":2}', "{a:1}", "{'a':1}"),
+    *("{1:2}", '{["a"]:1}', '{"a":"b}', '{"a":"b""c"}', '{"a":1} // comment', '{/* comment */"a":1}'),
+    *('\ufeff\ufeff{"a":1}', '{\xa0"a":1}', '{"a":\u20281}', '{\x0b"a":1}', '\x00{"a":1}', '{"a":1}\x00'),
+    *(r'{\u0022a":1}', r'{"a":\u0031}', r'{"a":1}\u0000', r"\u0000{}", "a=1&b=2", "<a>1</a>"),
+]
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "{",
-        "}",
-        "{{}}",
-        '{"a"}',
-        '{"a":}',
-        '{"a" 1}',
-        '{"a"::1}',
-        "{:1}",
-        '{"a":1,}',
-        '{,"a":1}',
-        '{"a":1,,"b":2}',
-        '{"a":1 "b":2}',
-        '{"a":[1,]}',
-        '{"a":[,1]}',
-        '{"a":[1 2]}',
-        '{"a":[1,,2]}',
-        '{"a":[}',
-        '{"a":[1}]',
-        '{"a":1]',
-        '{"a":1}}',
-        '{"a":1}{"b":2}',
-        '{"a":1}\n{"b":2}',
-        '{"a":1};',
-        "{a:1}",
-        "{'a':1}",
-        "{\"a\":'b'}",
-        "{1:2}",
-        "{null:1}",
-        '{["a"]:1}',
-        '{"a":b}',
-        '{"a":"b}',
-        '{"a:1}',
-        '{"a":"b""c"}',
-        '{"a":"b"c}',
-        '{"a":tru}',
-        '{"a":truee}',
-        '{"a":TRUE}',
-        '{"a":true false}',
-        '{"a":1} // comment',
-        '{/* comment */"a":1}',
-        '{"a":1 # comment\n}',
-        '\ufeff\ufeff{"a":1}',
-        '{\ufeff"a":1}',
-        '{\xa0"a":1}',
-        '{"a":\u20281}',
-        '{\x0b"a":1}',
-        '{"a":\x0c1}',
-        '\x00{"a":1}',
-        '{"a":1}\x00',
-        r'{\u0022a":1}',
-        r'{"a":\u0031}',
-        r'{"a":1}\u0000',
-        r"\u0000{}",
-        "a=1&b=2",
-        "<a>1</a>",
-        "--x\r\nContent-Disposition: form-data\r\n\r\n1",
-        "payload={}",
-        "undefined",
+        *(f'{{"n":[{token}]}}' for token in INVALID_TOKENS),
+        *(f'{{"a":"x{escape} y"}}' for escape in INVALID_ESCAPES),
+        *(f'{{"{escape}":1}}' for escape in INVALID_ESCAPES),
+        *INVALID_DOCUMENTS,
     ],
 )
-def test_broken_documents_are_refused(text):
+def test_invalid_json_is_refused(text):
     refusal(text.encode())
 
 
-@pytest.mark.parametrize("depth", [65, 66, 500, 1000, 5000])
+@pytest.mark.parametrize("depth", [65, 5000])
 @pytest.mark.parametrize(
     ("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]"), ("[[],", "]"), ('["[",', "]")]
 )
@@ -377,8 +208,8 @@ def test_deep_nesting_is_refused(depth, opening, closing):
     assert refusal(nested(depth, opening, closing)) == "nesting deeper than 64"
 
 
-@pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"":', b'{"a":[', b"[ ", b'["]",'])
-def test_a_body_full_of_brackets_is_refused_without_being_decoded(opening, monkeypatch):
+@pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"":', b'["]",'])
+def test_deep_nesting_is_refused_before_the_body_is_decoded(opening, monkeypatch):
     monkeypatch.setattr(strict_json.json, "loads", lambda *args, **kwargs: pytest.fail("the decoder was called"))
 
     assert refusal(opening * (200_000 // len(opening))) == "nesting deeper than 64"
@@ -388,7 +219,6 @@ def test_a_body_full_of_brackets_is_refused_without_being_decoded(opening, monke
     "body",
     [
         b"[" * 262_144,
-        b'{"a":' * 52_000,
         b'{"a":"' * 43_000,
         b'"' * 262_144,
         b'{"a":"' + b"\\" * 262_100,
@@ -403,54 +233,45 @@ def test_no_body_of_the_allowed_size_takes_long(body):
     started = time.process_time()
     refusal(body)
 
-    assert time.process_time() - started < 1  # some 20 ms; a quadratic scan would take minutes
+    assert time.process_time() - started < 5  # about 20 ms; a quadratic scan would take minutes
 
 
-def test_the_reason_never_quotes_the_body():
-    secret = "geheim"
-    for body in (
-        f'{{"a":{secret}}}',
-        f'{{"a":"\\{secret}"}}',
-        f'{{"a":"\\u{secret}"}}',
-        f'{{"{secret}":NaN}}',
-        f'{{"{secret}":1e999}}',
-        f'["{secret}"]',
-        f'{{"{secret}',
-        f"{secret}",
-        f'{{"{secret}":1}} {secret}',
-    ):
-        assert secret not in refusal(body.encode())
-    assert secret not in refusal(f'{{"a":"{secret}'.encode() + b"\xff")
+@pytest.mark.parametrize(
+    "body",
+    [
+        *('{"a":geheim}', '{"a":"\\geheim"}', '{"a":"\\ugeheim"}', '{"geheim":NaN}', '{"geheim":1e999}'),
+        *('["geheim"]', '{"geheim', "geheim", '{"geheim":1} geheim', '{"a":"geheim\udcff'),
+    ],
+)
+def test_the_reason_never_quotes_the_body(body):
+    assert "geheim" not in refusal(body.encode(errors="surrogateescape"))
 
 
-def test_the_reason_says_where():
+def test_the_reason_contains_the_position():
     assert refusal(b'{"a":1,}') == "invalid JSON at character 7"
 
 
-# What is cleaned
+# --- cleaned ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("text", "value", "note"),
     [
-        (r"\u0000", "\ufffd", "nul_replaced"),
         (r"a\u0000b\u0000\u0000\u0000", "a\ufffdb\ufffd\ufffd\ufffd", "nul_replaced"),
         (r"\\\u0000", "\\\ufffd", "nul_replaced"),
         (r"\"\u0000\"", '"\ufffd"', "nul_replaced"),
         (r"\n\u0000", "\n\ufffd", "nul_replaced"),
         (r"\ud800", "\ufffd", "surrogate_replaced"),
         (r"\uDFFF", "\ufffd", "surrogate_replaced"),
-        (r"\udbff x", "\ufffd x", "surrogate_replaced"),
         (r"\ud83cx\udfe0", "\ufffdx\ufffd", "surrogate_replaced"),
         (r"\udfe0\ud83c", "\ufffd\ufffd", "surrogate_replaced"),
         (r"\ud83c\ud83c\udfe0", "\ufffd🏠", "surrogate_replaced"),
         (r"\ud83c\udfe0\udfe0", "🏠\ufffd", "surrogate_replaced"),
         (r"\ud83c\\udfe0", "\ufffd\\udfe0", "surrogate_replaced"),
         (r"\ud83c\u00e4", "\ufffdä", "surrogate_replaced"),
-        (r"\ud83c\n", "\ufffd\n", "surrogate_replaced"),
     ],
 )
-def test_what_postgresql_cannot_hold_is_replaced_and_noted(text, value, note):
+def test_unstorable_characters_are_replaced_and_noted(text, value, note):
     in_value = parse_object(f'{{"a":["{text}"]}}'.encode())
     in_key = parse_object(f'{{"a":{{"{text}":1}}}}'.encode())
 
@@ -459,10 +280,8 @@ def test_what_postgresql_cannot_hold_is_replaced_and_noted(text, value, note):
     assert in_value.notes == in_key.notes == (note,)
 
 
-@pytest.mark.parametrize(
-    "text", [r"\\u0000", r"\\ud800", r"\\\\u0000", r"\ud83c\udfe0", r"\uD83C\uDFE0\ud83c\udfe0", r"\u0001", r"\ue000"]
-)
-def test_what_only_looks_unstorable_is_kept(text):
+@pytest.mark.parametrize("text", [r"\\u0000", r"\\ud800", r"\\\\u0000", r"\uD83C\uDFE0\ud83c\udfe0", r"\u0001\ue000"])
+def test_similar_escapes_are_kept(text):
     body = f'{{"a":"{text}"}}'.encode()
 
     assert parse_object(body).payload == json.loads(body)
@@ -472,45 +291,38 @@ def test_what_only_looks_unstorable_is_kept(text):
 @pytest.mark.parametrize(
     ("body", "payload"),
     [
-        (b'{"a":1,"a":2}', {"a": 2}),
         (b'{"a":1,"b":0,"a":null}', {"b": 0, "a": None}),
         (b'{"a":1,"\\u0061":2}', {"a": 2}),
         (b'{"x":[{"a":1,"a":2}],"a":3}', {"x": [{"a": 2}], "a": 3}),
         (b'{"a":{"b":1},"a":{"c":2}}', {"a": {"c": 2}}),
     ],
 )
-def test_the_last_of_equal_keys_wins_and_is_noted(body, payload):
+def test_the_last_of_duplicate_keys_is_kept_and_noted(body, payload):
     parsed = parse_object(body)
 
     assert parsed.payload == payload
     assert parsed.notes == ("duplicate_keys",)
 
 
-def test_equal_keys_in_different_objects_are_no_duplicates():
+def test_equal_keys_in_different_objects_are_not_duplicates():
     assert parse_object(b'{"a":{"a":[{"a":1},{"a":2}]}}').notes == ()
 
 
-def test_keys_that_become_equal_by_cleaning_are_duplicates_in_their_order():
+def test_keys_that_become_equal_by_cleaning_are_duplicates():
     first_clean = parse_object('{"a\ufffd":1,"a\\u0000":2}'.encode())
     last_clean = parse_object('{"a\\u0000":1,"a\ufffd":2}'.encode())
-    between = parse_object('{"a\ufffd":1,"a\\ud800":2,"a\ufffd":3}'.encode())
 
     assert first_clean.payload == last_clean.payload == {"a\ufffd": 2}
-    assert between.payload == {"a\ufffd": 3}
-    assert first_clean.notes == ("nul_replaced", "duplicate_keys")
+    assert first_clean.notes == last_clean.notes == ("nul_replaced", "duplicate_keys")
 
 
 def test_each_kind_of_change_is_noted_once():
     body = rb'{"a":"\u0000\ud800","b":"\udfff\u0000","c":1,"c":{"d":1,"d":2}}'
 
-    assert parse_object(body).notes == (
-        "nul_replaced",
-        "surrogate_replaced",
-        "duplicate_keys",
-    )
+    assert parse_object(body).notes == ("nul_replaced", "surrogate_replaced", "duplicate_keys")
 
 
-# Whatever comes in
+# --- any input -------------------------------------------------------------------------------------------------------
 
 #: With NUL and surrogates.
 any_texts = st.text(st.characters(codec=None))
@@ -519,40 +331,16 @@ numbers = st.integers(-(10**308), 10**308) | st.floats(allow_nan=False, allow_in
 scalars = st.none() | st.booleans() | numbers | texts
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=8)
 storable_objects = st.dictionaries(texts, values, max_size=4)
-#: Pieces of JSON in any order: nearer to the border between legal and not than random bytes.
-fragments = st.lists(
-    st.sampled_from(
-        [
-            *[
-                "{",
-                "}",
-                "[",
-                "]",
-                ",",
-                ":",
-                '"',
-                "\\",
-                " ",
-                "\n",
-                '"a":',
-                '{"a":',
-                "1",
-                "-",
-                "0",
-                ".",
-                "e9",
-                "1e400",
-                "null",
-            ],
-            *["true", "NaN", r"\u0000", r"\ud800", r"\udc00", r"\n", "ä", "🏠", "\ufeff", "\0"],
-        ]
-    ),
-    max_size=30,
-).map(lambda pieces: "".join(pieces).encode())
+PIECES = [
+    *'{}[],:"\\ \n-01.ä🏠\ufeff\0',
+    *('"a":', '{"a":', "e9", "1e400", "null", "true", "NaN", r"\u0000", r"\ud800", r"\udc00", r"\n"),
+]
+#: Pieces of JSON in any order: nearer to the border between valid and invalid than random bytes.
+fragments = st.lists(st.sampled_from(PIECES), max_size=30).map(lambda pieces: "".join(pieces).encode())
 
 
 def parsed_or_refused(body: bytes) -> Any:
-    """The parsed object, or None when it is refused; any other exception fails the test."""
+    """Return the parsed object, or None when it is refused. Any other exception fails the test."""
     try:
         return parse_object(body)
     except MalformedJSON:
@@ -577,7 +365,7 @@ def test_any_bytes_are_a_storable_object_or_malformed(body):
         assert_storable(parsed.payload)
 
 
-def test_a_mutated_lead_is_what_a_plain_decoder_reads_or_malformed():
+def test_a_lead_with_a_changed_byte_is_malformed_or_read_as_by_a_plain_decoder():
     replacements = [*b'{}[]",:\\0e-tn \n', 0x00, 0x1F, 0x80, 0xC3, 0xFF]
     accepted = 0
     for body in (LEAD_BODY, ESCAPED_LEAD_BODY):
@@ -592,18 +380,8 @@ def test_a_mutated_lead_is_what_a_plain_decoder_reads_or_malformed():
     assert accepted > 100
 
 
-def test_a_shuffled_lead_never_breaks_the_parser():
-    order = random.Random(66123)
-    for _ in range(500):
-        body = bytearray(ESCAPED_LEAD_BODY)
-        for _ in range(order.randint(1, 5)):
-            start, end = sorted(order.randrange(len(body)) for _ in range(2))
-            body[start:end] = order.choice([b"", body[start:end] * 2, body[start:end][::-1]])
-        parsed_or_refused(bytes(body))
-
-
 @given(storable_objects, st.booleans())
-def test_any_storable_object_comes_back_equal(payload, ascii_only):
+def test_any_storable_object_is_kept(payload, ascii_only):
     parsed = parse_object(json.dumps(payload, ensure_ascii=ascii_only).encode())
 
     assert parsed.payload == payload
@@ -615,7 +393,7 @@ def test_any_text_is_made_storable(payload):
     assert_storable(parse_object(json.dumps(payload).encode()).payload)
 
 
-# The hash
+# --- the payload hash ------------------------------------------------------------------------------------------------
 
 
 def shuffled(value: Any, order: random.Random) -> Any:
@@ -629,26 +407,19 @@ def shuffled(value: Any, order: random.Random) -> Any:
 
 
 @given(storable_objects, st.randoms(use_true_random=False), st.sampled_from([None, 0, 3, "\t"]), st.booleans())
-def test_the_hash_knows_neither_key_order_nor_white_space_nor_escapes(payload, order, indent, ascii_only):
+def test_the_hash_ignores_key_order_white_space_and_escapes(payload, order, indent, ascii_only):
     body = json.dumps(shuffled(payload, order), indent=indent, ensure_ascii=ascii_only).encode()
 
     assert payload_hash(parse_object(body).payload) == payload_hash(payload)
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ({"a": 1}, {"a": "1"}),
-        ({"a": 1}, {"a": 1.0}),
-        ({"a": 1}, {"a": True}),
-        ({"a": None}, {}),
-        ({"a": [1, 2]}, {"a": [2, 1]}),
-        ({"a": "x"}, {"a": "x "}),
-        ({"a": {"b": 1}}, {"a.b": 1}),
-    ],
-)
-def test_near_payloads_have_different_hashes(one, other):
-    assert payload_hash(one) != payload_hash(other)
+def test_similar_payloads_have_different_hashes():
+    payloads: list[dict[str, Any]] = [
+        *({"a": 1}, {"a": "1"}, {"a": 1.0}, {"a": True}, {"a": None}, {}, {"a": [1, 2]}, {"a": [2, 1]}),
+        *({"a": "x"}, {"a": "x "}, {"a": {"b": 1}}, {"a.b": 1}),
+    ]
+
+    assert len({payload_hash(payload) for payload in payloads}) == len(payloads)
 
 
 def test_the_hash_is_the_sha256_of_the_canonical_json():
@@ -658,26 +429,23 @@ def test_the_hash_is_the_sha256_of_the_canonical_json():
     )
 
 
-# Texts
+# --- texts -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("text", "cleaned"),
     [
-        ("", ""),
-        ("Straße 🏠\n\t\x7f\x01", "Straße 🏠\n\t\x7f\x01"),
+        ("Straße 🏠\n\t\x7f\x01\ufffd\ue000\ud7ff", "Straße 🏠\n\t\x7f\x01\ufffd\ue000\ud7ff"),
         ("a\0b\0", "a\ufffdb\ufffd"),
-        ("\ud800", "\ufffd"),
         ("a\udfffb\udbff", "a\ufffdb\ufffd"),
-        ("\ufffd\ue000\ud7ff", "\ufffd\ue000\ud7ff"),
     ],
 )
-def test_texts_are_cleaned_of_what_postgresql_cannot_hold(text, cleaned):
+def test_unstorable_characters_of_a_text_are_replaced(text, cleaned):
     assert clean_text(text) == cleaned
 
 
 @given(any_texts)
-def test_a_cleaned_text_is_storable_and_clean(text):
+def test_a_cleaned_text_is_storable(text):
     cleaned = clean_text(text)
 
     assert "\0" not in cleaned

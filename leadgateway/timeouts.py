@@ -1,4 +1,4 @@
-"""Database connections whose waits end at a deadline, so that an unresponsive database cannot block a request.
+"""Limit how long a caller waits for a dependency: a deadline for the database, and a circuit breaker for any.
 
 PostgreSQL enforces its own timeouts on the server. They do not help when the server is frozen or the network drops
 packets, so `deadline` is enforced on the client, for every wait of the thread inside it.
@@ -6,8 +6,9 @@ packets, so `deadline` is enforced on the client, for every wait of the thread i
 
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +19,40 @@ from django.db.utils import InterfaceError, OperationalError, ProgrammingError
 UNAVAILABLE = (OperationalError, InterfaceError, ProgrammingError)
 
 _thread = threading.local()
+
+
+@dataclass
+class Breaker:
+    """Fail fast after repeated failures: open for `pause` after `after` failures in a row. Then the next call decides.
+
+    Threads share a breaker without a lock: a race costs at most one more call.
+    """
+
+    pause: timedelta
+    after: int = 3
+    clock: Callable[[], float] = time.monotonic
+    _failures: int = field(default=0, init=False)
+    _open_until: float = field(default=0.0, init=False)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether to fail without calling the dependency."""
+        return self.clock() < self._open_until
+
+    def failed(self) -> None:
+        """Record a failed call."""
+        self._failures += 1
+        if self._failures >= self.after:
+            self._open_until = self.clock() + self.pause.total_seconds()
+
+    def succeeded(self) -> None:
+        """Record a successful call."""
+        self._failures = 0
+
+    def reset(self) -> None:
+        """Close the breaker and forget its failures."""
+        self._failures = 0
+        self._open_until = 0.0
 
 
 @contextmanager
