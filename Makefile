@@ -33,7 +33,7 @@ run: $(VENV)/service ## run web, worker, beat and a demo customer (Procfile.dev)
 test: $(VENV)/everything ## run all tests on PostgreSQL and Redis, then those of our own SQL on SQLite
 	@$(BIN)/python -m tests.stages
 
-test-fast: $(VENV)/everything ## run the tests that start no process of the gateway, in a minute
+test-fast: $(VENV)/everything ## run the tests that start no process, in a minute, on SQLite
 	@$(BIN)/python -m tests.stages --fast
 
 lint: $(VENV)/everything ## check style, types, imports, Django's system checks, migrations and dependencies

@@ -38,7 +38,6 @@ settings.register_profile(
     # A few examples say nothing about the share of inputs that a strategy filters out.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )
-settings.load_profile("suite")
 
 
 # --- before Django reads its settings --------------------------------------------------------------------------------
@@ -51,11 +50,17 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         action="store_true",
         help="run the tests of our own SQL on the embedded default (SQLite, QUEUE_TYPE=database)",
     )
+    parser.addoption(
+        "--fast",
+        action="store_true",
+        help="run the tests that start no process, with few examples, on the embedded default",
+    )
     config: Any = pluginmanager.get_plugin("pytestconfig")
     given = [*config.invocation_params.args, *os.environ.get("PYTEST_ADDOPTS", "").split()]
+    settings.load_profile("fast" if "--fast" in given else "suite")
     if _is_xdist_controller(given):
         return  # the workers would inherit its environment
-    _configure_django(on_sqlite="--sqlite" in given)
+    _configure_django(on_sqlite="--sqlite" in given or "--fast" in given)
 
 
 def _is_xdist_controller(given: list[str]) -> bool:
@@ -66,9 +71,9 @@ def _is_xdist_controller(given: list[str]) -> bool:
 def _configure_django(*, on_sqlite: bool) -> None:
     """Load the settings from a private environment. The servers it names start on first use."""
     import django
-    from django.conf import settings
+    from django.conf import settings as django_settings
 
-    if settings.configured:
+    if django_settings.configured:
         raise pytest.UsageError("Unset DJANGO_SETTINGS_MODULE and --ds: the tests choose their settings")
     var = processes.scratch_directory("var")
     variables = environment.UNHURRIED | {
@@ -82,6 +87,7 @@ def _configure_django(*, on_sqlite: bool) -> None:
         variables |= {**_servers["postgres"].env, **_servers["redis"].env, "DB_NAME": "lead_gateway"}
     environment.take_over(**variables)
     django.setup()
+    django_settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one takes 0.3 s
     from leadgateway.settings import env
 
     if unknown := set(env.names) - environment.known_variables():
@@ -105,13 +111,17 @@ _SAME_ON_SQLITE = (
 _OWN_SQL = ("test_filters.py", "test_dashboard_queries.py", "test_pagination.py", "test_export.py")
 
 
+_START_PROCESSES = [Path(__file__).parent / name for name in ("browser", "e2e", "chaos/test_chaos.py")]
+
 #: Modules that start programs other than the gateway: Python, pip-audit, promtool, servers of their own.
 _START_PROGRAMS = (
     "benchmarks/test_seed_leads.py",
+    "leadgateway/test_tracing.py",
     "leadgateway/test_settings.py",
     "test_dependency_audit.py",
     "test_monitoring_config.py",
     "test_servers.py",
+    "test_stages.py",
 )
 
 
@@ -120,8 +130,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.path.relative_to(Path(__file__).parent).as_posix() in _START_PROGRAMS:
             item.add_marker(pytest.mark.slow)
-    if config.getoption("--sqlite"):
-        _keep_tests_for_sqlite(config, items)
+    if config.getoption("--fast"):
+        _keep(config, items, _is_fast)
+    elif config.getoption("--sqlite"):
+        _keep(config, items, _differs_on_sqlite)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -131,17 +143,27 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return GatewayScheduler(config, log)
 
 
-def _keep_tests_for_sqlite(config: pytest.Config, items: list[pytest.Item]) -> None:
-    kept = [item for item in items if _differs_on_sqlite(item)]
-    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With --fast, do not even import the tests that start processes."""
+    return True if config.getoption("--fast") and collection_path in _START_PROCESSES else None
+
+
+def _keep(config: pytest.Config, items: list[pytest.Item], chosen: Callable[[pytest.Item], bool]) -> None:
+    kept = [item for item in items if chosen(item)]
+    config.hook.pytest_deselected(items=[item for item in items if not chosen(item)])
     items[:] = kept
-    for item in items:
-        if item.get_closest_marker("needs_postgres"):
-            item.add_marker(pytest.mark.skip(reason="uses what only PostgreSQL has"))
+
+
+def _is_fast(item: pytest.Item) -> bool:
+    """Return whether a test starts no process and takes less than a second."""
+    excluded = any(item.get_closest_marker(name) for name in ("alone", "e2e", "needs_postgres", "slow"))
+    return not excluded and not {"postgres", "redis"} & set(getattr(item, "fixturenames", ()))
 
 
 def _differs_on_sqlite(item: pytest.Item) -> bool:
     """Return whether a test can run on SQLite, and whether its result there can differ."""
+    if item.get_closest_marker("needs_postgres"):
+        return False
     if item.get_closest_marker("e2e"):
         return item.get_closest_marker("embedded") is not None
     path = item.path.relative_to(Path(__file__).parent).as_posix()
@@ -168,21 +190,27 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
+def _on_sqlite(config: pytest.Config) -> bool:
+    return bool(config.getoption("--sqlite") or config.getoption("--fast"))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _redis_is_running(request: pytest.FixtureRequest) -> None:
     """Start Redis for all tests. It starts fast, and a test that enqueues a message need not ask for it."""
-    if not request.config.getoption("--sqlite"):
+    if not _on_sqlite(request.config):
         request.getfixturevalue("redis")
 
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
     """Start PostgreSQL before the test database is created. On SQLite use a file, as in production."""
-    if request.config.getoption("--sqlite"):
+    if _on_sqlite(request.config):
         from django.db import connections
 
         database = connections.databases["default"]
         database["TEST"]["NAME"] = str(Path(database["NAME"]).with_name("test.sqlite3"))
+        # As fast as a database without fsync: no test loses its machine's power.
+        database["OPTIONS"] |= {"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;"}
     else:
         request.getfixturevalue("postgres")
 
@@ -241,9 +269,13 @@ def _clear_tables() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _breakers_are_closed() -> None:
-    """Close every circuit breaker, so that a test of an outage does not make the next test fail fast."""
+def _nothing_is_remembered() -> None:
+    """Clear the cache of the dashboard, and close every circuit breaker, which would make the next test fail fast."""
+    from django.core.cache import cache
+
     from leadgateway.timeouts import Breaker
+
+    cache.clear()
 
     for name in [name for name in sys.modules if name.startswith(("leads.", "leadgateway.", "delivery.", "stats."))]:
         for value in list(vars(sys.modules[name]).values()):

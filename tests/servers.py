@@ -205,9 +205,9 @@ class RedisServer(Server):
         """Return the settings that point the gateway to this server."""
         return {"QUEUE_TYPE": "redis", "REDIS_URL": self.url}
 
-    def client(self, database: int = 0) -> Redis:
+    def client(self) -> Redis:
         """Return a client with a timeout of two seconds."""
-        return Redis.from_url(self.url_of(database), socket_timeout=2, socket_connect_timeout=2)
+        return Redis.from_url(self.url, socket_timeout=2, socket_connect_timeout=2)
 
     def answers(self) -> bool:
         try:

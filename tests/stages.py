@@ -35,24 +35,19 @@ class Result:
     seconds: float
 
 
-#: The first stage runs in one process, and leaves compiled tests for the others.
 ALL = (
-    Stage("tests of response times, one after the other", ("-m", "alone")),
+    Stage("tests of response times", ("-m", "alone", "-n", "2")),
     Stage("all other tests on PostgreSQL and Redis", ("-m", "not alone", *PARALLEL)),
     Stage("tests of our own SQL on SQLite", ("--sqlite", "-m", "not alone and not e2e", *PARALLEL)),
 )
-FAST = (
-    Stage(
-        "tests that start no process of the gateway",
-        ("-m", "not e2e and not alone and not slow", "--hypothesis-profile=fast", "-n", "3"),
-    ),
-)
+#: These tests do not wait, so two processes keep two cores busy.
+FAST = (Stage("tests that start no process", ("--fast", "-n", "2")),)
 
 
 def main() -> int:
     """Run the stages of the command line and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fast", action="store_true", help="only the tests that start no process of the gateway")
+    parser.add_argument("--fast", action="store_true", help="only the tests that start no process")
     stages = FAST if parser.parse_args().fast else ALL
     install_servers.main()
     return run_all(stages)

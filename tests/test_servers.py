@@ -1,7 +1,6 @@
 """The tests' own infrastructure: private servers, processes that end with the tests, a private environment."""
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -45,35 +44,19 @@ def test_a_killed_postgresql_keeps_committed_rows() -> None:
 
 
 @pytest.mark.parametrize("appendonly", [True, False])
-def test_a_killed_redis_keeps_its_keys_only_with_an_append_only_file(appendonly: bool) -> None:
-    with RedisServer(appendonly=appendonly) as server:
-        with server.client() as client:
-            client.set("key", "value")
+def test_redis_can_be_frozen_and_killed(appendonly: bool) -> None:
+    with RedisServer(appendonly=appendonly) as server, server.client() as client:
+        client.set("key", "value")
+        server.freeze()
+        with pytest.raises(redis_client.exceptions.TimeoutError):
+            client.ping()
+        server.thaw()
+        assert server.answers()
 
         server.kill()
         server.start()
 
-        with server.client() as client:
-            assert client.get("key") == (b"value" if appendonly else None)
-
-
-def test_a_frozen_server_does_not_respond_until_it_is_thawed() -> None:
-    with RedisServer() as server:
-        server.freeze()
-        with pytest.raises(redis_client.exceptions.TimeoutError):
-            server.client().ping()
-
-        server.thaw()
-
-        assert server.answers()
-
-
-def test_a_restart_keeps_the_port() -> None:
-    with RedisServer() as server:
-        before = server.process.pid
-        server.restart()
-        assert server.process.pid != before
-        assert server.answers()
+        assert client.get("key") == (b"value" if appendonly else None)
 
 
 def test_a_failed_start_reports_the_servers_output() -> None:
@@ -98,15 +81,11 @@ def no_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_error_about_a_missing_server_names_its_package(no_servers: Path) -> None:
+def test_without_apt_the_error_about_a_missing_server_names_its_package(no_servers: Path) -> None:
     with pytest.raises(ServerMissing, match="`redis-server`"):
         servers.redis_binary()
     with pytest.raises(ServerMissing, match="`postgresql`"):
         servers.postgres_binary("initdb")
-    assert install_servers.missing_packages() == PACKAGES
-
-
-def test_without_apt_missing_servers_fail_the_run(no_servers: Path) -> None:
     with pytest.raises(SystemExit, match=" and ".join(PACKAGES)):
         install_servers.main()
 
@@ -198,11 +177,6 @@ print(settings.ENABLE_AUTH, settings.DATABASES["default"]["NAME"], settings.LOG_
     assert done.stdout.split() == ["False", f"{tmp_path}/x.sqlite3", "info", "None"], done.stderr
 
 
-def test_an_unknown_variable_is_refused() -> None:
-    with pytest.raises(ValueError, match="NO_SUCH"):
-        environment.private_variables(NO_SUCH="1")
-
-
 def test_a_process_of_the_gateway_does_not_inherit_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--bind=0.0.0.0:1")
     monkeypatch.setenv("DB_HOST", "nowhere")
@@ -210,7 +184,5 @@ def test_a_process_of_the_gateway_does_not_inherit_our_environment(monkeypatch: 
     assert (env["DB_HOST"], env["DB_PORT"]) == ("", "7")
     assert "GUNICORN_CMD_ARGS" not in env
     assert env["PATH"].startswith(str(environment.ROOT / ".venv"))
-
-
-def test_no_signal_is_sent_for_an_unused_pid() -> None:
-    assert processes.signal_family(2**22 - 1, signal.SIGKILL) == []
+    with pytest.raises(ValueError, match="NO_SUCH"):
+        environment.of_a_process(NO_SUCH="1")

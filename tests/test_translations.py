@@ -49,6 +49,7 @@ def texts_in_the_code() -> frozenset[Key]:
     return frozenset(map(key_of, found))
 
 
+@pytest.mark.slow
 def test_every_text_is_in_the_catalogue_and_no_other() -> None:
     translated = {key_of(entry) for entry in german() if not entry.obsolete}
 

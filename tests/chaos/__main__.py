@@ -13,9 +13,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-
-from tqdm import tqdm
 
 from tests.chaos.run import FAIL_RATE, FAILURES, FAILURES_AFTER_BOOKING, SETTINGS, Options, Result, run
 from tests.environment import ROOT
@@ -31,13 +30,7 @@ def main() -> None:
     """Run it and print the events, the result and how to repeat the run."""
     options = _options()
     _announce(options)
-    posts = round(options.per_minute / 60 * options.seconds)
-    with tqdm(total=posts, desc="accepted", unit=" leads", disable=None) as bar:
-
-        def show(counts: Counter[str]) -> None:
-            bar.update(counts["accepted"] - bar.n)
-
-        result = run(options, report=lambda line: tqdm.write(line, file=sys.stdout), progress=show)
+    result = run(options, report=partial(print, flush=True))
     print()
     for name, value in _table(result):
         print(f"{name:<44} {value}")

@@ -75,6 +75,10 @@ class Case:
     events: list[Row] = field(default_factory=list)
 
     @property
+    def scenario(self) -> Scenario | None:
+        return self.posted.scenario if self.posted else None
+
+    @property
     def accepted(self) -> bool:
         return self.posted is not None and self.posted.accepted is not None
 
@@ -152,9 +156,9 @@ def _count(case: Case, max_attempts: int) -> Counter[str]:
         {
             "delivered": case.row["status"] == "DELIVERED" and case.has_arrived,
             "rejected": case.row["status"] == "REJECTED",
-            "incomplete": case.row["status"] == "FAILED" and _scenario(case) is Scenario.INCOMPLETE,
-            "refused": given_up and _scenario(case) is Scenario.REFUSED,
-            "given_up": given_up and _scenario(case) is Scenario.DELIVERABLE,
+            "incomplete": case.row["status"] == "FAILED" and case.scenario is Scenario.INCOMPLETE,
+            "refused": given_up and case.scenario is Scenario.REFUSED,
+            "given_up": given_up and case.scenario is Scenario.DELIVERABLE,
             "given_up_though_taken": given_up and case.has_arrived,
             "lost": case.accepted and any(_result(case, max_attempts)),
             "sent_again": case.repeated_requests > 0,
@@ -164,10 +168,6 @@ def _count(case: Case, max_attempts: int) -> Counter[str]:
             "received_again": sum(event["kind"] == "duplicate" for event in case.events),
         }
     )
-
-
-def _scenario(case: Case) -> Scenario | None:
-    return case.posted.scenario if case.posted else None
 
 
 # --- senders and the gateway -----------------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ def _acceptance(evidence: Evidence) -> Iterator[str]:
 
 def _result(case: Case, max_attempts: int) -> Iterator[str]:
     """Find leads whose status does not fit their scenario and the customer's responses."""
-    status, scenario = case.row["status"], _scenario(case)
+    status, scenario = case.row["status"], case.scenario
     if scenario is not None and not _is_expected(case, max_attempts):
         yield f"{scenario}, but {status} after {len(case.attempts)} attempts"
     if status == "DELIVERED" and not case.has_arrived:
@@ -218,7 +218,7 @@ def _result(case: Case, max_attempts: int) -> Iterator[str]:
 
 
 def _is_expected(case: Case, max_attempts: int) -> bool:
-    status, scenario = case.row["status"], _scenario(case)
+    status, scenario = case.row["status"], case.scenario
     if scenario is Scenario.REJECTED:
         return status == "REJECTED" and not case.attempts
     if scenario is Scenario.INCOMPLETE:

@@ -3,7 +3,6 @@
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -85,11 +84,6 @@ class Load:
         self._pause = 60 / per_minute
         self._stop = threading.Event()
         self._running: list[Future[None]] = []
-
-    def counts(self) -> Counter[str]:
-        """Return the number of leads posted and accepted so far."""
-        posted = list(self.posted)
-        return Counter(posted=len(posted), accepted=sum(lead.accepted is not None for lead in posted))
 
     @contextmanager
     def running(self, timeout: float) -> Iterator[None]:

@@ -1,9 +1,8 @@
 """Run load and faults, wait until every lead is finished, and audit the result."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tests.chaos.plan import EMBEDDED, ON_SERVERS, draw
 from tests.chaos.targets import WORKERS, Outage, Supervisors, all_targets
 from tests.e2e.gateway import Gateway
 from tests.hostile_customer import HostileCustomer
+from tests.processes import wait_until
 from tests.servers import PostgresServer, RedisServer
 
 #: Random failures of the customer, in addition to outages. With those in the second list it has booked the lead.
@@ -90,16 +90,10 @@ class Result:
     logs: Path
 
 
-def run(
-    options: Options,
-    *,
-    report: Callable[[str], None] = lambda _: None,
-    progress: Callable[[Counter[str]], None] = lambda _: None,
-) -> Result:
+def run(options: Options, *, report: Callable[[str], None]) -> Result:
     """Run it on servers of its own.
 
     :param report: Called with a line for every fault and every restored target.
-    :param progress: Called several times a second with the numbers of leads posted and accepted.
     """
     customer = HostileCustomer(
         fail_rate=FAIL_RATE, failures=FAILURES + FAILURES_AFTER_BOOKING, delay=RESPONSE_DELAY, seed=options.seed
@@ -108,7 +102,7 @@ def run(
         gateway = Gateway(customer_url=customer.url, **servers, **SETTINGS)
         gateway.start(worker=WORKERS)
         try:
-            return _run(gateway, customer, servers, options, report, progress)
+            return _run(gateway, customer, servers, options, report)
         finally:
             gateway.stop()
 
@@ -128,7 +122,6 @@ def _run(
     servers: dict[str, PostgresServer | RedisServer],
     options: Options,
     report: Callable[[str], None],
-    progress: Callable[[Counter[str]], None],
 ) -> Result:
     load = Load(gateway, seed=options.seed, per_minute=options.per_minute)
     names = EMBEDDED if options.embedded else ON_SERVERS
@@ -136,23 +129,16 @@ def _run(
     supervisors = Supervisors(all_targets(gateway, customer, **servers), plan, report=report)
     with supervisors.running():
         with load.running(timeout=options.timeout):
-            _wait(lambda: False, options.seconds, lambda: progress(load.counts()))
+            time.sleep(options.seconds)
         began = time.monotonic()
-        _wait(lambda: _all_finished(gateway), options.timeout, lambda: progress(load.counts()))
+        with suppress(TimeoutError):  # the audit reports the leads that are not finished
+            wait_until(lambda: _all_finished(gateway), options.timeout, "the last lead", pause=0.25)
         finished_after = time.monotonic() - began
     evidence = _evidence(gateway, customer, load)
     audit = compare(evidence)
     audit.problems += _verify_audit_log(gateway)
     recoveries = list(_recoveries(evidence, supervisors.outages))
     return Result(audit, evidence, supervisors.outages, recoveries, finished_after, gateway.directory)
-
-
-def _wait(is_over: Callable[[], bool], seconds: float, show: Callable[[], None]) -> None:
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends and not is_over():
-        show()
-        time.sleep(min(0.25, max(0.0, ends - time.monotonic())))
-    show()
 
 
 def _all_finished(gateway: Gateway) -> bool:

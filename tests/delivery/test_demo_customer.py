@@ -135,6 +135,7 @@ def test_a_line_is_logged_for_each_lead_without_personal_data(customer: RunningC
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_logs_leads_and_stops_on_a_signal() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         with subprocess.Popen([*COMMAND, "--port", "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
@@ -154,6 +155,7 @@ def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow
 def test_the_help_keeps_the_tables_and_lists_every_special_phone_number() -> None:
     shown = run_command("--help").stdout
 
@@ -161,6 +163,7 @@ def test_the_help_keeps_the_tables_and_lists_every_special_phone_number() -> Non
     assert set(re.findall(r"\+49\d+(?= {2,})", shown)) == set(BEHAVIORS)
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_an_error_without_a_traceback(customer: RunningCustomer) -> None:
     finished = run_command("--port", customer.server.url.rpartition(":")[2])
 

@@ -247,7 +247,7 @@ class Gateway:
         finally:
             connection.close()
 
-    def wait_for(self, status: str, lead_id: int, timeout: float = 15) -> Row:
+    def wait_for(self, status: str, lead_id: int, timeout: float = 30) -> Row:
         """Wait up to `timeout` seconds until a lead has a status, and return its row."""
         try:
             wait_until(lambda: self.lead(lead_id)["status"] == status, timeout, status)
@@ -256,7 +256,7 @@ class Gateway:
             raise AssertionError(f"lead {lead_id} is not {status} within {timeout} s: {row}") from None
         return self.lead(lead_id)
 
-    def wait_for_all(self, status: str, lead_ids: list[int], timeout: float = 15) -> None:
+    def wait_for_all(self, status: str, lead_ids: list[int], timeout: float = 30) -> None:
         """Wait up to `timeout` seconds until every lead has a status."""
         wanted = ", ".join(map(str, lead_ids)) or "NULL"
         others = f"SELECT id, status FROM inbound_lead WHERE id IN ({wanted}) AND status <> '{status}'"
@@ -326,12 +326,15 @@ def procfile() -> dict[str, str]:
     return {name: command.strip() for name, _, command in (line.partition(":") for line in lines) if command}
 
 
+def run_manage(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a manage.py command in an environment, whatever its exit code."""
+    command = [ROOT / ".venv" / "bin" / "python", "manage.py", *arguments]
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
 def manage(env: dict[str, str], *arguments: str) -> str:
     """Run a manage.py command in an environment and return its output."""
-    python = ROOT / ".venv" / "bin" / "python"
-    done = subprocess.run(
-        [python, "manage.py", *arguments], env=env, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = run_manage(env, *arguments)
     assert done.returncode == 0, f"manage.py {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}"
     return done.stdout
 

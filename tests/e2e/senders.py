@@ -12,6 +12,7 @@ import requests
 
 from tests.background import running_threads
 from tests.e2e.gateway import Gateway
+from tests.hostile_customer import HostileCustomer, LedgerRecord
 from tests.make import payload
 
 
@@ -67,6 +68,21 @@ def under_load(
 
     with running_threads(send, count=senders):
         yield results
+
+
+def receipts(gateway: Gateway, customer: HostileCustomer, lead_id: int) -> list[LedgerRecord]:
+    """Return the requests with a lead that the customer has received, oldest first."""
+    key = gateway.lead(lead_id)["idempotency_key"]
+    return [request for request in customer.requests if request["idempotency_key"] == key]
+
+
+def assert_sent_once(gateway: Gateway, customer: HostileCustomer, lead_ids: list[int]) -> None:
+    """Check that the customer received every lead once, and again only after an attempt without a response."""
+    for lead_id in lead_ids:
+        attempts = gateway.attempts(lead_id)
+        unknown = [attempt for attempt in attempts if attempt["response_status"] is None]
+        times = len(receipts(gateway, customer, lead_id))
+        assert 1 <= times <= 1 + len(unknown), f"lead {lead_id} was sent {times} times: {attempts}"
 
 
 def accepted(results: list[PostResult]) -> list[int]:

@@ -1,7 +1,7 @@
 """An outage of the customer: no lead is given up, delivery resumes by itself, and limits hold afterwards."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from datetime import datetime
 from typing import Any
 
@@ -28,7 +28,7 @@ _FAILED_ONCE = """
     SELECT id, 1, 503, CURRENT_TIMESTAMP FROM inbound_lead WHERE status = 'FAILED'
 """
 
-Start = Callable[..., AbstractContextManager[Gateway]]
+Start = Callable[..., Gateway]
 
 
 @pytest.fixture
@@ -39,14 +39,21 @@ def customer() -> Iterator[HostileCustomer]:
 
 
 @pytest.fixture(params=["PostgreSQL and Redis", pytest.param("embedded", marks=pytest.mark.embedded)])
-def gateway(request: pytest.FixtureRequest, customer: HostileCustomer) -> Callable[..., Gateway]:
-    """Return a function that creates a gateway on either database."""
+def start(request: pytest.FixtureRequest, customer: HostileCustomer) -> Iterator[Start]:
+    """Return a function that starts a gateway with settings, on either database."""
     servers: dict[str, Any] = {}
     if request.param != "embedded":
         request.getfixturevalue("redis").flush()
         names = ("postgres", "redis")
         servers = {name: request.getfixturevalue(name) for name in names} | {"redis_database": 2}
-    return lambda **env: Gateway(customer_url=customer.url, **servers, **_QUICK | env)
+    with ExitStack() as running:
+
+        def started(*, worker: int = 1, **env: str) -> Gateway:
+            gateway = Gateway(customer_url=customer.url, **servers, **_QUICK | env)
+            running.callback(gateway.stop)
+            return gateway.start(worker=worker)
+
+        yield started
 
 
 def delivery_events(gateway: Gateway) -> list[str]:
@@ -71,120 +78,100 @@ def most_within(moments: list[float], seconds: float) -> int:
 
 
 def test_all_leads_are_delivered_after_an_outage(
-    request: pytest.FixtureRequest, gateway: Callable[..., Gateway], customer: HostileCustomer
+    request: pytest.FixtureRequest, start: Start, customer: HostileCustomer
 ) -> None:
     outage = "status=503" if "embedded" in request.node.name else "hang=1"
-    running = gateway()
-    running.start(worker=2)
-    try:
-        customer.set_mode(outage)
-        earlier = accepted(post_many(running, 15))
-        wait_until(lambda: is_down(running), 20, "the circuit to open")
-        later = accepted(post_many(running, 30))
-        wait_until(lambda: statuses(running) <= {"READY", "FAILED"}, 20, "every lead to be checked")
-        tried = len(customer.requests)
-        probes = running.rows("SELECT probes FROM delivery_control")[0]["probes"]
-        wait_until(lambda: running.rows("SELECT probes FROM delivery_control")[0]["probes"] >= probes + 4, 30, "probes")
+    running = start(worker=2)
+    customer.set_mode(outage)
+    earlier = accepted(post_many(running, 15))
+    wait_until(lambda: is_down(running), 20, "the circuit to open")
+    later = accepted(post_many(running, 30))
+    wait_until(lambda: statuses(running) <= {"READY", "FAILED"}, 20, "every lead to be checked")
+    tried = len(customer.requests)
+    probes = running.rows("SELECT probes FROM delivery_control")[0]["probes"]
+    wait_until(lambda: running.rows("SELECT probes FROM delivery_control")[0]["probes"] >= probes + 4, 30, "probes")
 
-        assert len(customer.requests) - tried <= 6, "leads other than the probes were sent"
-        assert statuses(running) <= {"READY", "FAILED"}, "a lead was given up"
+    assert len(customer.requests) - tried <= 6, "leads other than the probes were sent"
+    assert statuses(running) <= {"READY", "FAILED"}, "a lead was given up"
 
-        customer.set_mode("")
-        running.wait_for_all("DELIVERED", earlier + later, timeout=30)
-        assert delivery_events(running) == ["circuit_opened", "circuit_closed"]
-        assert '"circuit_opened"' in running.logs("worker")
-        assert '"circuit_closed"' in running.logs("worker")
-    finally:
-        running.stop()
+    customer.set_mode("")
+    running.wait_for_all("DELIVERED", earlier + later, timeout=30)
+    assert delivery_events(running) == ["circuit_opened", "circuit_closed"]
+    assert '"circuit_opened"' in running.logs("worker")
+    assert '"circuit_closed"' in running.logs("worker")
 
 
 def test_a_lost_probe_does_not_block_delivery(
-    request: pytest.FixtureRequest, gateway: Callable[..., Gateway], customer: HostileCustomer
+    request: pytest.FixtureRequest, start: Start, customer: HostileCustomer
 ) -> None:
     """Freeze the worker that probes; on SQLite kill it, as a frozen process can hold the lock of the database."""
-    running = gateway()
-    running.start(worker=1)
-    try:
-        customer.set_mode("status=503")
-        leads = accepted(post_many(running, 20))
-        wait_until(lambda: is_down(running), 20, "the circuit to open")
-        customer.set_mode("hang=1")
-        wait_until(lambda: customer.requests[-1]["outcome"] == "hang", 20, "a probe", pause=0.01)
-        [prober] = running.running("worker")
-        prober.kill() if "embedded" in request.node.name else prober.freeze()
-        running.spawn("worker")
-        customer.set_mode("")
+    running = start(worker=1)
+    customer.set_mode("status=503")
+    leads = accepted(post_many(running, 20))
+    wait_until(lambda: is_down(running), 20, "the circuit to open")
+    customer.set_mode("hang=1")
+    wait_until(lambda: customer.requests[-1]["outcome"] == "hang", 20, "a probe", pause=0.01)
+    [prober] = running.running("worker")
+    prober.kill() if "embedded" in request.node.name else prober.freeze()
+    running.spawn("worker")
+    customer.set_mode("")
 
-        wait_until(lambda: not is_down(running), 90, "a successful probe of the other worker")
-        prober.kill()
-        running.wait_for_all("DELIVERED", leads, timeout=60)  # a lease and a lost message
-    finally:
-        running.stop()
+    wait_until(lambda: not is_down(running), 90, "a successful probe of the other worker")
+    prober.kill()
+    running.wait_for_all("DELIVERED", leads, timeout=60)  # a lease and a lost message
 
 
-def test_a_command_resumes_paused_delivery(gateway: Callable[..., Gateway], customer: HostileCustomer) -> None:
-    with gateway() as running:
-        running.manage("pause_delivery", "--reason", "their maintenance")
-        leads = accepted(post_many(running, 20))
-        running.wait_for_all("READY", leads)
-        assert customer.requests == []
-        assert "their maintenance" in running.manage("lead_history", str(leads[0]))
+def test_a_command_resumes_paused_delivery(start: Start, customer: HostileCustomer) -> None:
+    running = start()
+    running.manage("pause_delivery", "--reason", "their maintenance")
+    leads = accepted(post_many(running, 20))
+    running.wait_for_all("READY", leads)
+    assert customer.requests == []
+    assert "their maintenance" in running.manage("lead_history", str(leads[0]))
 
-        assert "20 leads" in running.manage("resume_delivery")
+    assert "20 leads" in running.manage("resume_delivery")
 
-        running.wait_for_all("DELIVERED", leads)
-        assert delivery_events(running) == ["delivery_paused", "delivery_resumed"]
-
-
-def test_a_backlog_is_sent_within_the_rate_limit(gateway: Callable[..., Gateway], customer: HostileCustomer) -> None:
-    running = gateway(CUSTOMER_API_RATE_LIMIT="10/s")
-    running.start(worker=2)
-    try:
-        running.manage("pause_delivery", "--reason", "to have a backlog")
-        leads = accepted(post_many(running, 30))
-        running.wait_for_all("READY", leads)
-        running.manage("resume_delivery")
-        running.wait_for_all("DELIVERED", leads, timeout=60)
-
-        moments = times(customer)
-        assert most_within(moments, 1) <= 12  # 10, plus requests that the network delayed
-        assert len(moments) == 30
-    finally:
-        running.stop()
+    running.wait_for_all("DELIVERED", leads)
+    assert delivery_events(running) == ["delivery_paused", "delivery_resumed"]
 
 
-def test_concurrent_requests_stay_within_the_limit(gateway: Callable[..., Gateway], customer: HostileCustomer) -> None:
+def test_a_backlog_is_sent_within_the_rate_limit(start: Start, customer: HostileCustomer) -> None:
+    running = start(CUSTOMER_API_RATE_LIMIT="10/s", worker=2)
+    running.manage("pause_delivery", "--reason", "to have a backlog")
+    leads = accepted(post_many(running, 30))
+    running.wait_for_all("READY", leads)
+    running.manage("resume_delivery")
+    running.wait_for_all("DELIVERED", leads, timeout=60)
+
+    moments = times(customer)
+    assert most_within(moments, 1) <= 12  # 10, plus requests that the network delayed
+    assert len(moments) == 30
+
+
+def test_concurrent_requests_stay_within_the_limit(start: Start, customer: HostileCustomer) -> None:
     customer.set_mode("delay=200ms")
     # The sweep alone would take a hundred seconds. A finished delivery must start the next one.
-    running = gateway(CUSTOMER_API_MAX_CONCURRENCY="3", WORKER_CONCURRENCY="8", WORKER_POLL_INTERVAL="5s")
-    running.start(worker=2)
-    try:
-        leads = accepted(post_many(running, 60))
-        running.wait_for_all("DELIVERED", leads, timeout=40)
+    running = start(CUSTOMER_API_MAX_CONCURRENCY="3", WORKER_CONCURRENCY="8", WORKER_POLL_INTERVAL="5s", worker=2)
+    leads = accepted(post_many(running, 60))
+    running.wait_for_all("DELIVERED", leads, timeout=40)
 
-        assert most_within(times(customer), 0.19) <= 3
-        assert len(customer.requests) == 60
-    finally:
-        running.stop()
+    assert most_within(times(customer), 0.19) <= 3
+    assert len(customer.requests) == 60
 
 
 @pytest.mark.alone
 def test_a_new_lead_does_not_wait_for_a_thousand_retries(
-    request: pytest.FixtureRequest, gateway: Callable[..., Gateway], customer: HostileCustomer
+    request: pytest.FixtureRequest, start: Start, customer: HostileCustomer
 ) -> None:
     customer.set_mode("delay=50ms")
-    running = gateway(CUSTOMER_API_RATE_LIMIT="" if "embedded" in request.node.name else "40/s")
-    running.start(worker=0)
-    try:
-        running.execute(_FLOOD.format(count=1000))
-        running.execute(_FAILED_ONCE)
-        running.spawn("worker")
-        wait_until(lambda: len(customer.requests) > 20, 60, "the retries")
-        lead = running.accept(payload())
-        running.wait_for("DELIVERED", lead, timeout=10)
+    running = start(CUSTOMER_API_RATE_LIMIT="" if "embedded" in request.node.name else "40/s", worker=0)
+    running.execute(_FLOOD.format(count=1000))
+    running.execute(_FAILED_ONCE)
+    running.spawn("worker")
+    wait_until(lambda: len(customer.requests) > 20, 60, "the retries")
+    lead = running.accept(payload())
+    running.wait_for("DELIVERED", lead, timeout=10)
 
-        assert len(customer.requests) < 700, "the retries were over before: the test proves nothing"
-        [accepted_at, delivered_at] = [running.lead(lead)[name] for name in ("received_at", "delivered_at")]
-        assert (delivered_at - accepted_at).total_seconds() < 3
-    finally:
-        running.stop()
+    assert len(customer.requests) < 700, "the retries were over before: the test proves nothing"
+    [accepted_at, delivered_at] = [running.lead(lead)[name] for name in ("received_at", "delivered_at")]
+    assert (delivered_at - accepted_at).total_seconds() < 3

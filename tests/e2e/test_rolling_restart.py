@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.gateway import Gateway
-from tests.e2e.senders import PostResult, accepted, under_load
+from tests.e2e.senders import PostResult, accepted, assert_sent_once, under_load
 from tests.environment import ROOT
 from tests.hostile_customer import HostileCustomer
 from tests.processes import exists, process_table, scratch_directory, wait_until
@@ -86,11 +86,9 @@ def assert_all_accepted(results: list[PostResult]) -> None:
     assert Counter(result.status for result in results).keys() == {200}
 
 
-def assert_sent_once(gateway: Gateway, customer: HostileCustomer, lead_ids: list[int]) -> None:
+def assert_delivered_once(gateway: Gateway, customer: HostileCustomer, lead_ids: list[int]) -> None:
     gateway.wait_for_all("DELIVERED", lead_ids, timeout=45)
-    sent = Counter(request["idempotency_key"] for request in customer.requests)
-    keys = {lead["id"]: lead["idempotency_key"] for lead in gateway.leads()}
-    assert {sent[keys[lead_id]] for lead_id in lead_ids} == {1}
+    assert_sent_once(gateway, customer, lead_ids)
 
 
 def test_a_new_version_that_cannot_start_leaves_the_old_one_running(gateway: Gateway, mapping: Path) -> None:
@@ -126,7 +124,7 @@ def test_replacing_the_web_server_loses_no_request(
     assert old.exit_code == 0
     assert exists(new)
     assert supervisor.notifications()[-1] == f"MAINPID={new}"
-    assert_sent_once(gateway, customer, accepted(results))
+    assert_delivered_once(gateway, customer, accepted(results))
 
 
 def test_replacing_the_worker_sends_each_lead_once(gateway: Gateway, customer: HostileCustomer) -> None:
@@ -139,5 +137,5 @@ def test_replacing_the_worker_sends_each_lead_once(gateway: Gateway, customer: H
         assert old.wait(30) == 0
 
     assert_all_accepted(results)
-    assert_sent_once(gateway, customer, accepted(results))
+    assert_delivered_once(gateway, customer, accepted(results))
     assert not gateway.rows("SELECT id FROM delivery_attempt WHERE finished_at IS NULL")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from tests.e2e.gateway import Gateway
+from tests.e2e.gateway import Gateway, run_manage
 from tests.environment import ROOT
 from tests.http_server import Answer, Post, http_server
 from tests.make import payload
@@ -172,18 +172,11 @@ def test_no_command_prints_a_secret(gateway: Gateway, leads: dict[str, int]) -> 
         ("export_person", "--phone", REFUSED_PHONE),
         ("redeliver", delivered, "--reason", "test", "--dry-run"),
     ]
-    done = manage(gateway.env, "shell", "-v0", "-c", COMMANDS.format(commands=commands))
+    done = run_manage(gateway.env, "shell", "-v0", "-c", COMMANDS.format(commands=commands))
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n==") + 1 == len(commands)
     assert_no_secret(done.stdout + done.stderr, "the terminal")
-
-
-def manage(env: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run a manage.py command, whatever its exit code."""
-    python = str(ROOT / ".venv" / "bin" / "python")
-    command = [python, "manage.py", *arguments]
-    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_no_failure_shows_a_secret(gateway: Gateway, leads: dict[str, int], staff: requests.Session) -> None:
@@ -206,7 +199,7 @@ def test_no_failure_shows_a_secret(gateway: Gateway, leads: dict[str, int], staf
 def test_a_refused_start_prints_no_secret(gateway: Gateway) -> None:
     wrong = {"DATABASE_URL": f"mysql://root:{MARK}@localhost/x", "SECRET_KEY": MARK, "STATS_TOKEN": SENDERS[0]}
 
-    done = manage(gateway.env | wrong, "check")
+    done = run_manage(gateway.env | wrong, "check")
 
     assert done.returncode == 78
     assert_no_secret(done.stdout + done.stderr, "a refused start")

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
+from django.db import connection
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from leadgateway import __version__
@@ -30,12 +31,14 @@ PROTECTED = [*STATISTICS, (METRICS, METRICS)]
 
 @contextmanager
 def stopped(*servers):
-    """Stop servers while the block runs."""
+    """Stop servers while the block runs, and forget the pool, which may pause before it connects again."""
     for server in servers:
         server.stop()
     try:
         yield
     finally:
+        connection.close()
+        connection.close_pool()
         for server in servers:
             server.start()
 

@@ -72,7 +72,8 @@ def test_a_lead_is_sent_at_its_send_time(config, customer):
         advance(lead.pk, config=config)
 
     first, *others = [lead.attempts.get().requested_at for lead in leads]
-    assert [round((other - first).total_seconds(), 3) for other in others] == [0.3, 0.6, 0.9]
+    for other, interval in zip(others, (0.3, 0.6, 0.9), strict=True):
+        assert interval - 0.001 < (other - first).total_seconds() < interval + 10
     assert len(customer.requests) == 4
 
 

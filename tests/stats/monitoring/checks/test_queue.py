@@ -48,6 +48,7 @@ def test_a_redis_that_may_lose_messages_is_a_warning(
     assert verdicts == [OK, WARNING]
 
 
+@pytest.mark.slow
 def test_a_frozen_redis_is_reported_in_time(own_redis: RedisServer) -> None:
     own_redis.freeze()
     started = time.monotonic()
@@ -59,5 +60,6 @@ def test_a_frozen_redis_is_reported_in_time(own_redis: RedisServer) -> None:
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.slow
 def test_without_an_answer_from_any_worker_the_ping_fails(own_redis: RedisServer) -> None:
     assert only_result(queue.answering_workers).verdict is FAILURE
