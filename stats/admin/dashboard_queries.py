@@ -228,7 +228,7 @@ def _in_progress(now: datetime) -> InProgress:
     """
     leads = InboundLead.objects.filter(status__in=OPEN_STATUSES, next_attempt_at__isnull=False)
     is_blocked = DeliveryControl.objects.current().is_blocked
-    first_run = Q(uncounted_attempts=0) & _only_unvalidated(is_blocked)
+    first_run = Q(uncounted_attempts=0) & (Q(status=LeadStatus.RECEIVED) if is_blocked else Q())
     found = leads.aggregate(
         leads=Count("*"),
         oldest=Min("received_at"),
@@ -240,10 +240,6 @@ def _in_progress(now: datetime) -> InProgress:
         oldest_first_run_id=_id_by_time(leads, found["oldest_first_run"]),
         **found,
     )
-
-
-def _only_unvalidated(condition: bool) -> Q:
-    return Q(status=LeadStatus.RECEIVED) if condition else Q()
 
 
 def _id_by_time(leads: QuerySet[InboundLead], received_at: datetime | None) -> int | None:

@@ -130,6 +130,30 @@ class SourceFilter(ConditionFilter):
 _OUTCOMES = {"delivered": _("delivered"), "failed": _("failed"), "refused": _("rejected")}
 
 
+def _hour(hour: datetime) -> str:
+    local = timezone.localtime(hour)
+    return _unwrapped(f"{date_format(local, 'SHORT_DATE_FORMAT')} {time_format(local, 'H:i')}")
+
+
+def _number(number: int) -> str:
+    return formatting.number(number) if number else formatting.NOTHING
+
+
+def _parts(parts: dict[str, int], names: dict[str, Any] | None = None) -> str:
+    """Return numbers with their names, such as `12 delivered, 3 failed`."""
+    shown = (f"{_number(number)} {(names or {}).get(name, name)}" for name, number in sorted(parts.items()) if number)
+    return ", ".join(shown) or formatting.NOTHING
+
+
+def _duration(seconds: float | None) -> str:
+    return _unwrapped(formatting.duration(seconds))
+
+
+def _unwrapped(text: str) -> str:
+    """Return a text that does not wrap in a narrow column."""
+    return format_html('<span class="gateway-one-line">{}</span>', text)
+
+
 @admin.register(HourlyStatistics)
 class HourlyStatisticsAdmin(RecordAdmin):
     """Hours, the latest first, with one row for each source."""
@@ -147,18 +171,18 @@ class HourlyStatisticsAdmin(RecordAdmin):
     sortable_by = ()
     ordering = ("-hour", "source")
     search_help_text = _("Name of a source")
-    start = column("hour", _("hour"), lambda hour: _hour(hour))
-    accepted_n = column("accepted", _("accepted"), lambda number: _number(number))
-    duplicates_n = column("duplicates", _("duplicates"), lambda number: _number(number))
+    start = column("hour", _("hour"), _hour)
+    accepted_n = column("accepted", _("accepted"), _number)
+    duplicates_n = column("duplicates", _("duplicates"), _number)
     rejected_n = column("rejected", _("rejected"), lambda parts: _number(sum(parts.values())))
-    reasons = column("rejected", _("rejected"), lambda parts: _parts(parts))
-    delivered_n = column("delivered", _("delivered"), lambda number: _number(number))
-    failed_n = column("failed", _("failed"), lambda number: _number(number))
-    permanently_failed_n = column("permanently_failed", _("permanently failed"), lambda number: _number(number))
+    reasons = column("rejected", _("rejected"), _parts)
+    delivered_n = column("delivered", _("delivered"), _number)
+    failed_n = column("failed", _("failed"), _number)
+    permanently_failed_n = column("permanently_failed", _("permanently failed"), _number)
     attempts_n = column("attempts", _("attempts"), lambda parts: _number(sum(parts.values())))
     outcomes = column("attempts", _("attempts"), lambda parts: _parts(parts, _OUTCOMES))
-    p50 = column("p50_s", _("p50"), lambda seconds: _unwrapped(formatting.duration(seconds)))
-    p95 = column("p95_s", _("p95"), lambda seconds: _unwrapped(formatting.duration(seconds)))
+    p50 = column("p50_s", _("p50"), _duration)
+    p95 = column("p95_s", _("p95"), _duration)
 
     def find(self, queryset: QuerySet, text: str) -> QuerySet:
         """Return the hours of the sources whose name contains the text."""
@@ -167,23 +191,3 @@ class HourlyStatisticsAdmin(RecordAdmin):
     @admin.display(description=_("source"))
     def source_name(self, row: HourlyStatistics) -> str:
         return row.source or formatting.NOTHING
-
-
-def _hour(hour: datetime) -> str:
-    local = timezone.localtime(hour)
-    return _unwrapped(f"{date_format(local, 'SHORT_DATE_FORMAT')} {time_format(local, 'H:i')}")
-
-
-def _number(number: int) -> str:
-    return formatting.number(number) if number else formatting.NOTHING
-
-
-def _parts(parts: dict[str, int], names: dict[str, Any] | None = None) -> str:
-    """Return numbers with their names, such as `12 delivered, 3 failed`."""
-    shown = (f"{_number(number)} {(names or {}).get(name, name)}" for name, number in sorted(parts.items()) if number)
-    return ", ".join(shown) or formatting.NOTHING
-
-
-def _unwrapped(text: str) -> str:
-    """Return a text that does not wrap in a narrow column."""
-    return format_html('<span class="gateway-one-line">{}</span>', text)

@@ -170,15 +170,20 @@ def test_a_released_lead_enqueues_no_other(config, customer, queued_leads):
 
 def test_many_workers_send_no_more_requests_at_a_time_than_allowed(config, customer, queued_leads):
     """Eight workers and a limit of two: never more than two requests at a time."""
-    in_progress, most, lock = [0], [0], threading.Lock()
+    in_progress, most, lock, two_at_a_time = [0], [0], threading.Lock(), threading.Event()
 
     def count(change):
         with lock:
             in_progress[0] += change
             most[0] = max(most[0], in_progress[0])
+            if most[0] == 2:
+                two_at_a_time.set()
 
-    config = replace(config, limits=TWO_AT_A_TIME)
-    config = during_request(config, before=lambda: count(1), after=lambda: count(-1))
+    def before():
+        count(1)
+        two_at_a_time.wait(10)  # a slow machine must not run the requests one after the other
+
+    config = during_request(replace(config, limits=TWO_AT_A_TIME), before=before, after=lambda: count(-1))
 
     def work(lead_id):
         for _ in range(10):
