@@ -1,12 +1,14 @@
 import argparse
 import signal
-import sys
+import threading
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 
 from delivery import demo_customer
 from delivery.demo_customer import DemoCustomer
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class TableFormatter(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -32,13 +34,11 @@ class Command(BaseCommand):
             customer = DemoCustomer(options["host"], options["port"], log=self._print)
         except (OSError, OverflowError) as error:
             raise CommandError(f"The demo Customer API cannot start: {error}") from error
-        # In a container this is process 1, which the kernel does not end without a handler.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        # Waiting for the signal, instead of an exception from its handler: an exception can get lost in a finalizer.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        threading.Thread(target=customer.serve_forever, daemon=True).start()
         self._print(f"Demo Customer API listening on {customer.url}")
-        try:
-            customer.serve_forever()
-        except KeyboardInterrupt:
-            sys.exit(0)
+        signal.sigwait(STOP_SIGNALS)
 
     def _print(self, line: str) -> None:
         # One write for line and line break, because requests are handled in threads.
