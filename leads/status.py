@@ -12,7 +12,7 @@ from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
 
 S = LeadStatus
 
-#: Transitions that the gateway makes by itself. FAILED -> FAILED is another failed attempt of a lead that is retried.
+#: Automatic transitions. FAILED -> FAILED is another failed attempt of a lead that is retried.
 AUTOMATIC: dict[str, frozenset[str]] = {
     S.RECEIVED: frozenset({S.REJECTED, S.READY}),
     S.READY: frozenset({S.DELIVERED, S.FAILED, S.PERMANENTLY_FAILED}),

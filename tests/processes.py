@@ -194,7 +194,7 @@ class Process:
                 os.kill(member, signal.SIGCONT)
 
     def wait(self, timeout: float = 60) -> int:
-        """Wait until the process ends by itself, and return its exit code."""
+        """Wait until the process exits and return its exit code."""
         assert self._popen is not None, "not started"
         code = self._popen.wait(timeout)
         self.kill()

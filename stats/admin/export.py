@@ -93,7 +93,7 @@ def _requested_list(model_admin: Any, request: HttpRequest) -> Any:
 
 
 def _parts(lines: Iterator[str]) -> Iterator[str]:
-    """Yield many lines at a time, because each part is sent by itself."""
+    """Yield many lines at a time, because each part is sent separately."""
     while part := "".join(islice(lines, CHUNK)):
         yield part
 

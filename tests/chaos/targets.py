@@ -73,7 +73,7 @@ class Postgres:
 
     def restore(self) -> None:
         if not self.is_running():
-            self._server.kill()  # remaining processes of a server that ended by itself
+            self._server.kill()  # remaining processes of a server that stopped unexpectedly
             self._server.start()
 
     def is_running(self) -> bool:
@@ -194,8 +194,8 @@ class Supervisors:
         target = self._targets[name]
         while time.time() < until and not self._stop.wait(min(_CHECK_INTERVAL, max(0.0, until - time.time()))):
             if not target.is_running():
-                self._log(name, "ended by itself")
-                self._restore(name, "ended by itself", began=time.time())
+                self._log(name, "stopped unexpectedly")
+                self._restore(name, "stopped unexpectedly", began=time.time())
 
     def _inject(self, fault: Fault) -> None:
         began = time.time()

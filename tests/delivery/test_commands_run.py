@@ -227,7 +227,7 @@ def test_everything_stops_with_an_error_when_a_process_dies(checkout: Path) -> N
 
         assert run.wait_for_exit() == 1
         assert "worker.1 stopped (rc=-9)" in run.output()
-        assert "A process ended by itself" in run.output()
+        assert "A process stopped unexpectedly" in run.output()
 
 
 # --- preconditions and settings --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""An outage of the customer: no lead is given up, delivery resumes by itself, and limits hold afterwards."""
+"""An outage of the customer: no lead is given up, delivery resumes automatically, and limits hold afterwards."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

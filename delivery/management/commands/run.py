@@ -97,7 +97,7 @@ class Command(BaseCommand):
     def _start(self, processes: list[str]) -> None:
         """Run the processes until a signal stops them.
 
-        :raises CommandError: when a process ends by itself. honcho then stops the others.
+        :raises CommandError: when a process stops unexpectedly. honcho then stops the others.
         """
         # honcho stops its processes after SIGINT and SIGTERM, but not after the terminal is closed.
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
@@ -106,7 +106,7 @@ class Command(BaseCommand):
             honcho.command.main(["start", "--procfile", "Procfile.dev", "--env", os.devnull, *processes])
         except SystemExit as end:
             if end.code not in (STOPPED_BY_SIGINT, STOPPED_BY_SIGTERM):
-                raise CommandError("A process ended by itself (see above), so the others were stopped.") from None
+                raise CommandError("A process stopped unexpectedly (see above), so the others were stopped.") from None
         self.stdout.write("Stopped.")
 
 

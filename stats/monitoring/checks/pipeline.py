@@ -61,7 +61,7 @@ PAUSED_FOR = timedelta(hours=1)
 MAX_QUEUE_DEPTH = 1000
 
 #: A source is expected to send now if, in the same hours a week ago, it sent at least MIN_LEADS leads, and some on at
-#: least MIN_SENDING_DAYS days of the week. After FORGOTTEN_AFTER without leads it is taken to have stopped for good.
+#: least MIN_SENDING_DAYS days of the week. After FORGOTTEN_AFTER without leads it is no longer expected to send.
 MIN_LEADS = 5
 MIN_SENDING_DAYS = 3
 FORGOTTEN_AFTER = timedelta(days=7)
