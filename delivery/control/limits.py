@@ -25,11 +25,6 @@ class Limits:
     interval: timedelta | None = None
     concurrency: int = 0
 
-    @property
-    def exist(self) -> bool:
-        """Whether there is a limit."""
-        return self != NO_LIMITS
-
 
 NO_LIMITS = Limits()
 

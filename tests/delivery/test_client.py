@@ -181,7 +181,7 @@ def test_proxies_and_netrc_of_the_environment_are_not_used(tmp_path: Path, monke
     with Customer(recording(heads)) as customer, Customer(answering(OK)) as proxy:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
-        # requests by itself would use both.
+        # requests alone would use both.
         assert requests.utils.get_environ_proxies(customer.url)
         assert requests.utils.get_netrc_auth(customer.url)
         assert deliver(customer.url).status == 200

@@ -14,6 +14,7 @@ from typing import Any
 from django.db.models import Count, Max, Min
 
 from delivery.configuration import limits
+from delivery.control.limits import NO_LIMITS
 from delivery.models import DeliveryAttempt, DeliveryControl
 from leadgateway import queue
 from leads.models import InboundLead, LeadStatus
@@ -145,7 +146,7 @@ def _late(control: DeliveryControl, *, now: datetime) -> dict[str, Any]:
     They can be checked, though, so a lead that has only been received is late even then.
     """
     late = InboundLead.objects.due(now).filter(next_attempt_at__lt=now - LATE_AFTER)
-    if control.is_blocked or limits().exist:
+    if control.is_blocked or limits() != NO_LIMITS:
         late = late.filter(status=LeadStatus.RECEIVED)
     return late.aggregate(late=Count("*"), late_since=Min("next_attempt_at"))
 
