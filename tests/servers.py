@@ -237,6 +237,7 @@ class PgBouncer(Server):
     @cached_property
     def process(self) -> Process:
         directory, account = scratch_directory("pgbouncer"), _unprivileged_account()
+        directory.chmod(0o755)  # the other account reads it
         (directory / "pgbouncer.ini").write_text(
             f"""
             [databases]
