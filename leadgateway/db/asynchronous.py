@@ -60,6 +60,16 @@ class AsyncDatabase:
         self._parameters = parameters | {"autocommit": True}
         self._connection: BoundedAsyncConnection | None = None
 
+    async def connect(self, *, ends_at: float) -> None:
+        """Connect in advance.
+
+        :raises django.db.OperationalError: the database is unavailable.
+        """
+        try:
+            await self._connected(ends_at)
+        except _UNAVAILABLE as error:
+            raise OperationalError(str(error)) from error
+
     async def execute(self, statement: str, parameters: Sequence[Any], *, ends_at: float, can_repeat: bool) -> Rows:
         """Run a statement and return its rows. While the database is unavailable, try again until `ends_at`.
 

@@ -6,13 +6,13 @@ While one batch is at the database, the next one collects. A request that comes 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from datetime import timedelta
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 from django.conf import settings
@@ -26,14 +26,13 @@ from leadgateway.timeouts import Breaker
 from leads.models import InboundLead
 from leads.webhook.intake import LeadRow, NewLead, Receipt, prepare, store_all, storing
 
+T = TypeVar("T")
+
 log = get_logger(__name__)
 
 #: Maximum size of a batch. The database should need much less time for it than DATABASE_TIMEOUT.
 _MAX_LEADS = 64
 _MAX_CHARACTERS = 1_000_000
-
-#: Number of batches that are at PostgreSQL at the same time.
-_CONNECTIONS = 1
 
 _SWEEP_TIMEOUT = timedelta(milliseconds=100)
 
@@ -47,23 +46,25 @@ class Writer:
         self._requests: deque[_Request] = deque()
         self._has_requests = asyncio.Event()
         self._is_stopping = False
-        self._databases = _databases()
-        self._writing: list[asyncio.Task[None]] = []
+        self._database: _Database = _Postgres() if connection.vendor == "postgresql" else _SQLite()
+        self._writing: asyncio.Task[None] | None = None
         self._enqueueing: set[asyncio.Task[None]] = set()
         self._queue_thread = ThreadPoolExecutor(1, thread_name_prefix="enqueue")
 
     async def start(self) -> None:
-        """Start to store leads. The database need not be available yet."""
-        self._writing = [asyncio.create_task(self._write(database)) for database in self._databases]
+        """Connect and start to store leads. The database need not be available yet."""
+        with suppress(*db.UNAVAILABLE):
+            await self._database.connect(ends_at=time.monotonic() + settings.DATABASE_TIMEOUT.total_seconds())
+        self._writing = asyncio.create_task(self._write())
 
     async def stop(self) -> None:
         """Store and enqueue the leads that wait, and close the connections. `store` refuses further leads."""
         self._is_stopping = True
         self._has_requests.set()
-        await asyncio.gather(*self._writing)
+        if self._writing is not None:
+            await self._writing
         await asyncio.gather(*self._enqueueing)
-        for database in self._databases:
-            await database.close()
+        await self._database.close()
         await asyncio.to_thread(self._queue_thread.shutdown)
 
     async def store(self, lead: NewLead) -> Receipt:
@@ -94,11 +95,11 @@ class Writer:
                 raise ServiceUnavailable("queue unavailable")
         return receipt
 
-    async def _write(self, database: "_Database") -> None:
+    async def _write(self) -> None:
         """Store one batch after the other, until the writer stops."""
         while await self._has_requests.wait():
             if batch := self._take_batch():
-                await self._store(batch, database)
+                await self._store(batch)
             elif self._is_stopping:
                 return
 
@@ -114,12 +115,12 @@ class Writer:
             self._has_requests.clear()
         return batch
 
-    async def _store(self, batch: Sequence["_Request"], database: "_Database") -> None:
+    async def _store(self, batch: Sequence["_Request"]) -> None:
         """Store a batch. When the database does not accept one of its leads, store the leads one by one."""
         receipts: dict[str, Receipt] = {}
         error: Exception | None = None
         try:
-            await database.store([request.row for request in batch], receipts, ends_at=batch[-1].ends_at)
+            await self._database.store([request.row for request in batch], receipts, ends_at=batch[-1].ends_at)
         except Exception as caught:  # noqa: BLE001 (every request must be answered)
             error = caught
         stored = [request for request in batch if request.take_receipt(receipts)]
@@ -132,8 +133,8 @@ class Writer:
                 request.fail(OperationalError(str(error)).with_traceback(error.__traceback__))
             elif len(batch) == 1:
                 request.fail(error)
-            else:
-                await self._store([request], database)
+            elif not request.is_late:
+                await self._store([request])
 
     def _start_to_enqueue(self, requests: Sequence["_Request"]) -> None:
         task = asyncio.create_task(self._enqueue(requests))
@@ -203,12 +204,17 @@ class _Request:
 
 
 class _Database(Protocol):
-    """Where a batch is stored."""
+    """Where a batch is stored. Times are those of time.monotonic()."""
+
+    async def connect(self, *, ends_at: float) -> None:
+        """Connect in advance.
+
+        :raises Exception: one of `db.UNAVAILABLE`.
+        """
 
     async def store(self, rows: Sequence[LeadRow], receipts: dict[str, Receipt], *, ends_at: float) -> None:
         """Store leads, and give each its receipt as soon as it is committed.
 
-        :param ends_at: by time.monotonic().
         :raises Exception: the leads without a receipt were not stored, or it is not known. `db.UNAVAILABLE` concerns
             all of them.
         """
@@ -222,6 +228,9 @@ class _Postgres:
 
     def __init__(self) -> None:
         self._database = AsyncDatabase()
+
+    async def connect(self, *, ends_at: float) -> None:
+        await self._database.connect(ends_at=ends_at)
 
     async def store(self, rows: Sequence[LeadRow], receipts: dict[str, Receipt], *, ends_at: float) -> None:
         # A lead that is deduplicated is recognized when its INSERT is repeated.
@@ -238,22 +247,26 @@ class _Postgres:
 
 
 class _SQLite:
-    """A thread stores each batch in one transaction, with one flush to the disk."""
+    """A thread stores each batch in one transaction, with one flush to the disk.
+
+    Each thread has its own connection, so `connection` is only looked up in the thread.
+    """
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
 
+    async def connect(self, *, ends_at: float) -> None:
+        await self._run(lambda: connection.ensure_connection())
+
     async def store(self, rows: Sequence[LeadRow], receipts: dict[str, Receipt], *, ends_at: float) -> None:
-        job = partial(store_all, rows, dedup_window=settings.DEDUP_WINDOW)
-        receipts |= await asyncio.get_running_loop().run_in_executor(self._thread, job)
+        receipts |= await self._run(partial(store_all, rows, dedup_window=settings.DEDUP_WINDOW))
 
     async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, connection.close)
+        await self._run(lambda: connection.close())
         self._thread.shutdown()
 
-
-def _databases() -> list[_Database]:
-    return [_Postgres() for _ in range(_CONNECTIONS)] if connection.vendor == "postgresql" else [_SQLite()]
+    async def _run(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
 
 def _enqueue(requests: Sequence[_Request]) -> str | None:
