@@ -1,4 +1,4 @@
-"""One connection to PostgreSQL for an asyncio event loop. It is replaced when it is lost, and no wait exceeds its limit.
+"""A connection to PostgreSQL for an event loop. It is replaced when it is lost, and no wait exceeds its limit.
 
 The counterpart for threads is `leadgateway.timeouts.BoundedConnection` with the pool.
 """
@@ -81,6 +81,7 @@ class AsyncDatabase:
         """
         while True:
             may_be_committed = False
+            failure: psycopg.Error
             try:
                 current = await self._connected(ends_at)
                 may_be_committed = True

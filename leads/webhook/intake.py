@@ -76,11 +76,13 @@ def prepare(lead: NewLead, *, dedup_window: timedelta) -> LeadRow:
     payload = _canonical_json(lead.parsed.payload)
     digest = _sha256(payload) if dedup_window else None
     keys = search_keys(lead.parsed.payload)
+    idempotency_key = uuid.uuid4().hex
+    correlation_id = uuid.UUID(lead.correlation_id).hex
     columns = {
-        "idempotency_key": uuid.uuid4().hex,
+        "idempotency_key": idempotency_key,
         "payload_hash": digest,
         "received_at": _text(lead.received_at),
-        "correlation_id": uuid.UUID(lead.correlation_id).hex,
+        "correlation_id": correlation_id,
         "source_headers": lead.headers,
         "source": lead.source,
         "search_email": keys.email,
@@ -90,10 +92,10 @@ def prepare(lead: NewLead, *, dedup_window: timedelta) -> LeadRow:
         "detail": {"notes": lead.parsed.notes} if lead.parsed.notes else {},
     }
     return LeadRow(
-        idempotency_key=columns["idempotency_key"],
+        idempotency_key=idempotency_key,
         payload_hash=digest,
         received_at=lead.received_at,
-        correlation_id=columns["correlation_id"],
+        correlation_id=correlation_id,
         columns=f'{{"raw_payload":{payload},{json.dumps(columns)[1:]}',  # the payload is JSON already
     )
 

@@ -6,6 +6,7 @@ must not fail for a known payload, because PostgreSQL logs the values of a row t
 Each function yields statements and receives their rows. Leads are given in the order of their hashes; two transactions
 that insert the same hashes in different orders would deadlock.
 """
+# ruff: noqa: S608 (the statements consist of constants)
 
 from collections.abc import Generator, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -44,8 +45,8 @@ class Statements(Protocol):
     def record_repetitions(self, leads: Mapping[str, str]) -> Generator[Statement, Rows, list[Repetition]]:
         """Record repetitions of stored leads, unless those have expired.
 
-        :param leads: JSON objects, by idempotency key, with idempotency_key, payload_hash, received_at, correlation_id, and with
-            expired_before: the time before which a stored lead has expired.
+        :param leads: JSON objects by idempotency key, with idempotency_key, payload_hash, received_at, correlation_id
+            and expired_before: the time before which a stored lead has expired.
         """
 
 

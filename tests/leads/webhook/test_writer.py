@@ -12,12 +12,11 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from leadgateway import queue
 from leadgateway.db.asynchronous import AsyncDatabase
 from leadgateway.errors import ServiceUnavailable
 from leads.audit.verification import Anchors, all_chains, check
 from leads.models import InboundLead, LeadEvent
-from leads.webhook.intake import NewLead, payload_hash, prepare, store_all
+from leads.webhook.intake import NewLead, Receipt, payload_hash, prepare, store_all
 from leads.webhook.strict_json import parse_object
 from leads.webhook.writer import Writer
 from tests import make
@@ -26,13 +25,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 DAY = timedelta(days=1)
 
-
-@pytest.fixture(autouse=True)
-def messages(monkeypatch):
-    """Record the ids of each message, without a broker."""
-    sent: list[list[int]] = []
-    monkeypatch.setattr(queue, "enqueue", lambda lead_ids, **_: sent.append(list(lead_ids)))
-    return sent
+#: Columns of a new lead that contain when it was received, and that are NULL.
+TIMES = ["received_at", "created_at", "updated_at", "next_attempt_at", "enqueued_at"]
+EMPTY = [
+    *("rejection_reason", "normalized_payload", "customer_payload", "mapping_sha256", "claim_token", "claimed_until"),
+    *("delivered_at", "last_answer", "received_again_at", "resolved_at", "erased_at"),
+]
 
 
 def new_lead(payload: dict[str, Any] | None = None, **fields: Any) -> NewLead:
@@ -81,7 +79,7 @@ def test_every_column_of_the_lead_and_its_event():
     assert uuid.UUID(str(stored.pop("idempotency_key"))).version == 4
     assert stored == {
         "id": receipt.lead_id,
-        **dict.fromkeys(("received_at", "created_at", "updated_at", "next_attempt_at", "enqueued_at"), lead.received_at),
+        **dict.fromkeys(TIMES, lead.received_at),
         "raw_payload": payload,
         "source_headers": lead.headers,
         "source": "portal-a",
@@ -93,21 +91,7 @@ def test_every_column_of_the_lead_and_its_event():
         "search_phone": "+4915112345678",
         "search_zipcode": "66123",
         "search_name": "ann müller",
-        **dict.fromkeys(
-            (
-                "rejection_reason",
-                "normalized_payload",
-                "customer_payload",
-                "claim_token",
-                "claimed_until",
-                "mapping_sha256",
-                "delivered_at",
-                "last_answer",
-                "received_again_at",
-                "resolved_at",
-                "erased_at",
-            )
-        ),
+        **dict.fromkeys(EMPTY),
     }
     event = LeadEvent.objects.get()
     assert (event.lead_id, event.kind, event.actor, event.at) == (stored["id"], "received", "webhook", lead.received_at)
@@ -125,7 +109,7 @@ def test_notes_are_stored_with_the_event():
     assert invalid_chains() == []
 
 
-def test_concurrent_leads_share_a_message_and_one_alone_does_not_wait(messages):
+def test_concurrent_leads_share_a_message_and_one_alone_does_not_wait(queued_messages):
     async def scenario(writer):
         first = await writer.store(new_lead())
         others = await asyncio.gather(*(writer.store(new_lead()) for _ in range(10)))
@@ -133,16 +117,13 @@ def test_concurrent_leads_share_a_message_and_one_alone_does_not_wait(messages):
 
     first, others = run(scenario)
 
-    assert messages[0] == first
-    assert sorted(messages[1]) == others
-    assert len(messages) == 2
+    assert [sorted(lead_ids) for lead_ids in queued_messages()] == [first, others]
 
 
-def test_large_payloads_are_not_stored_together(messages):
-    assert {receipt.status for receipt in store(*(new_lead(make.payload(text="x" * 400_000)) for _ in range(9)))} == {
-        "RECEIVED"
-    }
-    assert [len(ids) for ids in messages] == [3, 3, 3]
+def test_large_payloads_are_not_stored_together(queued_messages):
+    store(*(new_lead(make.payload(text="x" * 400_000)) for _ in range(9)))
+
+    assert [len(lead_ids) for lead_ids in queued_messages()] == [3, 3, 3]
 
 
 @pytest.mark.needs_postgres
@@ -163,7 +144,7 @@ def test_an_accepted_lead_takes_one_statement(monkeypatch):
 # --- duplicates ------------------------------------------------------------------------------------------------------
 
 
-def test_a_thousand_concurrent_posts_of_three_hundred_leads(messages):
+def test_a_thousand_concurrent_posts_of_three_hundred_leads(queued_leads):
     payloads = [make.payload() for _ in range(300)]
     receipts = store(*(new_lead(payloads[number * 7 % 300]) for number in range(1000)))
 
@@ -172,11 +153,11 @@ def test_a_thousand_concurrent_posts_of_three_hundred_leads(messages):
     assert Counter(receipt.lead_id for receipt in receipts if not receipt.duplicate) == dict.fromkeys(leads, 1)
     assert {receipt.lead_id for receipt in receipts} == set(leads)
     assert Counter(LeadEvent.objects.values_list("kind", flat=True)) == {"received": 300, "duplicate": 700}
-    assert sorted(id_ for ids in messages for id_ in ids) == sorted(leads)
+    assert sorted(queued_leads()) == sorted(leads)
     assert invalid_chains() == []
 
 
-def test_writers_of_two_processes_store_each_lead_once(messages):
+def test_writers_of_two_processes_store_each_lead_once(queued_leads):
     payloads = [make.payload() for _ in range(100)]
 
     async def scenario(first):
@@ -194,11 +175,11 @@ def test_writers_of_two_processes_store_each_lead_once(messages):
 
     assert InboundLead.objects.count() == len({receipt.lead_id for receipt in receipts}) == 100
     assert sum(receipt.duplicate for receipt in receipts) == LeadEvent.objects.filter(kind="duplicate").count() == 100
-    assert sorted(id_ for ids in messages for id_ in ids) == sorted(InboundLead.objects.values_list("pk", flat=True))
+    assert sorted(queued_leads()) == sorted(InboundLead.objects.values_list("pk", flat=True))
     assert invalid_chains() == []
 
 
-def test_a_repetition_is_recorded_with_the_lead(messages):
+def test_a_repetition_is_recorded_with_the_lead(queued_leads):
     payload = make.payload()
     first = new_lead(payload)
     [receipt] = store(first)
@@ -207,7 +188,7 @@ def test_a_repetition_is_recorded_with_the_lead(messages):
 
     receipts = store(again, later)
 
-    assert [(each.lead_id, each.status, each.duplicate) for each in receipts] == [(receipt.lead_id, "REJECTED", True)] * 2
+    assert receipts == [Receipt(receipt.lead_id, "REJECTED", duplicate=True)] * 2
     lead = InboundLead.objects.get()
     assert lead.received_at == lead.updated_at == first.received_at
     assert lead.received_again_at == later.received_at
@@ -216,10 +197,10 @@ def test_a_repetition_is_recorded_with_the_lead(messages):
         (kind, "webhook", each.received_at, uuid.UUID(each.correlation_id), {})
         for kind, each in [("received", first), ("duplicate", again), ("duplicate", later)]
     ]
-    assert messages == [[receipt.lead_id]]
+    assert queued_leads() == [receipt.lead_id]
 
 
-def test_a_lead_from_before_the_window_gives_up_its_hash(messages):
+def test_a_lead_from_before_the_window_gives_up_its_hash():
     payload = make.payload()
     [old] = store(new_lead(payload, received_at=timezone.now() - timedelta(hours=24, seconds=1)))
     receipts = store(new_lead(payload), new_lead(payload), new_lead())
@@ -254,7 +235,7 @@ def test_the_same_row_stored_twice_is_no_repetition():
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
-def test_a_row_that_the_database_does_not_accept_fails_alone(messages):
+def test_a_row_that_the_database_does_not_accept_fails_alone(queued_leads):
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
             condition = "WHEN length(NEW.source) > 100 BEGIN SELECT RAISE(ABORT, 'too long'); END"
@@ -268,11 +249,11 @@ def test_a_row_that_the_database_does_not_accept_fails_alone(messages):
 
     assert not isinstance(receipts[1], ServiceUnavailable)
     assert isinstance(receipts[1], Exception)
-    assert sorted(id_ for ids in messages for id_ in ids) == sorted([receipts[0].lead_id, receipts[2].lead_id])
+    assert sorted(queued_leads()) == sorted([receipts[0].lead_id, receipts[2].lead_id])
     assert InboundLead.objects.count() == 2
 
 
-def test_a_cancelled_request_does_not_affect_the_batch(messages):
+def test_a_cancelled_request_does_not_affect_the_batch(queued_leads):
     async def scenario(writer):
         posts = [asyncio.create_task(writer.store(new_lead())) for _ in range(3)]
         await asyncio.sleep(0)
@@ -282,10 +263,10 @@ def test_a_cancelled_request_does_not_affect_the_batch(messages):
     receipts = run(scenario)
 
     assert [type(receipt).__name__ for receipt in receipts] == ["Receipt", "CancelledError", "Receipt"]
-    assert InboundLead.objects.count() == sum(map(len, messages)) == 3
+    assert InboundLead.objects.count() == len(queued_leads()) == 3
 
 
-def test_stop_stores_what_waits(messages):
+def test_stop_stores_what_waits(queued_leads):
     async def main():
         writer = Writer()
         await writer.start()
@@ -296,4 +277,4 @@ def test_stop_stores_what_waits(messages):
             await writer.store(new_lead())
         return [post.done() and post.result() for post in posts]
 
-    assert len({receipt.lead_id for receipt in asyncio.run(main())}) == sum(map(len, messages)) == 200
+    assert len({receipt.lead_id for receipt in asyncio.run(main())}) == len(queued_leads()) == 200
