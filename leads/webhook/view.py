@@ -4,21 +4,22 @@ from datetime import timedelta
 from typing import cast
 
 import structlog
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import DatabaseError
 from django.http import HttpResponse, JsonResponse
 from django.utils import timezone
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from leadgateway import db, queue
+from leadgateway.async_view import AsyncAPIView
 from leadgateway.errors import ServiceUnavailable, error_response
 from leadgateway.logging import get_logger
 from leadgateway.request import GatewayRequest
+from leadgateway.server.body import BodyError, read_body
 from leadgateway.timeouts import Breaker
 from leads.models import InboundLead
 from leads.webhook.access import RateLimitThrottle, SharedSecretAuthentication
-from leads.webhook.body import BodyTooFragmented, BodyTooLarge, BodyTooSlow, BodyTruncated, read_body
 from leads.webhook.headers import stored_headers
 from leads.webhook.intake import Receipt, receive
 from leads.webhook.strict_json import MalformedJSON, ParsedObject, parse_object
@@ -28,37 +29,30 @@ log = get_logger(__name__)
 _breaker = Breaker(pause=timedelta(milliseconds=500))
 
 
-class LeadWebhook(APIView):
+class LeadWebhook(AsyncAPIView):
     """POST /webhooks/leads: store the lead, enqueue it for the workers, respond."""
 
     authentication_classes = [SharedSecretAuthentication]
     throttle_classes = [RateLimitThrottle]
     http_method_names = ["post"]
 
-    def post(self, drf_request: Request) -> HttpResponse:
+    async def post(self, drf_request: Request) -> HttpResponse:
         """Return 200 once the lead is committed. docs/senders.md lists every other response."""
         request = cast(GatewayRequest, drf_request._request)
         try:
-            parsed = parse_object(read_body(request, limit=settings.MAX_PAYLOAD_BYTES))
-        except BodyTooLarge:
-            return _refuse(request, 413, "payload too large", f"more than {settings.MAX_PAYLOAD_BYTES} bytes")
-        except BodyTruncated:
-            return _refuse(request, 400, "malformed JSON payload", "the body is shorter than announced")
-        except BodyTooFragmented:
-            return _refuse(request, 400, "malformed JSON payload", "the body comes in too many small chunks")
-        except BodyTooSlow:
-            limit_s = settings.WEB_READ_TIMEOUT.total_seconds()
-            return _refuse(request, 408, "request timeout", f"not received within {limit_s:g} s")
+            parsed = parse_object(await read_body(request.scope, request.receive, limit=settings.MAX_PAYLOAD_BYTES))
+        except BodyError as error:
+            return _refuse(request, error.status, error.error, str(error))
         except MalformedJSON as error:
             return _refuse(request, 400, "malformed JSON payload", str(error))
-        receipt = _store(request, parsed)
+        receipt = await sync_to_async(_store, thread_sensitive=False)(request, parsed)
         request.lead_id = receipt.lead_id
         structlog.contextvars.bind_contextvars(lead_id=receipt.lead_id)
         body = {"lead_id": receipt.lead_id, "status": receipt.status, "correlation_id": request.correlation_id}
         if receipt.duplicate:
             log.info("lead_received_again", status=receipt.status)
             return JsonResponse(body | {"duplicate": True})
-        _enqueue(receipt.lead_id)
+        await sync_to_async(_enqueue, thread_sensitive=False)(receipt.lead_id)
         log.info("lead_received")
         return JsonResponse(body)
 
