@@ -223,7 +223,7 @@ def queued_leads() -> Callable[[], list[int]]:
     the start.
     """
     list(_take_messages())  # an earlier test may have left messages of any task
-    return lambda: [message.decode()[1]["lead_id"] for message in _take_messages()]
+    return lambda: [lead_id for message in _take_messages() for lead_id in message.decode()[1]["lead_ids"]]
 
 
 def _take_messages() -> Iterator[Any]:

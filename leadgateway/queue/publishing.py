@@ -1,5 +1,6 @@
 """Enqueue leads for the workers, within a bounded time. The task is named, not imported: it is in a layer above."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -19,8 +20,8 @@ class QueueUnavailable(Exception):
     """The broker did not accept a message, or did not return the length of a queue."""
 
 
-def enqueue(lead_id: int, *, delay: timedelta = timedelta(), is_retry: bool = False) -> None:
-    """Ask the workers to process a lead, within 1.5 times QUEUE_TIMEOUT.
+def enqueue(lead_ids: Sequence[int], *, delay: timedelta = timedelta(), is_retry: bool = False) -> None:
+    """Ask the workers to process leads, with one message and within 1.5 times QUEUE_TIMEOUT.
 
     A message may be lost or delivered twice: the claim in the database and the sweep make both harmless.
 
@@ -34,7 +35,7 @@ def enqueue(lead_id: int, *, delay: timedelta = timedelta(), is_retry: bool = Fa
         with producers().acquire(block=True, timeout=settings.QUEUE_TIMEOUT.total_seconds()) as producer:
             app.send_task(
                 "process_lead",
-                kwargs={"lead_id": lead_id},
+                kwargs={"lead_ids": list(lead_ids)},
                 queue=settings.RETRY_QUEUE if is_retry else settings.PROCESS_QUEUE,
                 countdown=delay.total_seconds() or None,
                 producer=producer,

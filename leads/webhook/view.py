@@ -96,7 +96,7 @@ def _enqueue(lead_id: int) -> None:
     :raises ServiceUnavailable: Redis is unavailable. QUEUE_TYPE=database has no queue that the sender could wait for.
     """
     try:
-        queue.enqueue(lead_id)
+        queue.enqueue([lead_id])
     except queue.QueueUnavailable as error:
         log.warning("enqueue_failed", reason=str(error))
         _leave_to_sweep(lead_id)

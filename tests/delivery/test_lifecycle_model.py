@@ -245,7 +245,7 @@ class LifeCycle(RuleBasedStateMachine):
 
 def test_any_order_of_steps_keeps_the_leads_consistent(config, monkeypatch):
     enqueued: list[int] = []
-    monkeypatch.setattr(queue, "enqueue", lambda lead_id, **_: enqueued.append(lead_id))
+    monkeypatch.setattr(queue, "enqueue", lambda lead_ids, **_: enqueued.extend(lead_ids))
     monkeypatch.setattr(queue, "depth", lambda: 0)
     LifeCycle.enqueued = enqueued
     LifeCycle.config = replace(

@@ -22,7 +22,7 @@ URL = "/webhooks/leads"
 def enqueued(monkeypatch):
     """Record which leads are enqueued, without a broker. tests/e2e uses a real one."""
     leads = []
-    monkeypatch.setattr(queue, "enqueue", lambda lead_id, **_: leads.append(lead_id))
+    monkeypatch.setattr(queue, "enqueue", lambda lead_ids, **_: leads.extend(lead_ids))
     return leads
 
 
