@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import environment, processes
 from tests.servers import PostgresServer, RedisServer
+from tests.web_server import WebServer, web_server
 
 _servers: dict[str, Any] = {}
 
@@ -213,6 +214,19 @@ def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
         database["OPTIONS"] |= {"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;"}
     else:
         request.getfixturevalue("postgres")
+
+
+@pytest.fixture(scope="session")
+def running_web(django_db_setup: None) -> Iterator[WebServer]:
+    """Run the web server in a thread of this process."""
+    with web_server() as server:
+        yield server
+
+
+@pytest.fixture
+def web(running_web: WebServer, transactional_db: None) -> WebServer:
+    """Return the web server. Its threads and its event loop have connections to the database of their own."""
+    return running_web
 
 
 @pytest.fixture
