@@ -46,11 +46,21 @@ class WebServer:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     def serve(self, started: threading.Event) -> None:
-        """Serve until `stop`, with the code that a web process runs at its start and end."""
+        """Serve until `stop`."""
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             self._loop = runner.get_loop()
-            self._loop.call_later(0, started.set)
-            runner.run(self._server.serve(sockets=[self._socket]))
+            runner.run(self._serve(started))
+
+    async def _serve(self, started: threading.Event) -> None:
+        from leads.webhook import access
+        from leads.webhook.view import start_writer, stop_writer
+
+        await start_writer()
+        started.set()  # the socket is listening
+        await self._server.serve(sockets=[self._socket])
+        await stop_writer()
+        if access.limiter.cache_info().currsize and hasattr(access.limiter().storage, "bridge"):
+            await access.limiter().storage.bridge.storage.aclose()
 
     def stop(self) -> None:
         """Stop serving."""

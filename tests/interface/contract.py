@@ -31,4 +31,4 @@ CONTRACT = schemathesis.openapi.from_path(PATH)
 
 def assert_kept(response: Response | requests.Response, path: str, method: str = "GET") -> None:
     """Check that the contract describes the response for this path and method."""
-    CONTRACT[path][method].Case().validate_response(response, checks=FORM)
+    CONTRACT[path][method].Case(path_parameters={"lead_id": 1}).validate_response(response, checks=FORM)

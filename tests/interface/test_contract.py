@@ -137,7 +137,12 @@ def test_a_post_over_the_rate_limit_matches_the_contract(settings, redis, post):
 def test_a_late_body_matches_the_contract(settings, ask):
     settings.WEB_READ_TIMEOUT = timedelta(milliseconds=200)
 
-    response = ask(WEBHOOK, "POST", data=(part for part in [b"{", time.sleep(1) or b"}"]))
+    def late_body():
+        yield b"{"
+        time.sleep(1)
+        yield b"}"
+
+    response = ask(WEBHOOK, "POST", data=late_body())
 
     assert response.status_code == 408
     assert_kept(response, WEBHOOK, "POST")
