@@ -52,7 +52,7 @@ def gateway() -> Iterator[Gateway]:
         env = environment.of_a_process(**postgres.env, **redis.env, **ours, VAR_DIR=str(scratch_directory("var")))
         postgres.create_database("lead_gateway")
         _run(["python", "manage.py", "migrate", "-v0"], env)
-        gunicorn = ["gunicorn", "-c", "python:leadgateway.server.config", "leadgateway.wsgi"]
+        gunicorn = ["gunicorn", "-c", "python:leadgateway.server.config", "leadgateway.asgi"]
         web = Process(gunicorn, env=env, cwd=environment.ROOT, log=scratch_directory("web") / "log")
         web.start()
         gateway = Gateway(postgres, redis, port)
