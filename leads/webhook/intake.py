@@ -70,7 +70,8 @@ def receive(
         try:
             with transaction.atomic():
                 lead.save(force_insert=True)
-                record(lead, EventKind.RECEIVED, actor="webhook", now=now, detail=detail)
+                correlation = lead.correlation_id
+                record(lead, EventKind.RECEIVED, actor="webhook", now=now, correlation_id=correlation, detail=detail)
             return Receipt(lead_id=lead.pk, status=LeadStatus.RECEIVED, duplicate=False)
         except IntegrityError:
             if digest is None:
