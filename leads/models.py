@@ -49,7 +49,7 @@ class WordIndex(models.Index):
         return super().create_sql(model, schema_editor, using=using, **kwargs)
 
 
-class Sha256Field(models.CharField):  # type: ignore[type-arg]
+class Sha256Field(models.CharField):  # type: ignore[type-arg]  # not generic at run time
     """A SHA-256 in hex, which PostgreSQL stores as 32 bytes."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _fresh_limiter(monkeypatch, settings):
     """Reset the counters, and do not enqueue."""
-    monkeypatch.setattr(queue, "enqueue", lambda lead_id, **_: None)
+    monkeypatch.setattr(queue, "enqueue", lambda lead_ids, **_: None)
     settings.WEB_PROCESSES = 1
     access.limiter.cache_clear()
     access.limiter().storage.reset()
