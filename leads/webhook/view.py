@@ -101,14 +101,14 @@ def _store(request: GatewayRequest, parsed: ParsedObject) -> Receipt:
 def _enqueue(lead_id: int) -> None:
     """Enqueue a stored lead. When the queue is unavailable, the sweep enqueues it later.
 
-    :raises ServiceUnavailable: Redis is unavailable. QUEUE_TYPE=database has no queue that the sender could wait for.
+    :raises ServiceUnavailable: the broker is unavailable. QUEUE_TYPE=database has no queue that the sender could wait for.
     """
     try:
         queue.enqueue([lead_id])
     except queue.QueueUnavailable as error:
         log.warning("enqueue_failed", reason=str(error))
         _leave_to_sweep(lead_id)
-        if settings.QUEUE_TYPE == "redis":
+        if settings.QUEUE_TYPE != "database":
             raise ServiceUnavailable("queue unavailable") from error
 
 
