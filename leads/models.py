@@ -49,7 +49,7 @@ class WordIndex(models.Index):
         return super().create_sql(model, schema_editor, using=using, **kwargs)
 
 
-class Sha256Field(models.CharField):
+class Sha256Field(models.CharField):  # type: ignore[type-arg]  # not generic at run time
     """A SHA-256 in hex, which PostgreSQL stores as 32 bytes."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -76,7 +76,7 @@ class TimeIndex(models.Index):
     def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
         if schema_editor.connection.vendor != "postgresql":
             return super().create_sql(model, schema_editor, using=using, **kwargs)
-        statement = super().create_sql(model, schema_editor, using=" USING brin", **kwargs)
+        statement: Any = super().create_sql(model, schema_editor, using=" USING brin", **kwargs)
         statement.parts["extra"] = " WITH (pages_per_range = 32, autosummarize = on)"
         return statement
 

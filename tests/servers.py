@@ -1,4 +1,4 @@
-"""Private PostgreSQL, PgBouncer, Redis and RabbitMQ servers from the machine's binaries, on free ports and in temporary directories."""
+"""Private PostgreSQL, PgBouncer, Redis and RabbitMQ servers: the machine's programs, free ports, temporary folders."""
 
 import os
 import pwd

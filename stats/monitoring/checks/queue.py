@@ -61,7 +61,8 @@ def _redis() -> Iterator[CheckResult]:
 
 def _rabbitmq() -> Iterator[CheckResult]:
     with broker() as connected:
-        connection: Any = connected.default_channel.connection
+        channel: Any = connected.default_channel
+        connection = channel.connection
         started = time.perf_counter()
         with connection.channel():
             latency = (time.perf_counter() - started) * 1000
