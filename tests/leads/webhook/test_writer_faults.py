@@ -14,11 +14,12 @@ from django.db import connection
 from leadgateway.errors import ServiceUnavailable
 from leadgateway.queue import publishing
 from leads.models import InboundLead
+from leads.webhook.writer import Writer
 from tests import environment, make
 from tests.e2e.gateway import manage
 from tests.leads.webhook.test_writer import new_lead, run, store
 from tests.processes import free_port, scratch_directory, wait_until
-from tests.servers import PostgresServer
+from tests.servers import PgBouncer, PostgresServer
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
 
@@ -236,6 +237,28 @@ def test_a_read_only_database_is_unavailable(server, settings):
 
     assert run(scenario)
     assert len(stored_payloads(server)) == 2
+
+
+@pytest.mark.needs_postgres
+@pytest.mark.usefixtures("_queue")
+def test_a_pooler_may_give_each_statement_another_connection(server, monkeypatch):
+    payloads = [make.payload() for _ in range(400)]
+
+    async def scenario(first):
+        second = Writer()
+        await second.start()
+        try:
+            for start in range(0, 400, 8):
+                leads = [new_lead(payload) for payload in payloads[start : start + 8]]
+                await asyncio.gather(*(writer.store(lead) for lead in leads for writer in (first, second)))
+        finally:
+            await second.stop()
+
+    with PgBouncer(server, connections=2) as pooler:
+        monkeypatch.setitem(connection.settings_dict, "PORT", pooler.port)
+        run(scenario)
+
+    assert event_kinds(server).count("received") == event_kinds(server).count("duplicate") == 400
 
 
 # --- the queue -------------------------------------------------------------------------------------------------------
