@@ -241,7 +241,7 @@ class PgBouncer(Server):
         (directory / "pgbouncer.ini").write_text(
             f"""
             [databases]
-            * = host=127.0.0.1 port={self._postgres.port}
+            * = host=127.0.0.1 port={self._postgres.port} user={self._postgres.user}
             [pgbouncer]
             listen_addr = 127.0.0.1
             listen_port = {self.port}

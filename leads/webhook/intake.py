@@ -19,6 +19,8 @@ from leads.webhook.strict_json import ParsedObject
 #: Maximum number of INSERTs. Another request can release a payload hash between our INSERT and our SELECT.
 _TRIES = 5
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 
 @dataclass(frozen=True, slots=True)
 class NewLead:
@@ -77,7 +79,7 @@ def prepare(lead: NewLead, *, dedup_window: timedelta) -> LeadRow:
     digest = _sha256(payload) if dedup_window else None
     keys = search_keys(lead.parsed.payload)
     idempotency_key = uuid.uuid4().hex
-    correlation_id = uuid.UUID(lead.correlation_id).hex
+    correlation_id = lead.correlation_id.replace("-", "")
     columns = {
         "idempotency_key": idempotency_key,
         "payload_hash": digest,
@@ -165,7 +167,7 @@ def receive(lead: NewLead, *, dedup_window: timedelta) -> Receipt:
 
 
 def _canonical_json(payload: Mapping[str, Any]) -> str:
-    return json.dumps(dict(payload), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(dict(payload))
 
 
 def _sha256(text: str) -> str:

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, OperationalError, connection
+from django.db import DatabaseError, OperationalError, connection, transaction
 
 from leadgateway import db, queue, tracing
 from leadgateway.db.asynchronous import AsyncDatabase
@@ -287,7 +287,7 @@ def _enqueue(requests: Sequence[_Request]) -> str | None:
 def _leave_to_sweep(lead_ids: Sequence[int]) -> None:
     """Clear `enqueued_at`, so that the next sweep enqueues the leads. Otherwise they wait for REQUEUE_AFTER."""
     try:
-        with db.deadline(_SWEEP_TIMEOUT):
+        with db.deadline(_SWEEP_TIMEOUT), transaction.atomic():
             # In the order of their ids. What has locked a lead is about to process or enqueue it.
             unclaimed = InboundLead.objects.filter(pk__in=lead_ids, claim_token=None).order_by("pk")
             locked = unclaimed.select_for_update(skip_locked=True).values("pk")
