@@ -99,7 +99,7 @@ def _store(request: GatewayRequest, parsed: ParsedObject) -> Receipt:
 def _enqueue(lead_id: int) -> None:
     """Enqueue a stored lead. When the queue is unavailable, the sweep enqueues it later.
 
-    :raises ServiceUnavailable: the broker is unavailable. QUEUE_TYPE=database has no queue that the sender could wait for.
+    :raises ServiceUnavailable: the broker is unavailable. QUEUE_TYPE=database has none that the sender could wait for.
     """
     try:
         queue.enqueue([lead_id])

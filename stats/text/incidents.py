@@ -76,7 +76,9 @@ def attempts_summary(facts: Facts) -> str:
 _QUEUE_DIRECTORY_REMEDY = _(
     "Check that VAR_DIR can be read. Leads are stored, and delivered when it is available again."
 )
-_RABBITMQ_REMEDY = _("Check that RabbitMQ runs at QUEUE_URL. Leads are stored, and delivered when it is available again.")
+_RABBITMQ_REMEDY = _(
+    "Check that RabbitMQ runs at QUEUE_URL. Leads are stored, and delivered when it is available again."
+)
 _NO_LEAD_ARRIVED = _("No lead has arrived for {span}")
 
 INCIDENTS: dict[IncidentKind, IncidentText] = {

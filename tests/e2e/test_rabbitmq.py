@@ -25,9 +25,7 @@ def rabbitmq() -> Iterator[RabbitMQServer]:
 
 
 @pytest.fixture(scope="module")
-def gateway(
-    postgres: PostgresServer, rabbitmq: RabbitMQServer, running_customer: HostileCustomer
-) -> Iterator[Gateway]:
+def gateway(postgres: PostgresServer, rabbitmq: RabbitMQServer, running_customer: HostileCustomer) -> Iterator[Gateway]:
     """Run one gateway for the module. The sweep leaves messages alone that RabbitMQ may still deliver."""
     settings = rabbitmq.env | {"WEB_ANSWER_TIMEOUT": _ANSWER_TIMEOUT, "REQUEUE_AFTER": "10s"}
     with Gateway(postgres=postgres, customer_url=running_customer.url, **settings) as gateway:
