@@ -434,7 +434,7 @@ _QUEUES = (PROCESS_QUEUE, RETRY_QUEUE, MAINTENANCE_QUEUE)
 _MESSAGE_FOLDER = VAR_DIR / "queue"
 
 CELERY_BROKER_URL = {"redis": REDIS_URL, "rabbitmq": QUEUE_URL, "database": "files://localhost//"}[QUEUE_TYPE]
-CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
+_TRANSPORT_OPTIONS: dict[str, dict[str, Any]] = {
     "redis": {
         "visibility_timeout": 900,  # s; longer than the longest countdown, 5 minutes
         "unacked_restore_interval": 5,
@@ -452,7 +452,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
         "bindings": list(_QUEUES),
         "polling_interval": 0.05,
     },
-}[QUEUE_TYPE]
+}
+CELERY_BROKER_TRANSPORT_OPTIONS = _TRANSPORT_OPTIONS[QUEUE_TYPE]
 CELERY_BROKER_HEARTBEAT = 10  # s; RabbitMQ only. A worker reconnects after three of them, also to a frozen server
 if QUEUE_TYPE == "database":
     _MESSAGE_FOLDER.mkdir(parents=True, exist_ok=True)
