@@ -42,8 +42,8 @@ class CounterTotals(models.Model):
     #: The newest event at `checked_at`. It is counted a while later, when no event before it can appear any more.
     newest_event_id = models.BigIntegerField(default=0)
     checked_at = models.DateTimeField(default=timezone.now)
-    #: Status -> number of leads, for the statuses that are not open.
-    closed_leads = models.JSONField(default=dict)
+    #: Status -> number of leads at that event, including deleted ones. Closed statuses only. NULL: not counted yet.
+    closed_leads = models.JSONField(null=True, blank=True)
 
     class Meta:
         db_table = "counter_totals"

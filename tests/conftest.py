@@ -216,14 +216,20 @@ def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
-def queued_leads() -> Callable[[], list[int]]:
-    """Empty the queues and return a function that takes all messages out and returns their lead ids.
+def queued_messages() -> Callable[[], list[list[int]]]:
+    """Empty the queues and return a function that takes all messages out and returns the lead ids of each.
 
     New leads come before retries, each in the order of their messages. A message with a countdown is in its queue from
     the start.
     """
     list(_take_messages())  # an earlier test may have left messages of any task
-    return lambda: [lead_id for message in _take_messages() for lead_id in message.decode()[1]["lead_ids"]]
+    return lambda: [message.decode()[1]["lead_ids"] for message in _take_messages()]
+
+
+@pytest.fixture
+def queued_leads(queued_messages: Callable[[], list[list[int]]]) -> Callable[[], list[int]]:
+    """As `queued_messages`, but the function returns the lead ids of all messages in one list."""
+    return lambda: [lead_id for lead_ids in queued_messages() for lead_id in lead_ids]
 
 
 def _take_messages() -> Iterator[Any]:

@@ -20,7 +20,7 @@ from leads.models import InboundLead
 from leads.webhook.access import RateLimitThrottle, SharedSecretAuthentication
 from leads.webhook.body import BodyTooFragmented, BodyTooLarge, BodyTooSlow, BodyTruncated, read_body
 from leads.webhook.headers import stored_headers
-from leads.webhook.intake import Receipt, receive
+from leads.webhook.intake import NewLead, Receipt, receive
 from leads.webhook.strict_json import MalformedJSON, ParsedObject, parse_object
 
 log = get_logger(__name__)
@@ -81,11 +81,13 @@ def _store(request: GatewayRequest, parsed: ParsedObject) -> Receipt:
     try:
         with db.deadline(settings.DATABASE_TIMEOUT):
             receipt = receive(
-                parsed,
-                headers=headers,
-                source=request.source,
-                correlation_id=request.correlation_id,
-                now=timezone.now(),
+                NewLead(
+                    parsed=parsed,
+                    headers=headers,
+                    source=request.source,
+                    correlation_id=request.correlation_id,
+                    received_at=timezone.now(),
+                ),
                 dedup_window=settings.DEDUP_WINDOW,
             )
     except db.UNAVAILABLE as error:
@@ -99,7 +101,7 @@ def _store(request: GatewayRequest, parsed: ParsedObject) -> Receipt:
 def _enqueue(lead_id: int) -> None:
     """Enqueue a stored lead. When the queue is unavailable, the sweep enqueues it later.
 
-    :raises ServiceUnavailable: the broker is unavailable. QUEUE_TYPE=database has none that the sender could wait for.
+    :raises ServiceUnavailable: the broker is unavailable. QUEUE_TYPE=database has no queue to wait for.
     """
     try:
         queue.enqueue([lead_id])

@@ -105,7 +105,7 @@ def _stored(*, now: datetime, connect_timeout: timedelta, query_timeout: timedel
             totals = counters.stored_totals()
             return [
                 *_counters(counters.current_counts(totals)),
-                *_leads(totals.closed_leads, now=now),
+                *_leads(totals.closed_leads or {}, now=now),
                 *_delivery_control(),
                 _heartbeats(),
                 *_monitoring(),

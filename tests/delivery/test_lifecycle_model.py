@@ -38,7 +38,7 @@ from leadgateway import queue
 from leads.audit.verification import Anchors, check
 from leads.models import InboundLead, LeadStatus
 from leads.status import ClaimLost
-from leads.webhook.intake import receive
+from leads.webhook.intake import NewLead, receive
 from leads.webhook.strict_json import ParsedObject
 from tests import make
 
@@ -102,8 +102,8 @@ class LifeCycle(RuleBasedStateMachine):
         assert (receipt.lead_id, receipt.duplicate) == (lead_id, True)
 
     def receive(self, parsed: ParsedObject):
-        arguments = {"headers": {}, "correlation_id": str(uuid.uuid4()), "now": timezone.now()}
-        return receive(parsed, **arguments, dedup_window=timedelta(days=9999))
+        lead = NewLead(parsed, headers={}, source=None, correlation_id=str(uuid.uuid4()), received_at=timezone.now())
+        return receive(lead, dedup_window=timedelta(days=9999))
 
     # --- workers ---
 

@@ -18,7 +18,7 @@ from delivery.models import BulkAction, BulkActionItem, DeliveryAttempt
 from delivery.pipeline import advance
 from leads.audit.append_only import allow_audit_changes
 from leads.models import EventKind, InboundLead, LeadEvent
-from leads.webhook.intake import receive
+from leads.webhook.intake import NewLead, receive
 from leads.webhook.strict_json import parse_object
 from tests import make
 
@@ -311,13 +311,14 @@ def test_a_worker_that_lost_its_lead_to_an_erasure_writes_nothing(config, custom
 
 def test_the_same_payload_is_a_new_lead_afterwards():
     def post():
-        return receive(
+        lead = NewLead(
             parse_object(json.dumps(payload()).encode()),
             headers={},
+            source=None,
             correlation_id="550e8400-e29b-41d4-a716-446655440000",
-            now=timezone.now(),
-            dedup_window=timedelta(days=1),
+            received_at=timezone.now(),
         )
+        return receive(lead, dedup_window=timedelta(days=1))
 
     first = post()
     assert post().duplicate
