@@ -51,11 +51,8 @@ class LeadWebhook(AsyncAPIView):
         request.lead_id = receipt.lead_id
         structlog.contextvars.bind_contextvars(lead_id=receipt.lead_id)
         body = {"lead_id": receipt.lead_id, "status": receipt.status, "correlation_id": request.correlation_id}
-        if receipt.duplicate:
-            log.info("lead_received_again", status=receipt.status)
-            return JsonResponse(body | {"duplicate": True})
-        log.info("lead_received")
-        return JsonResponse(body)
+        request.log_event = "lead_received_again" if receipt.duplicate else "lead_received"
+        return JsonResponse(body | {"duplicate": True} if receipt.duplicate else body)
 
 
 def _refuse(request: GatewayRequest, status: int, error: str, detail: str) -> HttpResponse:
