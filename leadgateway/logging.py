@@ -106,8 +106,8 @@ def logging_config(level: str, log_format: str) -> dict[str, Any]:
 
 def _record_less() -> None:
     """Do not look up what no line shows, which takes a third of the time. Python's logging HOWTO lists the switches."""
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = logging.logAsyncioTasks = False
-    logging._srcfile = None  # type: ignore[attr-defined]
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
