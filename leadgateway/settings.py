@@ -300,7 +300,6 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "leadgateway.middleware.RequestContext",
-    *(["leadgateway.middleware.WebhookTracing"] if OTEL_EXPORTER_OTLP_ENDPOINT else []),
     "leadgateway.middleware.AdminLocale",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -316,7 +315,7 @@ MIDDLEWARE = [
 ]
 
 ROOT_URLCONF = "leadgateway.urls"
-WSGI_APPLICATION = "leadgateway.wsgi.application"
+ASGI_APPLICATION = "leadgateway.asgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("de", "Deutsch")]

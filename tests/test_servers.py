@@ -95,6 +95,8 @@ def test_without_root_the_error_shows_the_install_command(no_servers: Path, monk
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(SystemExit, match="sudo apt-get install " + " ".join(PACKAGES)):
         install_servers.main()
+    with pytest.raises(SystemExit, match=r"sudo apt-get install redis-server$"):
+        install_servers.main(["redis-server"])
 
 
 def test_the_services_of_installed_packages_do_not_start(

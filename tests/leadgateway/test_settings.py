@@ -123,7 +123,7 @@ def test_a_broken_mapping_file_fails_the_check_by_key_and_field(tmp_path):
 @pytest.mark.parametrize(
     "server",
     [
-        ["gunicorn", "-c", "python:leadgateway.server.config", "leadgateway.wsgi"],
+        ["gunicorn", "-c", "python:leadgateway.server.config", "leadgateway.asgi"],
         ["celery", "-A", "leadgateway", "beat"],
     ],
 )
