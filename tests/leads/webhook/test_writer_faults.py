@@ -335,4 +335,4 @@ def test_an_unresponsive_redis_does_not_delay_responses(monkeypatch, settings):
         errors = run(scenario)
 
     assert [str(error) for error in errors] == ["queue unavailable"] * 8
-    assert set(InboundLead.objects.values_list("enqueued_at", flat=True)) == {None}
+    assert InboundLead.objects.count() == 8
