@@ -1,4 +1,4 @@
-"""Private PostgreSQL, PgBouncer, Redis and RabbitMQ servers: the machine's programs, free ports, temporary folders."""
+"""Private PostgreSQL, PgBouncer, Redis and RabbitMQ servers, on free ports and in temporary directories."""
 
 import os
 import pwd
@@ -23,6 +23,9 @@ _ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ":
 
 #: Debian's directory of PostgreSQL versions.
 DEBIAN_POSTGRESQL = Path("/usr/lib/postgresql")
+
+#: Debian's RabbitMQ. Its programs on PATH would run as the account `rabbitmq`, with the machine's files.
+DEBIAN_RABBITMQ = Path("/usr/lib/rabbitmq/bin")
 
 
 class ServerMissing(RuntimeError):
@@ -246,12 +249,12 @@ class PgBouncer(Server):
             listen_addr = 127.0.0.1
             listen_port = {self.port}
             unix_socket_dir =
+            ignore_startup_parameters = extra_float_digits
             auth_type = any
             pool_mode = transaction
             default_pool_size = {self._connections}
             """.replace("    ", "")
         )
-        # With authentication "any", PgBouncer logs in as the user of the database entry.
         command = [str(program("pgbouncer", package="pgbouncer")), "pgbouncer.ini"]
         return Process(command, env=_ENVIRONMENT, cwd=directory, log=directory / "pgbouncer.log", user=account)
 
@@ -358,11 +361,11 @@ def redis_binary() -> Path:
 
 
 def rabbitmq_binary(name: str) -> Path:
-    """Return the path of a RabbitMQ program. Debian's programs on PATH change to the account `rabbitmq` first.
+    """Return the path of a RabbitMQ program.
 
     :raises ServerMissing: It is not installed.
     """
-    path = Path("/usr/lib/rabbitmq/bin") / name
+    path = DEBIAN_RABBITMQ / name
     return path if path.is_file() else program(name, package="rabbitmq-server")
 
 

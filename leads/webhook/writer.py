@@ -88,7 +88,7 @@ class Writer:
         if request.queue_error:
             structlog.contextvars.bind_contextvars(lead_id=receipt.lead_id)
             log.warning("enqueue_failed", reason=request.queue_error)
-            if settings.QUEUE_TYPE != "database":  # QUEUE_TYPE=database has no queue that the sender could wait for
+            if settings.QUEUE_TYPE != "database":  # which has no queue that the sender could wait for
                 tracing.note({tracing.LEAD_ID: receipt.lead_id})
                 raise ServiceUnavailable("queue unavailable")
         return receipt
