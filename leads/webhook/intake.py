@@ -160,12 +160,6 @@ def store_all(rows: Iterable[LeadRow], *, dedup_window: timedelta) -> dict[str, 
     return receipts
 
 
-def receive(lead: NewLead, *, dedup_window: timedelta) -> Receipt:
-    """Store one lead as `store_all` does."""
-    row = prepare(lead, dedup_window=dedup_window)
-    return store_all([row], dedup_window=dedup_window)[row.idempotency_key]
-
-
 def _canonical_json(payload: Mapping[str, Any]) -> str:
     return _CANONICAL.encode(dict(payload))
 
