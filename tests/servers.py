@@ -227,6 +227,38 @@ class RedisServer(Server):
             client.flushall()
 
 
+class RedisSentinel(Server):
+    """A sentinel that knows where the Redis master `mymaster` is."""
+
+    name = "Redis Sentinel"
+
+    def __init__(self, master: RedisServer) -> None:
+        self.port = free_port()
+        self._master = master
+
+    @cached_property
+    def process(self) -> Process:
+        directory = scratch_directory("sentinel")
+        configuration = directory / "sentinel.conf"
+        configuration.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {directory}\n"
+            f"sentinel monitor mymaster 127.0.0.1 {self._master.port} 1\n"
+        )
+        command = [str(redis_binary()), str(configuration), "--sentinel"]
+        return Process(command, env=_ENVIRONMENT, cwd=directory, log=directory / "sentinel.log")
+
+    @property
+    def url(self) -> str:
+        return f"sentinel://127.0.0.1:{self.port}"
+
+    def answers(self) -> bool:
+        try:
+            with Redis(port=self.port, socket_timeout=2, socket_connect_timeout=2) as client:
+                return bool(client.execute_command("SENTINEL", "get-master-addr-by-name", "mymaster"))
+        except RedisError:
+            return False
+
+
 class PgBouncer(Server):
     """A pooler in front of a PostgreSQL server, which gives each transaction any of its few connections."""
 
