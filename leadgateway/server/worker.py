@@ -185,10 +185,14 @@ class SenderProtocol(HttpToolsProtocol):
             raise _HeadRefused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
-        """Refuse an ambiguous head. Start the application for any other."""
+        """Refuse an ambiguous head. Start the application for any other, but see `_without_upgrade`."""
         names = [name for name, _ in self.headers]
         if names.count(b"host") > 1 or (b"transfer-encoding" in names and self.parser.get_http_version() == "1.0"):
             raise _HeadRefused(HTTPStatus.BAD_REQUEST)
+        if self.parser.get_method() == b"CONNECT":
+            raise _HeadRefused(HTTPStatus.METHOD_NOT_ALLOWED)
+        if self.parser.should_upgrade():
+            return
         self._is_in_head = False
         if self._believes_proxy and (b"x-forwarded-proto", b"https") in self.headers:
             self.scope["scheme"] = "https"
@@ -206,6 +210,8 @@ class SenderProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that the request is complete. After an early response, the connection is idle only now."""
+        if self.parser.should_upgrade():
+            return
         self._is_receiving = False
         super().on_message_complete()
         if self.cycle.response_complete:
@@ -218,13 +224,20 @@ class SenderProtocol(HttpToolsProtocol):
     def _parse(self, data: bytes) -> None:
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:  # is not accepted, so the sender goes on with HTTP/1.1
-            if rest := data[upgrade.args[0] :]:
-                self._parse(rest)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._parse(self._without_upgrade() + data[upgrade.args[0] :])
         if self._is_in_head:  # a header that has no end does not reach `on_header`
             self._head_size += len(data)
             if self._head_size > _HEAD:
                 raise _HeadRefused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def _without_upgrade(self) -> bytes:
+        """Return the head without its offer to use another protocol, which a server may ignore (RFC 9110, 7.8).
+
+        httptools would take the body for the other protocol. Java's client makes this offer with every request.
+        """
+        headers = [b"%s: %s" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join([b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url), *headers, b"", b""])
 
     def _refuse(self, reason: BaseException) -> None:
         """Refuse what is not valid HTTP. In a body, the application responds."""

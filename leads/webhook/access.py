@@ -121,3 +121,10 @@ def limiter() -> SlidingWindowCounterRateLimiter:
         retry=Retry(NoBackoff(), 0),  # type: ignore[arg-type]
     )
     return SlidingWindowCounterRateLimiter(storage)
+
+
+async def close_limiter() -> None:
+    """Close the connections of this process's rate limiter."""
+    if limiter.cache_info().currsize and isinstance(storage := limiter().storage, RedisStorage):
+        await storage.bridge.get_connection().aclose()
+    limiter.cache_clear()

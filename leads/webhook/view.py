@@ -13,7 +13,7 @@ from leadgateway.errors import error_response
 from leadgateway.logging import get_logger
 from leadgateway.request import GatewayRequest
 from leadgateway.server.body import BodyError, read_body
-from leads.webhook.access import RateLimitThrottle, SharedSecretAuthentication
+from leads.webhook.access import RateLimitThrottle, SharedSecretAuthentication, close_limiter
 from leads.webhook.headers import stored_headers
 from leads.webhook.intake import NewLead
 from leads.webhook.strict_json import MalformedJSON, parse_object
@@ -71,3 +71,4 @@ async def start_writer() -> None:
 async def stop_writer() -> None:
     """Stop the writer of this process, after the leads that it has are stored."""
     await LeadWebhook.writer.stop()
+    await close_limiter()
