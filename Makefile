@@ -83,8 +83,8 @@ messages: $(VENV)/everything ## update and compile the German translations of th
 pictures: $(VENV)/everything ## take the screenshots of the README
 	@$(BIN)/python -m tests.browser.pictures docs/pictures --readme
 
-bench: $(VENV)/everything ## measure webhook requests and deliveries per second
-	@$(BIN)/python -m benchmarks
+bench: $(VENV)/everything ## measure the gateway and compare it with its goals (QUICK=1, SIZE=1000000)
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(SIZE),--size $(SIZE))
 
 bench-upgrade: $(VENV)/everything ## measure what senders notice when web and worker restart
 	@$(BIN)/python -m benchmarks.upgrade
