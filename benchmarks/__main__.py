@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
 
 import requests
@@ -159,7 +158,9 @@ def _report_rates(report: Report, connections: int, floor: list[float], posts: l
     goal = SHARES[connections]
     report.add(f"{title}: share of pgbench", f"{share:.3f}", goal=f"≥ {goal}", met=share >= goal)
     goal_p99 = {"goal": "≤ 25 ms", "met": p99 <= 25} if connections == 16 else {}
-    report.add(f"{title}: response time p50, p99", f"{median(post.p50 for post in posts):.1f} ms, {p99:.1f} ms", **goal_p99)
+    report.add(
+        f"{title}: response time p50, p99", f"{median(post.p50 for post in posts):.1f} ms, {p99:.1f} ms", **goal_p99
+    )
     report.add(f"{title}: requests without a 200", f"{errors}", goal="0", met=not errors)
 
 
@@ -240,7 +241,9 @@ def _measure_backlog(ours: Servers, gateway: Gateway, plan: Plan, report: Report
         for name in ("worker", "beat"):
             gateway.spawn(name)
         with cpu_seconds({name: gateway.running(name)[-1] for name in ("worker", "beat")}) as cpu:
-            wait_until(lambda: len(ours.customer.arrivals) - before >= backlog, 900, "the backlog at the customer", pause=0.2)
+            wait_until(
+                lambda: len(ours.customer.arrivals) - before >= backlog, 900, "the backlog at the customer", pause=0.2
+            )
     is_delivered = partial(_count, gateway, "status = 'DELIVERED'")
     wait_until(lambda: is_delivered() - delivered >= backlog, 30, "the end of the deliveries")
     arrivals = ours.customer.arrivals[before:]

@@ -49,7 +49,15 @@ class Posts:
 def wrk(url: str, *, connections: int, seconds: int) -> Posts:
     """Post different leads on keep-alive connections, each as soon as the last one was answered."""
     size = ["--threads", "2", "--connections", str(connections), "--duration", f"{seconds}s", "--timeout", "10s"]
-    command = [program("wrk", package="wrk"), *size, "--script", _SCRIPT, f"{url}/webhooks/leads", "--", uuid.uuid4().hex]
+    command = [
+        program("wrk", package="wrk"),
+        *size,
+        "--script",
+        _SCRIPT,
+        f"{url}/webhooks/leads",
+        "--",
+        uuid.uuid4().hex,
+    ]
     return read_posts(_output(command))
 
 

@@ -35,7 +35,9 @@ class Report:
         """Return the results in Markdown."""
         lines = [f"| {what} | {value} | {goal} |" for what, value, goal in self._rows]
         head = f"# {self.began:%Y-%m-%d %H:%M} UTC, commit {_commit()}, {self.leads:,} leads in the database before"
-        return "\n".join([head, "", self._machine(), "", "| measurement | result | goal |", "|---|---|---|", *lines, ""])
+        return "\n".join(
+            [head, "", self._machine(), "", "| measurement | result | goal |", "|---|---|---|", *lines, ""]
+        )
 
     def write(self) -> Path:
         """Write the results to a file of their own and return its path."""

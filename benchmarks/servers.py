@@ -42,7 +42,9 @@ class SeededPostgres(OrdinaryPostgres):
     def __enter__(self) -> "SeededPostgres":
         self.start()
         with psycopg.connect(self.url) as connection:
-            databases = {name for (name,) in connection.execute("SELECT datname FROM pg_database WHERE NOT datistemplate")}
+            databases = {
+                name for (name,) in connection.execute("SELECT datname FROM pg_database WHERE NOT datistemplate")
+            }
         for left in databases - {"postgres", SEEDED}:
             self.drop_database(left)  # of a run that was interrupted
         if SEEDED not in databases:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Self, cast
 
 _HEADER = re.compile(rb"^(content-length|connection|idempotency-key|x-correlation-id): *([^\r]*)", re.I | re.M)
-_RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 22\r\n\r\n" + b'{"status": "accepted"}'
+_RESPONSE = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 22\r\n\r\n" + b'{"status": "accepted"}'
+)
 
 
 @dataclass(frozen=True)

@@ -56,34 +56,48 @@ def main() -> None:
         wait_until(lambda: len(load.accepted) <= len(ours.customer.arrivals), 60, "the last lead at the customer")
         twice = len(ours.customer.arrivals) - len({arrival.idempotency_key for arrival in ours.customer.arrivals})
         print(f"\nresponses by status: {load.statuses}; leads sent twice: {twice}")
-    is_steady = [_judge(series, [row[place] for row in rows]) for place, series in enumerate(SERIES)]
+    hours, *columns = zip(*rows[int(len(rows) * _WARM_UP) :], strict=True)
+    is_steady = [_judge(series, hours, values) for series, values in zip(SERIES, columns, strict=True)]
     sys.exit(0 if all(is_steady) and set(load.statuses) == {200} and not twice else 1)
 
 
 def _measure(gateway: Gateway, customer: Sink, load: Load, minutes: float) -> list[list[float]]:
-    """Return the values of all series, once a minute or 20 times in a short run."""
+    """Return a row at the end of each minute, or 20 rows in a shorter run: the hour of the row and its values."""
     rows: list[list[float]] = []
     began, interval = time.monotonic(), min(60.0, minutes * 3)
-    while (time.monotonic() - began) < minutes * 60:
-        first = len(load.milliseconds)
+    while time.monotonic() - began < minutes * 60:
+        since, first = time.monotonic(), len(load.milliseconds)
         time.sleep(interval)
-        rows.append(_values(gateway, customer, load, first))
-        print(f"{(time.monotonic() - began) / 60:6.1f}  " + "  ".join(f"{value:.1f}" for value in rows[-1]), flush=True)
+        rows.append([(time.monotonic() - began) / 3600, *_values(gateway, customer, load, since, first)])
+        print(f"{rows[-1][0] * 60:6.1f}  " + "  ".join(f"{value:.1f}" for value in rows[-1][1:]), flush=True)
     return rows
 
 
-def _values(gateway: Gateway, customer: Sink, load: Load, first: int) -> list[float]:
-    """Return the current memory, and the times of the responses since the `first`."""
+def _values(gateway: Gateway, customer: Sink, load: Load, since: float, first: int) -> list[float]:
+    """Return the memory now, and the percentiles of the responses since a time and from the `first` one on."""
     memory = [memory_mb(gateway.running(name)[-1]) for name in ("web", "worker", "beat")]
-    times = load.milliseconds[first:]
     arrived = {arrival.correlation_id for arrival in customer.arrivals}
-    recent = list(load.accepted.items())[first:]
-    waits = arrival_times({lead: at for lead, at in recent if lead in arrived}, customer)
+    recent = {lead: at for lead, at in list(load.accepted.items()) if at >= since and lead in arrived}
+    times, waits = load.milliseconds[first:], arrival_times(recent, customer)
     return [*memory, percentile(times, 0.5), percentile(times, 0.99), percentile(waits, 0.5), percentile(waits, 0.99)]
 
 
-def _judge(series: Series, values: Sequence[float]) -> bool:
-    ...
+def growth(hours: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
+    """Return the slope per hour of a line through the values, and the standard error of the slope."""
+    slope, start = linear_regression(hours, values)
+    rest = sum((value - start - slope * hour) ** 2 for hour, value in zip(hours, values, strict=True))
+    middle = fmean(hours)
+    spread = sum((hour - middle) ** 2 for hour in hours)
+    return slope, (rest / (len(values) - 2) / spread) ** 0.5
+
+
+def _judge(series: Series, hours: Sequence[float], values: Sequence[float]) -> bool:
+    """Print the growth of a series and return whether it stays within the limit."""
+    slope, error = growth(hours, values)
+    is_steady = slope - 2 * error <= series.limit
+    verdict = "steady" if is_steady else "GROWS"
+    print(f"{series.name:<26} {slope:+8.2f} ± {2 * error:.2f} {series.unit}/h, limit {series.limit:g}: {verdict}")
+    return is_steady
 
 
 if __name__ == "__main__":
