@@ -69,7 +69,7 @@ lint-migrations:
 
 lint-migration-safety:
 	@echo "== migrations are safe while the gateway runs"
-	@$(BIN)/python -m tests.install_servers > /dev/null
+	@$(BIN)/python -m tests.install_servers postgresql > /dev/null
 	@$(BIN)/python -m tests.migration_safety
 
 lint-dependencies:
@@ -98,7 +98,7 @@ fuzz: $(VENV)/everything ## run the property tests with EXAMPLES=1000 random inp
 		--hypothesis-profile=fuzz --hypothesis-seed=$(SEED) $(FUZZ)
 
 chaos: $(VENV)/everything ## kill processes at random under load and count lost leads (SECONDS=120 RATE=600 EVERY=4 SEED=7 EMBEDDED=1)
-	@$(BIN)/python -m tests.install_servers
+	@$(BIN)/python -m tests.install_servers postgresql redis-server
 	@$(BIN)/python -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE)) \
 		$(if $(EVERY),--every $(EVERY)) --seed $(SEED) $(if $(EMBEDDED),--embedded)
 

@@ -67,11 +67,13 @@ class Sha256Field(models.CharField):  # type: ignore[type-arg]  # not generic at
 
 
 class TimeIndex(models.Index):
-    """An index of the time at which a row of an append-only table was written; on SQLite an ordinary one.
+    """An index of the time at which a row was added to a table that only grows; on SQLite an ordinary one.
 
     The rows are stored in the order of these times, so on PostgreSQL a BRIN index suffices, which notes the first and
     the last time of each 256 kB of the table. It takes a thousandth of the space of an ordinary index.
     """
+
+    max_name_length = 63  # for an index with a name from the specification
 
     def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
         if schema_editor.connection.vendor != "postgresql":
@@ -277,6 +279,7 @@ class LeadEvent(models.Model):
     to_status = models.CharField(max_length=20, null=True, blank=True)
     #: `webhook`, `worker` or the name of a user.
     actor = models.CharField(max_length=150)
+    #: That of the request that caused the event. NULL: that of the lead.
     correlation_id = models.UUIDField(null=True, blank=True)
     detail = models.JSONField(default=dict, db_default=models.Value({}, output_field=models.JSONField()), blank=True)
 

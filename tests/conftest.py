@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import environment, processes
 from tests.servers import PostgresServer, RedisServer
+from tests.web_server import WebServer, web_server
 
 _servers: dict[str, Any] = {}
 
@@ -215,6 +216,19 @@ def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
         request.getfixturevalue("postgres")
 
 
+@pytest.fixture(scope="session")
+def running_web(django_db_setup: None) -> Iterator[WebServer]:
+    """Run the web server in a thread of this process."""
+    with web_server() as server:
+        yield server
+
+
+@pytest.fixture
+def web(running_web: WebServer, transactional_db: None) -> WebServer:
+    """Return the web server. Its threads and its event loop have connections to the database of their own."""
+    return running_web
+
+
 @pytest.fixture
 def queued_messages() -> Callable[[], list[list[int]]]:
     """Empty the queues and return a function that takes all messages out and returns the lead ids of each.
@@ -282,7 +296,9 @@ def _nothing_is_remembered() -> None:
     from leadgateway.timeouts import Breaker
 
     cache.clear()
-    for name in [name for name in sys.modules if name.startswith(("leads.", "leadgateway.", "delivery.", "stats."))]:
+    for name in [
+        name for name in list(sys.modules) if name.startswith(("leads.", "leadgateway.", "delivery.", "stats."))
+    ]:
         for value in list(vars(sys.modules[name]).values()):
             if isinstance(value, Breaker):
                 value.reset()

@@ -1,9 +1,10 @@
-"""Install the programs that the tests run: `python -m tests.install_servers`, part of `make test`."""
+"""Install the programs that the tests run: `python -m tests.install_servers [PACKAGE ...]`, part of `make test`."""
 
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from tests.servers import ServerMissing, postgres_binary, program, rabbitmq_binary, redis_binary
@@ -37,27 +38,28 @@ apt-get install --yes --no-install-recommends "$@"
 """
 
 
-def main() -> None:
+def main(wanted: Collection[str] = ()) -> None:
     """Install the missing packages and print where each program is.
 
+    :param wanted: Debian packages to look at; all when it is empty.
     :raises SystemExit: A program is missing and cannot be installed. The message says what to install.
     """
-    packages = missing_packages()
+    packages = missing_packages(wanted)
     if packages:
         _install(packages)
-        packages = missing_packages()
+        packages = missing_packages(wanted)
     if packages:
         sys.exit(f"Still missing after the installation of {' and '.join(packages)}.")
-    for package, find in _PROGRAMS.items():
-        print(f"{package}: {find()}")  # noqa: T201
+    for package in wanted or _PROGRAMS:
+        print(f"{package}: {_PROGRAMS[package]()}")  # noqa: T201
 
 
-def missing_packages() -> list[str]:
-    """Return the Debian packages of the missing programs."""
+def missing_packages(wanted: Collection[str] = ()) -> list[str]:
+    """Return the Debian packages of the missing programs, of all or of the wanted packages."""
     missing = []
-    for package, find in _PROGRAMS.items():
+    for package in wanted or _PROGRAMS:
         try:
-            find()
+            _PROGRAMS[package]()
         except ServerMissing:
             missing.append(package)
     return missing
@@ -86,4 +88,4 @@ def _root_command() -> list[str] | None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

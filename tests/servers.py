@@ -1,4 +1,4 @@
-"""Private PostgreSQL, PgBouncer, Redis and RabbitMQ servers: the machine's programs, free ports, temporary folders."""
+"""Private PostgreSQL, PgBouncer, Redis and RabbitMQ servers, on free ports and in temporary directories."""
 
 import os
 import pwd
@@ -23,6 +23,9 @@ _ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ":
 
 #: Debian's directory of PostgreSQL versions.
 DEBIAN_POSTGRESQL = Path("/usr/lib/postgresql")
+
+#: Debian's RabbitMQ. Its programs on PATH would run as the account `rabbitmq`, with the machine's files.
+DEBIAN_RABBITMQ = Path("/usr/lib/rabbitmq/bin")
 
 
 class ServerMissing(RuntimeError):
@@ -229,6 +232,38 @@ class RedisServer(Server):
             client.flushall()
 
 
+class RedisSentinel(Server):
+    """A sentinel that knows where the Redis master `mymaster` is."""
+
+    name = "Redis Sentinel"
+
+    def __init__(self, master: RedisServer) -> None:
+        self.port = free_port()
+        self._master = master
+
+    @cached_property
+    def process(self) -> Process:
+        directory = scratch_directory("sentinel")
+        configuration = directory / "sentinel.conf"
+        configuration.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {directory}\n"
+            f"sentinel monitor mymaster 127.0.0.1 {self._master.port} 1\n"
+        )
+        command = [str(redis_binary()), str(configuration), "--sentinel"]
+        return Process(command, env=_ENVIRONMENT, cwd=directory, log=directory / "sentinel.log")
+
+    @property
+    def url(self) -> str:
+        return f"sentinel://127.0.0.1:{self.port}"
+
+    def answers(self) -> bool:
+        try:
+            with Redis(port=self.port, socket_timeout=2, socket_connect_timeout=2) as client:
+                return bool(client.execute_command("SENTINEL", "get-master-addr-by-name", "mymaster"))
+        except RedisError:
+            return False
+
+
 class PgBouncer(Server):
     """A pooler in front of a PostgreSQL server, which gives each transaction any of its few connections."""
 
@@ -246,17 +281,17 @@ class PgBouncer(Server):
         (directory / "pgbouncer.ini").write_text(
             f"""
             [databases]
-            * = host=127.0.0.1 port={self._postgres.port}
+            * = host=127.0.0.1 port={self._postgres.port} user={self._postgres.user}
             [pgbouncer]
             listen_addr = 127.0.0.1
             listen_port = {self.port}
             unix_socket_dir =
+            ignore_startup_parameters = extra_float_digits
             auth_type = any
             pool_mode = transaction
             default_pool_size = {self._connections}
             """.replace("    ", "")
         )
-        # With authentication "any", PgBouncer logs in as the user of the database entry.
         command = [str(program("pgbouncer", package="pgbouncer")), "pgbouncer.ini"]
         return Process(command, env=_ENVIRONMENT, cwd=directory, log=directory / "pgbouncer.log", user=account)
 
@@ -363,11 +398,11 @@ def redis_binary() -> Path:
 
 
 def rabbitmq_binary(name: str) -> Path:
-    """Return the path of a RabbitMQ program. Debian's programs on PATH change to the account `rabbitmq` first.
+    """Return the path of a RabbitMQ program.
 
     :raises ServerMissing: It is not installed.
     """
-    path = Path("/usr/lib/rabbitmq/bin") / name
+    path = DEBIAN_RABBITMQ / name
     return path if path.is_file() else program(name, package="rabbitmq-server")
 
 

@@ -48,9 +48,10 @@ def main() -> int:
     """Run the stages of the command line and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fast", action="store_true", help="only the tests that start no process")
-    stages = FAST if parser.parse_args().fast else ALL
+    if parser.parse_args().fast:
+        return run_all(FAST)
     install_servers.main()
-    return run_all(stages)
+    return run_all(ALL)
 
 
 def run_all(stages: Sequence[Stage]) -> int:

@@ -19,6 +19,8 @@ from leads.webhook.strict_json import ParsedObject
 #: Maximum number of INSERTs. Another request can release a payload hash between our INSERT and our SELECT.
 _TRIES = 5
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 
 @dataclass(frozen=True, slots=True)
 class NewLead:
@@ -77,7 +79,7 @@ def prepare(lead: NewLead, *, dedup_window: timedelta) -> LeadRow:
     digest = _sha256(payload) if dedup_window else None
     keys = search_keys(lead.parsed.payload)
     idempotency_key = uuid.uuid4().hex
-    correlation_id = uuid.UUID(lead.correlation_id).hex
+    correlation_id = lead.correlation_id.replace("-", "")
     columns = {
         "idempotency_key": idempotency_key,
         "payload_hash": digest,
@@ -158,14 +160,8 @@ def store_all(rows: Iterable[LeadRow], *, dedup_window: timedelta) -> dict[str, 
     return receipts
 
 
-def receive(lead: NewLead, *, dedup_window: timedelta) -> Receipt:
-    """Store one lead as `store_all` does."""
-    row = prepare(lead, dedup_window=dedup_window)
-    return store_all([row], dedup_window=dedup_window)[row.idempotency_key]
-
-
 def _canonical_json(payload: Mapping[str, Any]) -> str:
-    return json.dumps(dict(payload), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(dict(payload))
 
 
 def _sha256(text: str) -> str:

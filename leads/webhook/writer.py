@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, OperationalError, connection
+from django.db import DatabaseError, OperationalError, connection, transaction
 
 from leadgateway import db, queue, tracing
 from leadgateway.db.asynchronous import AsyncDatabase
@@ -33,8 +33,6 @@ log = get_logger(__name__)
 #: Maximum size of a batch. The database should need much less time for it than DATABASE_TIMEOUT.
 _MAX_LEADS = 64
 _MAX_CHARACTERS = 1_000_000
-
-_SWEEP_TIMEOUT = timedelta(milliseconds=100)
 
 _breaker = Breaker(pause=timedelta(milliseconds=500))
 
@@ -90,7 +88,7 @@ class Writer:
         if request.queue_error:
             structlog.contextvars.bind_contextvars(lead_id=receipt.lead_id)
             log.warning("enqueue_failed", reason=request.queue_error)
-            if settings.QUEUE_TYPE == "redis":  # QUEUE_TYPE=database has no queue that the sender could wait for
+            if settings.QUEUE_TYPE != "database":  # which has no queue that the sender could wait for
                 tracing.note({tracing.LEAD_ID: receipt.lead_id})
                 raise ServiceUnavailable("queue unavailable")
         return receipt
@@ -145,16 +143,17 @@ class Writer:
         """Enqueue new leads and finish their requests, while the next batch is at the database."""
         # kombu would block the event loop. After the time limit, the thread goes on and leaves the leads to the sweep.
         job = asyncio.get_running_loop().run_in_executor(self._queue_thread, _enqueue, requests)
-        limit = settings.QUEUE_TIMEOUT * 1.5 + _SWEEP_TIMEOUT
+        limit_s = 2 * settings.QUEUE_TIMEOUT.total_seconds()
         try:
-            error = await asyncio.wait_for(asyncio.shield(job), limit.total_seconds())
+            queue_error = await asyncio.wait_for(asyncio.shield(job), limit_s)
         except TimeoutError:
-            error = "earlier messages are waiting"
-        except Exception as caught:  # noqa: BLE001 (every request must be answered)
+            queue_error = "earlier messages are waiting"
+        except Exception as error:  # noqa: BLE001 (every request must be answered)
             for request in requests:
-                request.fail(caught)
+                request.fail(error)
+            return
         for request in requests:
-            request.finish(error)
+            request.finish(queue_error)
 
 
 class _Request:
@@ -287,7 +286,7 @@ def _enqueue(requests: Sequence[_Request]) -> str | None:
 def _leave_to_sweep(lead_ids: Sequence[int]) -> None:
     """Clear `enqueued_at`, so that the next sweep enqueues the leads. Otherwise they wait for REQUEUE_AFTER."""
     try:
-        with db.deadline(_SWEEP_TIMEOUT):
+        with db.deadline(settings.QUEUE_TIMEOUT / 2), transaction.atomic():
             # In the order of their ids. What has locked a lead is about to process or enqueue it.
             unclaimed = InboundLead.objects.filter(pk__in=lead_ids, claim_token=None).order_by("pk")
             locked = unclaimed.select_for_update(skip_locked=True).values("pk")

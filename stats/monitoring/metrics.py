@@ -115,11 +115,11 @@ def _stored(*, now: datetime, connect_timeout: timedelta, query_timeout: timedel
         return None
 
 
-def _leads(closed: dict[str, int], *, now: datetime) -> Iterator[Metric]:
+def _leads(closed: dict[str, int] | None, *, now: datetime) -> Iterator[Metric]:
     """Count the open leads, of which there are few. The closed ones were counted within the last minute."""
     open_leads = InboundLead.objects.filter(status__in=OPEN_STATUSES)
     family = GaugeMetricFamily("lead_gateway_leads", "Leads by status.", labels=["status"])
-    by_status = {**closed, **counting.leads_by_status(open_leads)}
+    by_status = {**(closed or {}), **counting.leads_by_status(open_leads)}
     for status in LeadStatus.values:
         family.add_metric([status], by_status.get(status, 0))
     yield family

@@ -61,12 +61,11 @@ def _redis() -> Iterator[CheckResult]:
 
 def _rabbitmq() -> Iterator[CheckResult]:
     with broker() as connected:
-        channel: Any = connected.default_channel
-        connection = channel.connection
+        server: Any = connected.connection
         started = time.perf_counter()
-        with connection.channel():
+        with server.channel():
             latency = (time.perf_counter() - started) * 1000
-        version = str(connection.server_properties["version"])
+        version = str(server.server_properties["version"])
     facts = {"name": queue_name(), "version": version, "latency_ms": round(latency, 1)}
     yield (warning if latency > _SLOW_MS else ok)("queue_server", **facts)
 

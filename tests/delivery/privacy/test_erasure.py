@@ -18,8 +18,6 @@ from delivery.models import BulkAction, BulkActionItem, DeliveryAttempt
 from delivery.pipeline import advance
 from leads.audit.append_only import allow_audit_changes
 from leads.models import EventKind, InboundLead, LeadEvent
-from leads.webhook.intake import NewLead, receive
-from leads.webhook.strict_json import parse_object
 from tests import make
 
 pytestmark = pytest.mark.django_db
@@ -311,14 +309,7 @@ def test_a_worker_that_lost_its_lead_to_an_erasure_writes_nothing(config, custom
 
 def test_the_same_payload_is_a_new_lead_afterwards():
     def post():
-        lead = NewLead(
-            parse_object(json.dumps(payload()).encode()),
-            headers={},
-            source=None,
-            correlation_id="550e8400-e29b-41d4-a716-446655440000",
-            received_at=timezone.now(),
-        )
-        return receive(lead, dedup_window=timedelta(days=1))
+        return make.receive(make.new_lead(payload()), dedup_window=timedelta(days=1))
 
     first = post()
     assert post().duplicate

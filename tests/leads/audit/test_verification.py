@@ -121,7 +121,7 @@ def test_each_hash_covers_the_hash_of_the_previous_event(lead):
 def test_a_hash_covers_the_documented_text():
     lead = make.lead()
     at = datetime(2026, 1, 21, 13, 0, 0, 120, tzinfo=UTC)
-    event = make.event(lead, "status", now=at, actor="anna", detail={"reason": "ä"})
+    event = make.event(lead, "status", now=at, actor="anna", correlation_id=lead.correlation_id, detail={"reason": "ä"})
     [stored] = read(LeadEvent.objects.all())
 
     detail = seal(event.detail_salt, '{"reason": "ä"}' if connection.vendor == "postgresql" else stored.detail)

@@ -1,7 +1,6 @@
 """The batch writer, driven by an event loop on the real database."""
 
 import asyncio
-import json
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -31,12 +30,6 @@ EMPTY = [
     *("rejection_reason", "normalized_payload", "customer_payload", "mapping_sha256", "claim_token", "claimed_until"),
     *("delivered_at", "last_answer", "received_again_at", "resolved_at", "erased_at"),
 ]
-
-
-def new_lead(payload: dict[str, Any] | None = None, **fields: Any) -> NewLead:
-    parsed = parse_object(json.dumps(payload or make.payload()).encode())
-    defaults = {"headers": {}, "source": None, "correlation_id": str(uuid.uuid4()), "received_at": timezone.now()}
-    return NewLead(parsed, **{**defaults, **fields})
 
 
 def run(scenario: Callable[[Writer], Awaitable[Any]]) -> Any:
@@ -71,7 +64,7 @@ def invalid_chains() -> list[str]:
 
 def test_every_column_of_the_lead_and_its_event():
     payload = make.payload(email=" Ann@Example.COM ", phone="0151 / 123 456 78", name="Ann  Müller", n=[1, 1.0, None])
-    lead = new_lead(payload, headers={"User-Agent": "form/1", "X-Name": 'Jürgen "%s"'}, source="portal-a")
+    lead = make.new_lead(payload, headers={"User-Agent": "form/1", "X-Name": 'Jürgen "%s"'}, source="portal-a")
 
     [receipt] = store(lead)
 
@@ -101,7 +94,7 @@ def test_every_column_of_the_lead_and_its_event():
 
 
 def test_notes_are_stored_with_the_event():
-    lead = new_lead()
+    lead = make.new_lead()
     store(NewLead(parse_object(rb'{"name": "A\u0000"}'), {}, None, lead.correlation_id, lead.received_at))
 
     assert LeadEvent.objects.get().detail == {"notes": ["nul_replaced"]}
@@ -111,8 +104,8 @@ def test_notes_are_stored_with_the_event():
 
 def test_concurrent_leads_share_a_message_and_one_alone_does_not_wait(queued_messages):
     async def scenario(writer):
-        first = await writer.store(new_lead())
-        others = await asyncio.gather(*(writer.store(new_lead()) for _ in range(10)))
+        first = await writer.store(make.new_lead())
+        others = await asyncio.gather(*(writer.store(make.new_lead()) for _ in range(10)))
         return [first.lead_id], sorted(receipt.lead_id for receipt in others)
 
     first, others = run(scenario)
@@ -121,7 +114,7 @@ def test_concurrent_leads_share_a_message_and_one_alone_does_not_wait(queued_mes
 
 
 def test_large_payloads_are_not_stored_together(queued_messages):
-    store(*(new_lead(make.payload(text="x" * 400_000)) for _ in range(9)))
+    store(*(make.new_lead(make.payload(text="x" * 400_000)) for _ in range(9)))
 
     assert [len(lead_ids) for lead_ids in queued_messages()] == [3, 3, 3]
 
@@ -136,7 +129,7 @@ def test_an_accepted_lead_takes_one_statement(monkeypatch):
         return await execute(self, statement, *args, **kwargs)
 
     monkeypatch.setattr(AsyncDatabase, "execute", recorded)
-    store(new_lead())
+    store(make.new_lead())
 
     assert len(executed) == 1
 
@@ -146,7 +139,7 @@ def test_an_accepted_lead_takes_one_statement(monkeypatch):
 
 def test_a_thousand_concurrent_posts_of_three_hundred_leads(queued_leads):
     payloads = [make.payload() for _ in range(300)]
-    receipts = store(*(new_lead(payloads[number * 7 % 300]) for number in range(1000)))
+    receipts = store(*(make.new_lead(payloads[number * 7 % 300]) for number in range(1000)))
 
     leads = {lead.pk: lead.payload_hash for lead in InboundLead.objects.all()}
     assert sorted(leads.values()) == sorted(map(payload_hash, payloads))
@@ -165,8 +158,8 @@ def test_writers_of_two_processes_store_each_lead_once(queued_leads):
         await second.start()
         try:
             # Opposite orders would deadlock without the order of the hashes.
-            posts = [first.store(new_lead(payload)) for payload in payloads]
-            posts += [second.store(new_lead(payload)) for payload in reversed(payloads)]
+            posts = [first.store(make.new_lead(payload)) for payload in payloads]
+            posts += [second.store(make.new_lead(payload)) for payload in reversed(payloads)]
             return await asyncio.gather(*posts)
         finally:
             await second.stop()
@@ -181,10 +174,10 @@ def test_writers_of_two_processes_store_each_lead_once(queued_leads):
 
 def test_a_repetition_is_recorded_with_the_lead(queued_leads):
     payload = make.payload()
-    first = new_lead(payload)
+    first = make.new_lead(payload)
     [receipt] = store(first)
     InboundLead.objects.update(status="REJECTED")
-    again, later = new_lead(payload), new_lead(payload)
+    again, later = make.new_lead(payload), make.new_lead(payload)
 
     receipts = store(again, later)
 
@@ -202,8 +195,8 @@ def test_a_repetition_is_recorded_with_the_lead(queued_leads):
 
 def test_a_lead_from_before_the_window_gives_up_its_hash():
     payload = make.payload()
-    [old] = store(new_lead(payload, received_at=timezone.now() - timedelta(hours=24, seconds=1)))
-    receipts = store(new_lead(payload), new_lead(payload), new_lead())
+    [old] = store(make.new_lead(payload, received_at=timezone.now() - timedelta(hours=24, seconds=1)))
+    receipts = store(make.new_lead(payload), make.new_lead(payload), make.new_lead())
 
     [new] = {receipt.lead_id for receipt in receipts[:2]}
     assert sorted(receipt.duplicate for receipt in receipts) == [False, False, True]
@@ -217,7 +210,7 @@ def test_without_a_window_every_post_is_a_new_lead(settings):
     settings.DEDUP_WINDOW = timedelta()
     payload = make.payload()
 
-    receipts = store(new_lead(payload), new_lead(payload))
+    receipts = store(make.new_lead(payload), make.new_lead(payload))
 
     assert len({receipt.lead_id for receipt in receipts}) == 2
     assert set(InboundLead.objects.values_list("payload_hash", flat=True)) == {None}
@@ -225,7 +218,7 @@ def test_without_a_window_every_post_is_a_new_lead(settings):
 
 def test_the_same_row_stored_twice_is_no_repetition():
     """As when the connection is lost before the INSERT is confirmed."""
-    row = prepare(new_lead(), dedup_window=DAY)
+    row = prepare(make.new_lead(), dedup_window=DAY)
     first = store_all([row], dedup_window=DAY)
 
     assert store_all([row], dedup_window=DAY) == first
@@ -241,7 +234,7 @@ def test_a_row_that_the_database_does_not_accept_fails_alone(queued_leads):
             condition = "WHEN length(NEW.source) > 100 BEGIN SELECT RAISE(ABORT, 'too long'); END"
             cursor.execute(f"CREATE TRIGGER refuse BEFORE INSERT ON inbound_lead {condition}")
     try:
-        receipts = store(new_lead(), new_lead(source="x" * 101), new_lead())
+        receipts = store(make.new_lead(), make.new_lead(source="x" * 101), make.new_lead())
     finally:
         with connection.cursor() as cursor:
             if connection.vendor == "sqlite":
@@ -255,7 +248,7 @@ def test_a_row_that_the_database_does_not_accept_fails_alone(queued_leads):
 
 def test_a_cancelled_request_does_not_affect_the_batch(queued_leads):
     async def scenario(writer):
-        posts = [asyncio.create_task(writer.store(new_lead())) for _ in range(3)]
+        posts = [asyncio.create_task(writer.store(make.new_lead())) for _ in range(3)]
         await asyncio.sleep(0)
         posts[1].cancel()
         return await asyncio.gather(*posts, return_exceptions=True)
@@ -270,11 +263,11 @@ def test_stop_stores_what_waits(queued_leads):
     async def main():
         writer = Writer()
         await writer.start()
-        posts = [asyncio.create_task(writer.store(new_lead())) for _ in range(200)]
+        posts = [asyncio.create_task(writer.store(make.new_lead())) for _ in range(200)]
         await asyncio.sleep(0)
         await writer.stop()
         with pytest.raises(ServiceUnavailable):
-            await writer.store(new_lead())
+            await writer.store(make.new_lead())
         return [post.done() and post.result() for post in posts]
 
     assert len({receipt.lead_id for receipt in asyncio.run(main())}) == len(queued_leads()) == 200

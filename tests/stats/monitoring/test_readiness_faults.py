@@ -1,16 +1,13 @@
 """Statistics and health while a server is stopped or frozen, with a real web process on servers of its own."""
 
-import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
+import requests
 
-from tests import environment
-from tests.processes import Process, free_port, scratch_directory, wait_until
+from tests.e2e.gateway import Gateway
+from tests.processes import wait_until
 from tests.servers import PostgresServer, RedisServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.alone]
@@ -23,130 +20,95 @@ MAX_SECONDS = 0.5
 TRIES = 4
 
 
-@dataclass
-class Gateway:
-    postgres: PostgresServer
-    redis: RedisServer
-    port: int
-
-    def get(self, path: str) -> tuple[int, str, float]:
-        """Return status, body and duration in seconds."""
-        started = time.monotonic()
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as response:
-                status, body = response.status, response.read().decode()
-        except urllib.error.HTTPError as error:
-            status, body = error.code, error.read().decode()
-        return status, body, time.monotonic() - started
-
-    def ready(self) -> str:
-        return json.loads(self.get(READY)[1])["status"]
+@pytest.fixture(scope="module")
+def database() -> Iterator[PostgresServer]:
+    with PostgresServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    with PostgresServer() as postgres, RedisServer() as redis:
-        port = free_port()
-        # One process, whose first, slower connections are made before it serves requests.
-        ours = {"API_HOST": "127.0.0.1", "API_PORT": str(port), "WEB_PROCESSES": "1"}
-        env = environment.of_a_process(**postgres.env, **redis.env, **ours, VAR_DIR=str(scratch_directory("var")))
-        postgres.create_database("lead_gateway")
-        _run(["python", "manage.py", "migrate", "-v0"], env)
-        gunicorn = ["gunicorn", "-c", "python:leadgateway.server.config", "leadgateway.wsgi"]
-        web = Process(gunicorn, env=env, cwd=environment.ROOT, log=scratch_directory("web") / "log")
-        web.start()
-        gateway = Gateway(postgres, redis, port)
-        try:
-            wait_until(lambda: _is_up(gateway), 30, f"the web server: {web.output()}")
-            yield gateway
-        finally:
-            web.stop()
+def broker() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
 
 
-def _run(command: list[str], env: dict[str, str]) -> None:
-    process = Process(command, env=env, cwd=environment.ROOT, log=scratch_directory("run") / "log")
-    process.start()
-    wait_until(lambda: not process.is_running, 60, f"{command}: {process.output()}")
-    assert process.exit_code == 0, process.output()
+@pytest.fixture(scope="module")
+def running_gateway(database: PostgresServer, broker: RedisServer) -> Iterator[Gateway]:
+    gateway = Gateway(customer_url="http://127.0.0.1:1/closed", postgres=database, redis=broker, WEB_ANSWER_TIMEOUT="")
+    yield gateway.start(worker=0, beat=0)
+    gateway.stop()
 
 
-def _is_up(gateway: Gateway) -> bool:
-    try:
-        return gateway.ready() == "ready"
-    except OSError:
-        return False
-
-
-@pytest.fixture(autouse=True)
-def _ready_before_and_after(gateway: Gateway) -> Iterator[None]:
-    wait_until(lambda: gateway.ready() == "ready", 10, "readiness")
-    yield
-    for server in (gateway.postgres, gateway.redis):
+@pytest.fixture
+def gateway(running_gateway: Gateway, database: PostgresServer, broker: RedisServer) -> Iterator[Gateway]:
+    wait_until(lambda: is_ready(running_gateway), 30, "readiness")
+    yield running_gateway
+    for server in (database, broker):
         if server.process.is_running:
             server.thaw()
         else:
             server.start()
-    wait_until(lambda: gateway.ready() == "ready", 20, "readiness after the test")
+    wait_until(lambda: is_ready(running_gateway), 20, "readiness after the test")
+
+
+def is_ready(gateway: Gateway) -> bool:
+    return gateway.get(READY).json()["status"] == "ready"
+
+
+def answers_in_time(gateway: Gateway, path: str, limit: float = MAX_SECONDS) -> list[requests.Response]:
+    """Return a few responses, after an assertion about their median duration in seconds."""
+    answers, seconds = [], []
+    for _ in range(TRIES):
+        started = time.monotonic()
+        answers.append(gateway.get(path))
+        seconds.append(time.monotonic() - started)
+    assert sorted(seconds)[TRIES // 2] < limit, seconds
+    return answers
 
 
 @pytest.mark.parametrize("fault", ["freeze", "stop"])
 @pytest.mark.parametrize(
     ("servers", "status", "code"),
-    [
-        (["postgres"], "not ready", 503),
-        (["redis"], "degraded", 200),
-        (["postgres", "redis"], "not ready", 503),
-    ],
+    [(["database"], "not ready", 503), (["broker"], "degraded", 200), (["database", "broker"], "not ready", 503)],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
-def test_ready_answers_in_time_without_its_servers(gateway, fault, servers, status, code):
+def test_ready_answers_in_time_without_its_servers(request, gateway, fault, servers, status, code):
     for name in servers:
-        getattr(getattr(gateway, name), fault)()
+        getattr(request.getfixturevalue(name), fault)()
 
-    answers = [gateway.get(READY) for _ in range(TRIES)]
-
-    assert {answer[0] for answer in answers} == {code}
-    assert {json.loads(answer[1])["status"] for answer in answers} == {status}
-    checks = json.loads(answers[-1][1])["checks"]
-    assert checks["database"]["ok"] is ("postgres" not in servers)
-    assert checks["queue"]["ok"] is ("redis" not in servers)
-    assert checks["mapping"]["ok"] is True
-    assert sorted(answer[2] for answer in answers)[TRIES // 2] < MAX_SECONDS, answers
+    for answer in answers_in_time(gateway, READY):
+        assert (answer.status_code, answer.json()["status"]) == (code, status)
+    assert {name: check["ok"] for name, check in answer.json()["checks"].items() if name != "migrations"} == {
+        "database": "database" not in servers,
+        "queue": "broker" not in servers,
+        "mapping": True,
+    }
 
 
 @pytest.mark.parametrize("fault", ["freeze", "stop"])
-def test_statistics_are_refused_in_time_without_the_database(gateway, fault):
-    getattr(gateway.postgres, fault)()
+def test_statistics_are_refused_in_time_without_the_database(gateway, database, fault):
+    getattr(database, fault)()
 
     for path in STATISTICS:
-        answers = [gateway.get(path) for _ in range(TRIES)]
-
-        assert {answer[0] for answer in answers} == {503}
-        assert {json.loads(answer[1])["error"] for answer in answers} == {"database error"}
-        assert sorted(answer[2] for answer in answers)[TRIES // 2] < MAX_SECONDS, answers
+        for answer in answers_in_time(gateway, path):
+            assert (answer.status_code, answer.json()["error"]) == (503, "database error")
 
 
 @pytest.mark.parametrize("fault", ["freeze", "stop"])
-def test_health_and_metrics_answer_in_time_without_any_server(gateway, fault):
-    for server in (gateway.postgres, gateway.redis):
+def test_health_and_metrics_answer_in_time_without_any_server(gateway, database, broker, fault):
+    for server in (database, broker):
         getattr(server, fault)()
 
-    health = [gateway.get("/health") for _ in range(TRIES)]
-    answers = [gateway.get("/metrics") for _ in range(TRIES)]
-
-    assert {answer[:2] for answer in health} == {(200, "OK")}
-    assert sorted(answer[2] for answer in health)[TRIES // 2] < MAX_SECONDS, health
-    assert {answer[0] for answer in answers} == {200}
-    for _, body, _ in answers:
-        assert {"lead_gateway_database_up 0.0", "lead_gateway_queue_up 0.0"} <= set(body.splitlines())
-        assert "lead_gateway_webhook_seconds_count" in body
-        assert "lead_gateway_leads_accepted" not in body  # no value rather than a wrong one
-    assert sorted(answer[2] for answer in answers)[TRIES // 2] < 2 * MAX_SECONDS, answers
+    for answer in answers_in_time(gateway, "/health"):
+        assert (answer.status_code, answer.text) == (200, "OK")
+    for answer in answers_in_time(gateway, "/metrics", limit=2 * MAX_SECONDS):
+        assert answer.status_code == 200
+        assert {"lead_gateway_database_up 0.0", "lead_gateway_queue_up 0.0"} <= set(answer.text.splitlines())
+        assert "lead_gateway_webhook_seconds_count" in answer.text
+        assert "lead_gateway_leads_accepted" not in answer.text  # no value rather than a wrong one
 
 
-def test_statistics_do_not_need_the_queue(gateway):
-    gateway.redis.freeze()
+def test_statistics_do_not_need_the_queue(gateway, broker):
+    broker.freeze()
 
-    assert gateway.get(STATISTICS[0])[0] == 200
-    assert gateway.get(STATISTICS[1])[1] == "[]"
-    assert gateway.get(STATISTICS[2])[0] == 404
+    assert [gateway.get(path).status_code for path in STATISTICS] == [200, 200, 404]

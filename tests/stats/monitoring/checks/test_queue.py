@@ -29,6 +29,7 @@ def own_redis(settings: Any) -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "values", "check"),
     [
