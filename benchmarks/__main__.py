@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from statistics import median
 
 import requests
@@ -39,6 +38,9 @@ _DEFAULTS = dict.fromkeys(
     "",
 )
 _GATEWAY = ("web", "worker", "beat")
+
+#: A lead that a worker still has to deliver. Sample leads that failed are due later.
+_OPEN = "SELECT id FROM inbound_lead WHERE status IN ('RECEIVED', 'READY') LIMIT 1"
 
 
 @dataclass(frozen=True)
@@ -149,19 +151,15 @@ def _measure_webhook(ours: Servers, plan: Plan, report: Report) -> None:
 
 
 def _report_rates(report: Report, connections: int, floor: list[float], posts: list[Posts]) -> None:
-    p99 = median(post.p99 for post in posts)
-    share = median(post.per_second / rows for post, rows in zip(posts, floor, strict=True))
-    errors = sum(post.failed for post in posts)
+    p50, p99 = median(post.p50 for post in posts), median(post.p99 for post in posts)
+    share, goal = median(post.per_second / rows for post, rows in zip(posts, floor, strict=True)), SHARES[connections]
+    failed, limit = sum(post.failed for post in posts), "≤ 25 ms" if connections == 16 else ""
     title = f"{connections} connections"
     report.add(f"{title}: pgbench, bare INSERTs/s", f"{median(floor):,.0f}")
     report.add(f"{title}: accepted leads/s", f"{median(post.per_second for post in posts):,.0f}")
-    goal = SHARES[connections]
     report.add(f"{title}: share of pgbench", f"{share:.3f}", goal=f"≥ {goal}", met=share >= goal)
-    goal_p99 = {"goal": "≤ 25 ms", "met": p99 <= 25} if connections == 16 else {}
-    report.add(
-        f"{title}: response time p50, p99", f"{median(post.p50 for post in posts):.1f} ms, {p99:.1f} ms", **goal_p99
-    )
-    report.add(f"{title}: requests without a 200", f"{errors}", goal="0", met=not errors)
+    report.add(f"{title}: response time p50, p99", f"{p50:.1f} ms, {p99:.1f} ms", goal=limit, met=p99 <= 25)
+    report.add(f"{title}: requests without a 200", f"{failed}", goal="0", met=not failed)
 
 
 def _compare_stored(report: Report, accepted: int, stored: int, *, without_200: int) -> None:
@@ -175,8 +173,8 @@ def _compare_stored(report: Report, accepted: int, stored: int, *, without_200: 
     report.add("stored leads, 200 responses", value, goal=f"equal, others ≤ {without_200}", met=is_right)
 
 
-def _count(gateway: Gateway, condition: str = "true") -> int:
-    return int(gateway.rows(f"SELECT count(*) AS n FROM inbound_lead WHERE {condition}")[0]["n"])
+def _count(gateway: Gateway) -> int:
+    return int(gateway.rows("SELECT count(*) AS n FROM inbound_lead")[0]["n"])
 
 
 def _per_lead(cpu: Mapping[str, float], leads: int) -> str:
@@ -230,28 +228,24 @@ def _arrived(customer: Sink) -> set[str]:
 
 
 def _measure_backlog(ours: Servers, gateway: Gateway, plan: Plan, report: Report) -> None:
+    """Measure how fast the worker delivers leads that wait for it."""
     for name in ("worker", "beat"):
         gateway.terminate(name)
-    before, delivered = len(ours.customer.arrivals), _count(gateway, "status = 'DELIVERED'")
-    backlog = -_count(gateway)
-    while backlog + _count(gateway) < plan.backlog:
+    stored, before = _count(gateway), len(ours.customer.arrivals)
+    while (backlog := _count(gateway) - stored) < plan.backlog:
         wrk(gateway.url, connections=16, seconds=1)
-    backlog += _count(gateway)
-    with cpu_seconds(ours.used_by(gateway, "web")) as others:
-        for name in ("worker", "beat"):
-            gateway.spawn(name)
-        with cpu_seconds({name: gateway.running(name)[-1] for name in ("worker", "beat")}) as cpu:
-            wait_until(
-                lambda: len(ours.customer.arrivals) - before >= backlog, 900, "the backlog at the customer", pause=0.2
-            )
-    is_delivered = partial(_count, gateway, "status = 'DELIVERED'")
-    wait_until(lambda: is_delivered() - delivered >= backlog, 30, "the end of the deliveries")
+    for name in ("worker", "beat"):
+        gateway.spawn(name)
+    with cpu_seconds(ours.used_by(gateway, "worker", "beat")) as cpu:
+        what = "the backlog at the customer"
+        wait_until(lambda: len(ours.customer.arrivals) - before >= backlog, 900, what, pause=0.2)
+    wait_until(lambda: not gateway.rows(_OPEN), 30, "the end of the deliveries", pause=0.5)
     arrivals = ours.customer.arrivals[before:]
     rate = (len(arrivals) - 1) / (arrivals[-1].at - arrivals[0].at)
     report.add(f"backlog of {backlog:,}: deliveries/s", f"{rate:,.0f}", goal="≥ 600", met=rate >= 600)
     twice = len(arrivals) - len({arrival.idempotency_key for arrival in arrivals})
     report.add("backlog: sent twice", f"{twice}", goal="0", met=not twice)
-    report.add("CPU per delivered lead", _per_lead({**cpu, **others}, backlog))
+    report.add("CPU per delivered lead", _per_lead(cpu, backlog))
 
 
 # --- make run --------------------------------------------------------------------------------------------------------

@@ -49,16 +49,8 @@ class Posts:
 def wrk(url: str, *, connections: int, seconds: int) -> Posts:
     """Post different leads on keep-alive connections, each as soon as the last one was answered."""
     size = ["--threads", "2", "--connections", str(connections), "--duration", f"{seconds}s", "--timeout", "10s"]
-    command = [
-        program("wrk", package="wrk"),
-        *size,
-        "--script",
-        _SCRIPT,
-        f"{url}/webhooks/leads",
-        "--",
-        uuid.uuid4().hex,
-    ]
-    return read_posts(_output(command))
+    script = ["--script", _SCRIPT, f"{url}/webhooks/leads", "--", uuid.uuid4().hex]
+    return read_posts(_output([program("wrk", package="wrk"), *size, *script]))
 
 
 def read_posts(output: str) -> Posts:
@@ -83,7 +75,8 @@ def _output(command: list[str | Path]) -> str:
 def read_tps(output: str) -> float:
     """Read the transactions per second in the output of pgbench."""
     found = re.search(r"^tps = ([0-9.]+)", output, re.MULTILINE)
-    assert found is not None, output
+    if found is None:
+        raise ValueError(f"pgbench printed no tps:\n{output}")
     return float(found[1])
 
 
@@ -99,6 +92,5 @@ def bare_insert(url: str, script: Path) -> None:
     """Create a table for rows of leads without indexes and triggers, and write the pgbench script that fills it."""
     with psycopg.connect(url) as connection:
         connection.execute("CREATE TABLE bare_lead (LIKE inbound_lead INCLUDING DEFAULTS INCLUDING IDENTITY)")
-        row = connection.execute(_INSERT).fetchone()
-    assert row is not None
-    script.write_text(f"{row[0]};\n")
+        [(insert,)] = connection.execute(_INSERT)
+    script.write_text(f"{insert};\n")
