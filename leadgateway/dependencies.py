@@ -37,6 +37,9 @@ def queue_name() -> str:
         return "the database, no broker (QUEUE_TYPE=database)"
     if settings.QUEUE_TYPE == "rabbitmq":
         return f"RabbitMQ at {urlsplit(settings.QUEUE_URL).netloc.rpartition('@')[2]}"
+    if settings.REDIS_URL.startswith("sentinel://"):
+        hosts = [urlsplit(url).netloc.rpartition("@")[2] for url in settings.REDIS_URL.split(";")]
+        return f"Redis, through the sentinels at {', '.join(hosts)}"
     parts = urlsplit(settings.REDIS_URL)
     address = parts.path if parts.scheme == "unix" else parts.netloc.rpartition("@")[2] or "localhost:6379"
     return f"Redis at {address}"

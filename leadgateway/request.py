@@ -23,3 +23,5 @@ class GatewayRequest(ASGIRequest):
     source: str | None
     #: The lead that this request created or repeated, set by the webhook.
     lead_id: int | None
+    #: The event of the log line about the response, unless the response was slow.
+    log_event: str

@@ -32,6 +32,7 @@ class RequestLog:
         except ValueError:
             request.correlation_id = str(uuid.uuid4())
         request.source = request.lead_id = None
+        request.log_event = "request"
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(correlation_id=request.correlation_id)
 
@@ -42,7 +43,7 @@ class RequestLog:
         is_slow = seconds * 1000 > SLOW_MS
         write = log.error if response.status_code >= 500 else log.warning if is_slow else log.info
         write(
-            "slow_request" if is_slow else "request",
+            "slow_request" if is_slow else self._request.log_event,
             method=self._request.method,
             path=self._request.path,
             status=response.status_code,

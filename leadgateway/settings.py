@@ -161,6 +161,7 @@ def _queue_type() -> str:
 
 QUEUE_TYPE = env.choice("QUEUE_TYPE", _queue_type(), ("redis", "rabbitmq", "database"))
 REDIS_URL = env.text("REDIS_URL", "redis://localhost:6379/0")
+REDIS_SENTINEL_MASTER = env.text("REDIS_SENTINEL_MASTER", "mymaster")
 WORKER_POLL_INTERVAL = env.duration("WORKER_POLL_INTERVAL", "5s", low=timedelta(milliseconds=100))
 REQUEUE_AFTER = env.duration("REQUEUE_AFTER", "30s", low=timedelta(seconds=1))
 WORKER_CONCURRENCY = env.integer("WORKER_CONCURRENCY", 5, low=1, high=500)
@@ -443,6 +444,7 @@ _TRANSPORT_OPTIONS: dict[str, dict[str, Any]] = {
         "socket_keepalive": True,
         "health_check_interval": 10,
         "retry_on_timeout": False,
+        "master_name": REDIS_SENTINEL_MASTER,  # for sentinel:// only
     },
     "rabbitmq": {"confirm_publish": True},
     "database": {

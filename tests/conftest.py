@@ -296,7 +296,9 @@ def _nothing_is_remembered() -> None:
     from leadgateway.timeouts import Breaker
 
     cache.clear()
-    for name in [name for name in list(sys.modules) if name.startswith(("leads.", "leadgateway.", "delivery.", "stats."))]:
+    for name in [
+        name for name in list(sys.modules) if name.startswith(("leads.", "leadgateway.", "delivery.", "stats."))
+    ]:
         for value in list(vars(sys.modules[name]).values()):
             if isinstance(value, Breaker):
                 value.reset()

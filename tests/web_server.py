@@ -52,15 +52,12 @@ class WebServer:
             runner.run(self._serve(started))
 
     async def _serve(self, started: threading.Event) -> None:
-        from leads.webhook import access
         from leads.webhook.view import start_writer, stop_writer
 
         await start_writer()
         started.set()  # the socket is listening
         await self._server.serve(sockets=[self._socket])
         await stop_writer()
-        if access.limiter.cache_info().currsize and hasattr(access.limiter().storage, "bridge"):
-            await access.limiter().storage.bridge.storage.aclose()
 
     def stop(self) -> None:
         """Stop serving."""

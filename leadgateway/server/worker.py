@@ -41,8 +41,8 @@ _HEAD = REQUEST_LINE + HEADERS * HEADER
 _CHUNKS = 10_000
 _MEAN_CHUNK = 64
 
-#: Seconds in which an idle connection may send another request after the process was told to stop. A sender that
-#: sends at the moment when its connection is closed would get no response.
+#: Seconds in which a sender may go on sending before its connection is closed. A sender that sends at the moment when
+#: its connection is closed would get no response.
 _LINGER_S = 2.0
 
 #: Seconds that a thread may hold Python's lock while the event loop waits for it. The default is 0.005.
@@ -55,6 +55,22 @@ class _HeadRefused(Exception):
     def __init__(self, status: HTTPStatus) -> None:
         super().__init__(status.phrase)
         self.status = status
+
+
+class _LingeringTransport:
+    """A transport that closes its own half first. Otherwise, a sender that is still sending would lose the response."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+
+    def close(self) -> None:
+        """Send the end of the response, and close the other half a little later."""
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+            self._loop.call_later(_LINGER_S, self._transport.close)
 
 
 class SenderProtocol(HttpToolsProtocol):
@@ -83,6 +99,7 @@ class SenderProtocol(HttpToolsProtocol):
         """Start the time for the first request."""
         super().connection_made(transport)
         self._believes_proxy = bool(self.client) and self.client[0] in self.trusted_proxies  # type: ignore[index]
+        self._lingering = _LingeringTransport(transport, self.loop)
         self._deadline = self._after_timeout(self._request_is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -185,10 +202,14 @@ class SenderProtocol(HttpToolsProtocol):
             raise _HeadRefused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
-        """Refuse an ambiguous head. Start the application for any other."""
+        """Refuse an ambiguous head. Start the application for any other, but see `_without_upgrade`."""
         names = [name for name, _ in self.headers]
         if names.count(b"host") > 1 or (b"transfer-encoding" in names and self.parser.get_http_version() == "1.0"):
             raise _HeadRefused(HTTPStatus.BAD_REQUEST)
+        if self.parser.get_method() == b"CONNECT":
+            raise _HeadRefused(HTTPStatus.METHOD_NOT_ALLOWED)
+        if self.parser.should_upgrade():
+            return
         self._is_in_head = False
         if self._believes_proxy and (b"x-forwarded-proto", b"https") in self.headers:
             self.scope["scheme"] = "https"
@@ -206,6 +227,8 @@ class SenderProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that the request is complete. After an early response, the connection is idle only now."""
+        if self.parser.should_upgrade():
+            return
         self._is_receiving = False
         super().on_message_complete()
         if self.cycle.response_complete:
@@ -218,13 +241,20 @@ class SenderProtocol(HttpToolsProtocol):
     def _parse(self, data: bytes) -> None:
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:  # is not accepted, so the sender goes on with HTTP/1.1
-            if rest := data[upgrade.args[0] :]:
-                self._parse(rest)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._parse(self._without_upgrade() + data[upgrade.args[0] :])
         if self._is_in_head:  # a header that has no end does not reach `on_header`
             self._head_size += len(data)
             if self._head_size > _HEAD:
                 raise _HeadRefused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def _without_upgrade(self) -> bytes:
+        """Return the head without its offer to use another protocol, which a server may ignore (RFC 9110, 7.8).
+
+        httptools would take the body for the other protocol. Java's client makes this offer with every request.
+        """
+        headers = [b"%s: %s" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join([b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url), *headers, b"", b""])
 
     def _refuse(self, reason: BaseException) -> None:
         """Refuse what is not valid HTTP. In a body, the application responds."""
@@ -239,7 +269,7 @@ class SenderProtocol(HttpToolsProtocol):
             head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
             self.transport.write(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
             self._is_ending = True
-            self.transport.close()
+            self._lingering.close()
 
     def _end_body(self, error: BodyError) -> None:
         """Have the application respond with the error, unless it has responded. Then close the connection."""
@@ -250,6 +280,7 @@ class SenderProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self._reception.error = error
+        self.cycle.transport = self._lingering
         self.cycle.keep_alive = False
         self.cycle.message_event.set()
 

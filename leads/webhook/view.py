@@ -13,7 +13,7 @@ from leadgateway.errors import error_response
 from leadgateway.logging import get_logger
 from leadgateway.request import GatewayRequest
 from leadgateway.server.body import BodyError, read_body
-from leads.webhook.access import RateLimitThrottle, SharedSecretAuthentication
+from leads.webhook.access import RateLimitThrottle, SharedSecretAuthentication, close_limiter
 from leads.webhook.headers import stored_headers
 from leads.webhook.intake import NewLead
 from leads.webhook.strict_json import MalformedJSON, parse_object
@@ -51,11 +51,8 @@ class LeadWebhook(AsyncAPIView):
         request.lead_id = receipt.lead_id
         structlog.contextvars.bind_contextvars(lead_id=receipt.lead_id)
         body = {"lead_id": receipt.lead_id, "status": receipt.status, "correlation_id": request.correlation_id}
-        if receipt.duplicate:
-            log.info("lead_received_again", status=receipt.status)
-            return JsonResponse(body | {"duplicate": True})
-        log.info("lead_received")
-        return JsonResponse(body)
+        request.log_event = "lead_received_again" if receipt.duplicate else "lead_received"
+        return JsonResponse(body | {"duplicate": True} if receipt.duplicate else body)
 
 
 def _refuse(request: GatewayRequest, status: int, error: str, detail: str) -> HttpResponse:
@@ -74,3 +71,4 @@ async def start_writer() -> None:
 async def stop_writer() -> None:
     """Stop the writer of this process, after the leads that it has are stored."""
     await LeadWebhook.writer.stop()
+    await close_limiter()

@@ -85,8 +85,10 @@ FRAGMENTS = st.lists(
     max_size=8,
 ).map(b"".join)
 
-#: WSGI decodes headers as Latin-1, and servers refuse line breaks.
-HEADER_VALUES = st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=60).map(str.strip)
+#: Headers are decoded as Latin-1, and servers refuse control characters of ASCII.
+HEADER_VALUES = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=60).map(
+    str.strip
+)
 HEADER_NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9-]{0,20}", fullmatch=True).filter(
     lambda name: name.lower() not in ("content-length", "content-type", "host", "transfer-encoding", "x-shared-secret")
 )
@@ -146,7 +148,7 @@ def test_any_headers_are_accepted_and_the_secret_is_not_stored(web, headers, cor
     ).map(",".join)
 )
 @example("text/plain;version=abc")
-@example("application/openmetrics-text;version=1.0.1.\x01")
+@example("application/openmetrics-text;version=1.0.1.\x80")
 @fewer
 def test_metrics_are_returned_for_any_accept_header(web, accept):
     response = web.ask("/metrics", headers={"Accept": accept})

@@ -1,4 +1,4 @@
-"""Connections to RabbitMQ end their waits by themselves. tests/e2e/test_rabbitmq.py has a real server."""
+"""Connections to RabbitMQ and through Redis Sentinel. tests/e2e/test_rabbitmq.py has a real RabbitMQ server."""
 
 import socket
 from datetime import timedelta
@@ -6,9 +6,28 @@ from typing import Any
 
 import pytest
 from kombu.exceptions import OperationalError
+from redis import Redis
 
 from leadgateway import dependencies
 from leadgateway.queue.connection import bounded_connection
+from tests.servers import RedisSentinel, RedisServer
+
+
+@pytest.mark.slow
+def test_the_sentinels_say_where_redis_is(settings: Any) -> None:
+    settings.QUEUE_TYPE = "redis"
+    settings.CELERY_BROKER_TRANSPORT_OPTIONS = {"master_name": settings.REDIS_SENTINEL_MASTER}
+    with RedisServer() as master, RedisSentinel(master) as first, RedisSentinel(master) as second:
+        url = settings.REDIS_URL = f"{first.url}/3;{second.url}/3"
+        with bounded_connection(timedelta(seconds=10), url=url) as connection:
+            channel: Any = connection.default_channel
+            channel.client.set("key", "value")
+        with Redis.from_url(master.url_of(3)) as client:
+            assert client.get("key") == b"value"
+
+        assert dependencies.queue_name() == (
+            f"Redis, through the sentinels at 127.0.0.1:{first.port}, 127.0.0.1:{second.port}"
+        )
 
 
 @pytest.fixture
