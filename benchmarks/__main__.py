@@ -188,7 +188,7 @@ def _per_lead(cpu: Mapping[str, float], leads: int) -> str:
 def _measure_delivery(ours: Servers, plan: Plan, report: Report) -> None:
     """Measure web, worker and beat at rest, with 50 leads a second, and with a backlog."""
     with ours.gateway(redis_database=1) as gateway:
-        time.sleep(plan.rest / 4)  # until the processes have started completely
+        time.sleep(plan.rest)  # the processes finish their start
         _report_memory(report, "at rest", gateway)
         with cpu_seconds(ours.used_by(gateway, *_GATEWAY)) as cpu:
             time.sleep(plan.rest)

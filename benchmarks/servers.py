@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,9 @@ class SeededPostgres(OrdinaryPostgres):
     def __init__(self, leads: int) -> None:
         directory = Path(f"/var/tmp/lead-gateway-{os.geteuid()}/{leads}-leads-{_version()}")  # noqa: S108
         directory.mkdir(parents=True, exist_ok=True)
+        for old in directory.parent.glob(f"{leads}-leads-*"):
+            if old != directory:
+                shutil.rmtree(old)
         super().__init__(directory=directory)
         self._leads = leads
 
