@@ -99,30 +99,35 @@ class PostgresServer(Server):
     """A PostgreSQL cluster that accepts every local connection without a password.
 
     :param durable: Flush commits to the disk as in production. Otherwise a kill may lose commits.
+    :param directory: Directory of a cluster that exists or is created. By default a temporary one.
     """
 
     name = "PostgreSQL"
     user = "postgres"
     shutdown = signal.SIGINT
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, directory: Path | None = None) -> None:
         self.port = free_port()
         self._durable = durable
+        self._directory = directory
 
     @cached_property
     def process(self) -> Process:
-        directory, account = scratch_directory("pg"), _unprivileged_account()
+        directory, account = self._directory or scratch_directory("pg"), _unprivileged_account()
         if account:
             shutil.chown(directory, account)
-        made = Process(
-            self._initdb(directory), env=_ENVIRONMENT, cwd=directory, log=directory / "initdb.log", user=account
-        )
-        made.start()
-        if made.wait() != 0:
-            raise RuntimeError(f"initdb failed:\n{made.output()}")
+        if not (directory / "data").exists():
+            self._make_cluster(directory, account)
         return Process(
             self._command(directory), env=_ENVIRONMENT, cwd=directory, log=directory / "postgres.log", user=account
         )
+
+    def _make_cluster(self, directory: Path, account: str | None) -> None:
+        log = directory / "initdb.log"
+        made = Process(self._initdb(directory), env=_ENVIRONMENT, cwd=directory, log=log, user=account)
+        made.start()
+        if made.wait() != 0:
+            raise RuntimeError(f"initdb failed:\n{made.output()}")
 
     def _initdb(self, directory: Path) -> list[str]:
         data = ["-D", str(directory / "data"), "--no-sync"]

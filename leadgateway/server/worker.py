@@ -41,8 +41,8 @@ _HEAD = REQUEST_LINE + HEADERS * HEADER
 _CHUNKS = 10_000
 _MEAN_CHUNK = 64
 
-#: Seconds in which an idle connection may send another request after the process was told to stop. A sender that
-#: sends at the moment when its connection is closed would get no response.
+#: Seconds in which a sender may go on sending before its connection is closed. A sender that sends at the moment when
+#: its connection is closed would get no response.
 _LINGER_S = 2.0
 
 #: Seconds that a thread may hold Python's lock while the event loop waits for it. The default is 0.005.
@@ -55,6 +55,22 @@ class _HeadRefused(Exception):
     def __init__(self, status: HTTPStatus) -> None:
         super().__init__(status.phrase)
         self.status = status
+
+
+class _LingeringTransport:
+    """A transport that closes its own half first. Otherwise, a sender that is still sending would lose the response."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+
+    def close(self) -> None:
+        """Send the end of the response, and close the other half a little later."""
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+            self._loop.call_later(_LINGER_S, self._transport.close)
 
 
 class SenderProtocol(HttpToolsProtocol):
@@ -83,6 +99,7 @@ class SenderProtocol(HttpToolsProtocol):
         """Start the time for the first request."""
         super().connection_made(transport)
         self._believes_proxy = bool(self.client) and self.client[0] in self.trusted_proxies  # type: ignore[index]
+        self._lingering = _LingeringTransport(transport, self.loop)
         self._deadline = self._after_timeout(self._request_is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -252,7 +269,7 @@ class SenderProtocol(HttpToolsProtocol):
             head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
             self.transport.write(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
             self._is_ending = True
-            self.transport.close()
+            self._lingering.close()
 
     def _end_body(self, error: BodyError) -> None:
         """Have the application respond with the error, unless it has responded. Then close the connection."""
@@ -263,6 +280,7 @@ class SenderProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self._reception.error = error
+        self.cycle.transport = self._lingering
         self.cycle.keep_alive = False
         self.cycle.message_event.set()
 

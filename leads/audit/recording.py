@@ -37,8 +37,13 @@ def build_event(
         actor=actor,
         at=now,
         correlation_id=correlation_id,
-        detail={name: value for name, value in (detail or {}).items() if value not in (None, [], {})},
+        detail=given_values(detail),
     )
+
+
+def given_values(detail: dict[str, Any] | None) -> dict[str, Any]:
+    """Return a detail without its empty values."""
+    return {name: value for name, value in (detail or {}).items() if value not in (None, [], {})}
 
 
 def record_all(events: Iterable[LeadEvent]) -> None:

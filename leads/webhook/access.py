@@ -24,8 +24,8 @@ from leadgateway.timeouts import Breaker
 
 log = get_logger(__name__)
 
-#: Timeout in seconds for connecting to Redis, and for each response: a sender waits for 500 ms in all.
-_REDIS_TIMEOUT_S = 0.02
+#: Maximum number of connections to Redis. More requests wait for one of them.
+_REDIS_CONNECTIONS = 8
 
 _breaker = Breaker(pause=timedelta(seconds=1))
 
@@ -108,17 +108,25 @@ def limiter() -> SlidingWindowCounterRateLimiter:
     if not _uses_redis():
         return SlidingWindowCounterRateLimiter(MemoryStorage())
     # Imported here because the Redis client imports OpenTelemetry, which is not needed without a broker.
+    from redis.asyncio import BlockingConnectionPool
+    from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
-    from redis.retry import Retry
 
+    timeout_s = settings.WEB_ANSWER_TIMEOUT.total_seconds() / 10  # each for connecting, waiting, and each response
+    pool = BlockingConnectionPool.from_url(
+        settings.REDIS_URL,
+        max_connections=_REDIS_CONNECTIONS,
+        timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        socket_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+    )
     storage = RedisStorage(
         settings.REDIS_URL,
         implementation="redispy",
         key_prefix="webhook",
         wrap_exceptions=True,
-        socket_connect_timeout=_REDIS_TIMEOUT_S,
-        socket_timeout=_REDIS_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),  # type: ignore[arg-type]
+        connection_pool=pool,  # type: ignore[arg-type]
     )
     return SlidingWindowCounterRateLimiter(storage)
 
@@ -126,5 +134,5 @@ def limiter() -> SlidingWindowCounterRateLimiter:
 async def close_limiter() -> None:
     """Close the connections of this process's rate limiter."""
     if limiter.cache_info().currsize and isinstance(storage := limiter().storage, RedisStorage):
-        await storage.bridge.get_connection().aclose()
+        await storage.bridge.get_connection().connection_pool.disconnect()
     limiter.cache_clear()
