@@ -91,14 +91,6 @@ def test_no_more_requests_than_the_limit_are_processed_at_the_same_time(web, mon
     assert max(most) == 2
 
 
-def test_the_scheme_of_a_trusted_proxy_is_believed(web):
-    secure = web.ask("/health", headers={"X-Forwarded-Proto": "https"})
-    plain = web.ask("/health")
-
-    assert "Strict-Transport-Security" in secure.headers
-    assert "Strict-Transport-Security" not in plain.headers
-
-
 def test_a_body_that_is_too_large_for_a_form_is_refused_in_json(web, settings):
     response = web.ask("/admin/login/", "POST", data=b"x" * (settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1))
 
