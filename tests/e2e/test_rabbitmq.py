@@ -12,7 +12,7 @@ from tests.make import payload
 from tests.processes import wait_until
 from tests.servers import PostgresServer, RabbitMQServer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 #: Long enough for a server that is slow on a busy machine, short enough to be noticed.
 _ANSWER_TIMEOUT = "2s"
