@@ -1,12 +1,11 @@
 """Expired leads are deleted by `manage.py apply_retention` and by the hourly task."""
 
-import threading
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from delivery import tasks
@@ -14,6 +13,7 @@ from delivery.models import BulkAction, BulkActionItem, DeliveryAttempt
 from delivery.privacy import retention
 from leads.models import AuditChainHead, DeletedLeads, EventKind, InboundLead, LeadEvent
 from tests import make
+from tests.background import run_at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -190,15 +190,9 @@ def test_a_locked_lead_is_skipped():
     locked, free = closed(9999, "DELIVERED"), closed(9999, "DELIVERED")
     deleted = []
 
-    def delete():
-        deleted.append(retention.delete_batch(PERIODS, now=timezone.now(), actor="x"))
-        connection.close()
-
     with transaction.atomic():
         InboundLead.objects.select_for_update().get(pk=locked.pk)
-        thread = threading.Thread(target=delete)
-        thread.start()
-        thread.join(10)
+        run_at_once(lambda: deleted.append(retention.delete_batch(PERIODS, now=timezone.now(), actor="x")))
 
     assert deleted == [1]
     assert stored_ids() == {locked.pk}
