@@ -10,6 +10,8 @@ from django.utils import timezone
 
 from tests import make
 
+pytestmark = pytest.mark.django_db
+
 
 @pytest.fixture(autouse=True)
 def _terminal_of_80_columns(monkeypatch):
@@ -25,7 +27,6 @@ def run(*args):
 # --- lead_counts -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.django_db
 def test_counts_are_shown_as_a_table():
     for _ in range(12):
         make.lead(status="DELIVERED")
@@ -43,7 +44,6 @@ def test_counts_are_shown_as_a_table():
     ]
 
 
-@pytest.mark.django_db
 def test_counts_as_json_equal_the_endpoint(client):
     make.lead()
 
@@ -68,7 +68,6 @@ def waiting():
     return lead
 
 
-@pytest.mark.django_db
 def test_history_shows_summary_timeline_and_attempts(waiting):
     lines = run("lead_history", str(waiting.pk)).splitlines()
 
@@ -95,7 +94,6 @@ def _age(line):
     return line.partition("(")[2].removesuffix(" ago)")
 
 
-@pytest.mark.django_db
 def test_history_of_a_lead_without_events():
     lead = make.lead()
 
@@ -104,7 +102,6 @@ def test_history_of_a_lead_without_events():
     assert lines[-5:] == ["Timeline", "  (none)", "", "Attempts", "  (none)"]
 
 
-@pytest.mark.django_db
 def test_each_outcome_has_its_word():
     lead = make.lead(status="READY", claimed_until=timezone.now() + timedelta(seconds=30))
     make.attempt(lead)
@@ -122,7 +119,6 @@ def test_each_outcome_has_its_word():
     ]
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("json_or_text", [(), ("--json",)])
 def test_personal_data_is_shown_only_on_request_which_is_recorded(json_or_text):
     payload = make.payload(name="Jürgen Groß")
@@ -141,7 +137,6 @@ def test_personal_data_is_shown_only_on_request_which_is_recorded(json_or_text):
     assert event.actor.startswith("cli:")
 
 
-@pytest.mark.django_db
 def test_history_as_json_extends_the_endpoint(client, waiting):
     shown = json.loads(run("lead_history", str(waiting.pk), "--json", "--payload"))
     response = client.get(f"/stats/leads/{waiting.pk}/history").json()
@@ -159,7 +154,6 @@ def test_history_as_json_extends_the_endpoint(client, waiting):
     assert len(shown["timeline"]) == 4
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("lead_id", "message"),
     [
@@ -176,7 +170,6 @@ def test_an_unknown_lead_is_an_error(lead_id, message):
         run("lead_history", lead_id)
 
 
-@pytest.mark.django_db
 def test_control_characters_are_not_written():
     lead = make.lead(status="READY", raw_payload=make.payload(name="\x9b2J\x1b[2J"))
     make.event(lead, "redelivered", actor="\x1b[2J", detail={"reason": "\x1b[2J"})
@@ -187,7 +180,6 @@ def test_control_characters_are_not_written():
     assert not {"\x1b", "\x9b"} & set(written)
 
 
-@pytest.mark.django_db
 def test_every_line_fits_into_80_columns():
     lead = make.lead(status="FAILED", rejection_reason="MISSING_REQUIRED_FIELD", next_attempt_at=None)
     make.event(lead, "redelivered", actor="x" * 150, detail={"reason": "word " * 60})

@@ -12,7 +12,6 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from delivery.control.pause import pause_delivery
 from leads.models import EventKind
 from stats.models import Heartbeat, HourlyStatistics, Incident, MonitoringState
 from tests import make
@@ -76,16 +75,6 @@ def test_the_json_has_the_same_sentences(processes: None) -> None:
     [failure] = [result for result in json.loads(text) if result["verdict"] == "failure"]
     assert failure["check"] == "leads_stuck"
     assert failure["detail"].startswith("1 lead is late: it has been due for 6 min")
-
-
-def test_a_pause_is_a_warning_with_its_reason(processes: None) -> None:
-    pause_delivery(actor="otto", reason="maintenance", now=timezone.now())
-
-    code, text = run()
-
-    assert code == 0
-    assert "warning  delivery             Delivery has been paused for" in text
-    assert "by otto: maintenance" in text
 
 
 def test_an_old_last_check_fails_and_a_closing_incident_is_a_warning(processes: None) -> None:
