@@ -3,10 +3,9 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from io import StringIO
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.db import connection, transaction
 from django.utils import timezone
 from hypothesis import assume, given
@@ -19,6 +18,7 @@ from leads.models import AuditChainHead, EventKind, InboundLead, LeadEvent, Lead
 from leads.status import change_status
 from tests import make
 from tests.background import run_at_once
+from tests.commands import run
 
 pytestmark = pytest.mark.django_db
 
@@ -31,12 +31,7 @@ def sql(statement):
 
 def verify(*arguments):
     """Return the exit code and the output of the command."""
-    out = StringIO()
-    try:
-        call_command("verify_audit_log", *map(str, arguments), stdout=out, stderr=StringIO())
-    except SystemExit as end:
-        return end.code, out.getvalue()
-    return 0, out.getvalue()
+    return run("verify_audit_log", *arguments)
 
 
 def forge_last_event(lead, **changes):
