@@ -160,12 +160,6 @@ def test_an_empty_list_explains_itself(admin_client: Client) -> None:
     assert 'href="?q=x%40example.org">Search without filters' in text
 
 
-def test_a_search_with_nul_is_refused(admin_client: Client) -> None:
-    make.lead()
-
-    assert "Null characters are not allowed" in admin_client.get(LEADS, {"q": "66\0"}).text
-
-
 def test_every_list_has_a_labelled_search_box_with_focus_and_only_leads_an_export(admin_client: Client) -> None:
     attempt = make.attempt()
     make.event(attempt.lead)
