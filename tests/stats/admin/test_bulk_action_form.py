@@ -125,6 +125,7 @@ def test_the_preview_shows_affected_and_skipped_leads_by_status(operator: Client
     assert "Permanently failed 1 skipped: a required field is missing; reprocess them instead 3 2" in text
     assert "Rejected 1 skipped: never mapped for the customer; reprocess them instead 1 0" in text
     assert "Ready 1 skipped: already in progress 1 0" in text
+    assert "Failed 1 skipped: waiting for a retry, or already resolved" in text_of(operator.get(page("resolve")))
 
 
 def test_the_selection_equals_the_list(operator: Client) -> None:

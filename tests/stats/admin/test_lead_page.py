@@ -139,10 +139,11 @@ def test_the_page_refreshes_itself_while_the_lead_is_in_progress(
     [
         ("RECEIVED", "Normalized None yet: the lead has not been validated."),
         ("REJECTED", "Normalized None: the lead was rejected."),
+        ("PERMANENTLY_FAILED", "Sent to the customer None."),
     ],
 )
 def test_a_missing_payload_is_explained(operator: Client, status: str, text: str) -> None:
-    assert text in text_of(operator, make.lead(status=status))
+    assert text in text_of(operator, make.lead(status=status, customer_payload=None))
 
 
 # --- timeline --------------------------------------------------------------------------------------------------------
