@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, linear_regression
 
-from benchmarks.__main__ import arrival_times, servers
 from benchmarks.load import Load, percentile, steady_load
+from benchmarks.servers import servers
 from benchmarks.sink import Sink
 from benchmarks.usage import memory_mb
 from tests import processes
@@ -76,9 +76,9 @@ def _measure(gateway: Gateway, customer: Sink, load: Load, minutes: float) -> li
 def _values(gateway: Gateway, customer: Sink, load: Load, since: float, first: int) -> list[float]:
     """Return the memory now, and the percentiles of the responses since a time and from the `first` one on."""
     memory = [memory_mb(gateway.running(name)[-1]) for name in ("web", "worker", "beat")]
-    arrived = {arrival.correlation_id for arrival in customer.arrivals}
+    arrived = customer.lead_ids()
     recent = {lead: at for lead, at in list(load.accepted.items()) if at >= since and lead in arrived}
-    times, waits = load.milliseconds[first:], arrival_times(recent, customer)
+    times, waits = load.milliseconds[first:], customer.waits(recent)
     return [*memory, percentile(times, 0.5), percentile(times, 0.99), percentile(waits, 0.5), percentile(waits, 0.99)]
 
 
