@@ -49,4 +49,4 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import http.client, os, sys; api = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('API_PORT') or 8080), timeout=4); api.request('GET', '/health'); sys.exit(api.getresponse().status >= 500)"]
 
-CMD ["gunicorn", "-c", "python:leadgateway.server.config", "leadgateway.wsgi"]
+CMD ["gunicorn", "-c", "python:leadgateway.server.config", "leadgateway.asgi"]

@@ -18,7 +18,7 @@ LINTERS := lint-ruff lint-format lint-types lint-imports lint-django lint-deploy
 	lint-dependencies
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast lint $(LINTERS) messages pictures bench bench-upgrade fuzz chaos build up down logs test-webhook health stats clean
+.PHONY: help setup run test test-fast lint $(LINTERS) messages pictures bench soak bench-upgrade fuzz chaos build up down logs test-webhook health stats clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,8 +83,11 @@ messages: $(VENV)/everything ## update and compile the German translations of th
 pictures: $(VENV)/everything ## take the screenshots of the README
 	@$(BIN)/python -m tests.browser.pictures docs/pictures --readme
 
-bench: $(VENV)/everything ## measure webhook requests and deliveries per second
-	@$(BIN)/python -m benchmarks
+bench: $(VENV)/everything ## measure the gateway and compare it with its goals (QUICK=1, SIZE=1000000)
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(SIZE),--size $(SIZE))
+
+soak: $(VENV)/everything ## run under constant load for an hour, and report growing memory or response times (SOAK_MINUTES=60)
+	@$(BIN)/python -m benchmarks.soak $(if $(SOAK_MINUTES),--minutes $(SOAK_MINUTES))
 
 bench-upgrade: $(VENV)/everything ## measure what senders notice when web and worker restart
 	@$(BIN)/python -m benchmarks.upgrade

@@ -1,11 +1,11 @@
-"""Senders that post leads, each the next one when the last one was answered."""
+"""Senders that post leads at a constant rate."""
 
-import http.client
 import json
+import math
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -31,73 +31,65 @@ def lead(number: int) -> bytes:
 
 @dataclass
 class Load:
-    """The responses that the senders got: their duration and how many had each status. 0: the connection broke."""
+    """The responses that the senders got.
+
+    :param statuses: Number of responses with each status. 0: the connection broke.
+    :param accepted: When each accepted lead was answered, by time.monotonic(), by its correlation id.
+    """
 
     milliseconds: list[float] = field(default_factory=list)
     statuses: dict[int, int] = field(default_factory=dict)
-    seconds: float = 0.0
+    accepted: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def per_second(self) -> float:
-        """Return the number of responses per second."""
-        return len(self.milliseconds) / self.seconds
+    def add(self, response: requests.Response | None, seconds: float) -> None:
+        """Add a response, or None for a broken connection."""
+        status = response.status_code if response is not None else 0
+        self.milliseconds.append(seconds * 1000)
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+        if response is not None and status == 200:
+            self.accepted[response.json()["correlation_id"]] = time.monotonic()
 
     def percentile(self, share: float) -> float:
         """Return the number of milliseconds within which a share of the responses arrived."""
-        ordered = sorted(self.milliseconds)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+        return percentile(self.milliseconds, share)
 
 
-def post_for(seconds: float, *, port: int, senders: int) -> Load:
-    """Post with a number of senders for a number of seconds. Each sender keeps its connection open."""
-    load, numbers, lock = Load(), count(), threading.Lock()
-    ends = time.monotonic() + seconds
-
-    def send() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        while time.monotonic() < ends:
-            body = lead(next(numbers))
-            began = time.perf_counter()
-            connection.request("POST", "/webhooks/leads", body, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            response.read()
-            took = (time.perf_counter() - began) * 1000
-            with lock:
-                load.milliseconds.append(took)
-                load.statuses[response.status] = load.statuses.get(response.status, 0) + 1
-        connection.close()
-
-    began = time.monotonic()
-    threads = [threading.Thread(target=send) for _ in range(senders)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    load.seconds = time.monotonic() - began
-    return load
+def percentile(values: Collection[float], share: float) -> float:
+    """Return the value that a share of the values does not exceed, NaN without values."""
+    if not values:
+        return math.nan
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 @contextmanager
-def steady_load(*, port: int, senders: int, pause: float) -> Iterator[Load]:
-    """Post with a number of senders while the block runs, with a pause in seconds after each response.
+def steady_load(*, port: int, senders: int, every: float) -> Iterator[Load]:
+    """Post with a number of senders while the block runs, each of them a lead every so many seconds.
 
     Each sender has a session of the requests library, as most real senders do. A session keeps its connection open and
     checks it before it sends the next lead.
     """
     load, numbers, lock = Load(), count(), threading.Lock()
+    began = time.monotonic()
 
     def send(over: threading.Event) -> None:
+        due = began + next(numbers) * every / senders
         with requests.Session() as session:
-            while not over.wait(pause):
-                began = time.perf_counter()
-                try:
-                    url = f"http://127.0.0.1:{port}/webhooks/leads"
-                    status = session.post(url, data=lead(next(numbers)), timeout=10).status_code
-                except requests.RequestException:
-                    status = 0
+            while not over.wait(max(0.0, due - time.monotonic())):
+                due = max(due + every, time.monotonic())
+                response, took = _post(session, port, lead(next(numbers)))
                 with lock:
-                    load.milliseconds.append((time.perf_counter() - began) * 1000)
-                    load.statuses[status] = load.statuses.get(status, 0) + 1
+                    load.add(response, took)
 
     with running_threads(send, count=senders):
         yield load
+
+
+def _post(session: requests.Session, port: int, body: bytes) -> tuple[requests.Response | None, float]:
+    """Return the response, None when the connection broke, and its duration in seconds."""
+    began = time.monotonic()
+    try:
+        response = session.post(f"http://127.0.0.1:{port}/webhooks/leads", data=body, timeout=10)
+    except requests.RequestException:
+        response = None
+    return response, time.monotonic() - began

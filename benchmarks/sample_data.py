@@ -12,6 +12,7 @@ from uuid import UUID
 from delivery.configuration import Configuration
 from delivery.mapping import map_lead
 from delivery.retry import ResponseClass, classify_response
+from leads.audit.recording import given_values
 from leads.models import EventKind, LeadStatus
 from leads.rules import RejectionReason
 
@@ -127,8 +128,8 @@ class LeadHistory:
                 "from_status": None,
                 "to_status": None,
                 "actor": actor,
-                "correlation_id": self.lead["correlation_id"],
-                "detail": json.dumps(detail or {}),
+                "correlation_id": None,
+                "detail": json.dumps(given_values(detail)),
             }
         )
 
@@ -175,6 +176,7 @@ class SampleData:
     def _history(self, lead_id: int, received_at: datetime, scenario: str) -> LeadHistory:
         history = LeadHistory(self._lead(lead_id, received_at, scenario), received_at)
         history.event(EventKind.RECEIVED, actor="webhook")
+        history.events[-1]["correlation_id"] = history.lead["correlation_id"]
         if self._one_in(1000 / DUPLICATES):
             history.wait(self.random.uniform(1, 90))
             history.event(EventKind.DUPLICATE, actor="webhook")

@@ -19,8 +19,8 @@ from tests.servers import PostgresServer, RedisServer
 #: Maximum number of seconds until a sender has a response, by the specification.
 _MAX_RESPONSE_TIME = 0.5
 
-#: Seconds between a response and the next request of the same sender.
-_PAUSE = 0.05
+#: Seconds between two requests of the same sender.
+_EVERY = 0.05
 
 
 def main() -> None:
@@ -40,11 +40,11 @@ def main() -> None:
 
 
 def _measure(gateway: Gateway, *, senders: int, times: int) -> None:
-    with steady_load(port=gateway.port, senders=senders, pause=_PAUSE) as load:
+    with steady_load(port=gateway.port, senders=senders, every=_EVERY) as load:
         time.sleep(10)
     _print_responses("no restart", load)
     for name, replace in (("web", _replace_web), ("worker", _replace_worker)):
-        with steady_load(port=gateway.port, senders=senders, pause=_PAUSE) as load:
+        with steady_load(port=gateway.port, senders=senders, every=_EVERY) as load:
             for _ in range(times):
                 time.sleep(1)
                 replace(gateway)

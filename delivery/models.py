@@ -9,14 +9,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from leads.models import InboundLead
-
-
-class LongNamedIndex(models.Index):
-    """An index with a name from the specification. Django's own limit of 30 characters is for Oracle."""
-
-    max_name_length = 63
-
+from leads.models import InboundLead, TimeIndex
 
 #: Attempts without an outcome: neither the gateway nor a client of the specification's columns has stored one.
 OUTCOME_UNKNOWN = Q(finished_at=None, response_status=None, error_message=None, success=False)
@@ -59,7 +52,7 @@ class DeliveryAttempt(models.Model):
         indexes = [
             models.Index(fields=["lead"], name="idx_delivery_attempt_lead_id"),
             models.Index(fields=["success"], name="idx_delivery_attempt_success"),
-            LongNamedIndex(fields=["requested_at"], name="idx_delivery_attempt_requested_at"),
+            TimeIndex(fields=["requested_at"], name="idx_delivery_attempt_requested_at"),
             # For the few attempts without an outcome.
             models.Index(fields=["lead"], name="idx_delivery_attempt_unknown", condition=OUTCOME_UNKNOWN),
             # For unsuccessful responses by status.

@@ -115,7 +115,7 @@ def _enqueue_marked(leads: list[int], delays: list[timedelta], *, enqueue_at: da
     """Enqueue marked leads, and return their number. When the queue becomes unavailable, unmark the rest."""
     for done, (lead_id, delay) in enumerate(zip(leads, delays, strict=False)):
         try:
-            queue.enqueue(lead_id, delay=delay, is_retry=True)
+            queue.enqueue([lead_id], delay=delay, is_retry=True)
         except queue.QueueUnavailable as error:
             log.warning("sweep_stopped", reason=str(error), leads=len(leads) - done)
             InboundLead.objects.filter(pk__in=leads[done:], enqueued_at=enqueue_at).update(enqueued_at=None)

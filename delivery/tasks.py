@@ -1,5 +1,6 @@
 """The Celery tasks of delivery. They hold no rules and no state: the database says what is due."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from celery import Task, shared_task
@@ -34,20 +35,25 @@ _BATCHES_AN_HOUR = 20
     max_retries=5,
     ignore_result=True,
 )
-def process_lead(self: Task, lead_id: int, **_: Any) -> None:
-    """Deliver a lead if it is due, and enqueue a message for its next attempt."""
-    # A message of the sweep has no trace to continue. The correlation id connects the new trace with the lead's others.
-    with tracing.span("process_lead", "CONSUMER", {tracing.LEAD_ID: lead_id}, within=self.request.headers or {}):
-        if self.request.eta and not self.request.retries and _requeue_after_countdown(lead_id):
-            return
-        due = advance(lead_id, config=current())
-        if due is None or (wait := due - timezone.now()) > LONGEST_COUNTDOWN:
-            return
-        try:
-            queue.enqueue(lead_id, delay=wait, is_retry=True)
-        except queue.QueueUnavailable as error:
-            log.warning("enqueue_failed", lead_id=lead_id, reason=str(error))
-            InboundLead.objects.filter(pk=lead_id, enqueued_at=due).update(enqueued_at=None)
+def process_lead(self: Task, lead_ids: Sequence[int], **_: Any) -> None:
+    """Deliver the leads that are due, and enqueue messages for their next attempts."""
+    message = self.request
+    for lead_id in lead_ids:
+        # A message of the sweep has no trace to continue. The correlation id connects the lead's traces.
+        with tracing.span("process_lead", "CONSUMER", {tracing.LEAD_ID: lead_id}, within=message.headers or {}):
+            if not (message.eta and not message.retries and _requeue_after_countdown(lead_id)):
+                _process(lead_id)
+
+
+def _process(lead_id: int) -> None:
+    due = advance(lead_id, config=current())
+    if due is None or (wait := due - timezone.now()) > LONGEST_COUNTDOWN:
+        return
+    try:
+        queue.enqueue([lead_id], delay=wait, is_retry=True)
+    except queue.QueueUnavailable as error:
+        log.warning("enqueue_failed", lead_id=lead_id, reason=str(error))
+        InboundLead.objects.filter(pk=lead_id, enqueued_at=due).update(enqueued_at=None)
 
 
 def _requeue_after_countdown(lead_id: int) -> bool:
@@ -57,7 +63,7 @@ def _requeue_after_countdown(lead_id: int) -> bool:
     leads. From the queue all workers share them.
     """
     try:
-        queue.enqueue(lead_id, is_retry=True)
+        queue.enqueue([lead_id], is_retry=True)
     except queue.QueueUnavailable:
         return False
     return True

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,16 +17,10 @@ from django.conf import settings
 from django.db import connection
 from kombu import Connection
 
-from leadgateway.celery import app
 from leadgateway.logging import redact
+from leadgateway.queue.connection import bounded_connection
 
-_TIMEOUT_S = 2
-_TIME_LIMITS = {
-    "socket_connect_timeout": _TIMEOUT_S,
-    "socket_timeout": _TIMEOUT_S,
-    "retry_on_timeout": False,
-    "max_retries": 0,
-}
+_TIMEOUT = timedelta(seconds=2)
 
 
 def database_name() -> str:
@@ -40,6 +35,11 @@ def queue_name() -> str:
     """Return the type and address of the queue, without credentials."""
     if settings.QUEUE_TYPE == "database":
         return "the database, no broker (QUEUE_TYPE=database)"
+    if settings.QUEUE_TYPE == "rabbitmq":
+        return f"RabbitMQ at {urlsplit(settings.QUEUE_URL).netloc.rpartition('@')[2]}"
+    if settings.REDIS_URL.startswith("sentinel://"):
+        hosts = [urlsplit(url).netloc.rpartition("@")[2] for url in settings.REDIS_URL.split(";")]
+        return f"Redis, through the sentinels at {', '.join(hosts)}"
     parts = urlsplit(settings.REDIS_URL)
     address = parts.path if parts.scheme == "unix" else parts.netloc.rpartition("@")[2] or "localhost:6379"
     return f"Redis at {address}"
@@ -68,7 +68,9 @@ def queue_problem() -> str | None:
         return folder_problem(Path(settings.CELERY_BROKER_TRANSPORT_OPTIONS["data_folder_out"]))
     try:
         with broker() as connected:
-            redis_client(connected).ping()
+            channel: Any = connected.default_channel
+            if settings.QUEUE_TYPE == "redis":
+                channel.client.ping()
     except Exception as error:  # noqa: BLE001 (redis-py, kombu and the socket raise different types)
         return reason(error)
     return None
@@ -77,9 +79,7 @@ def queue_problem() -> str | None:
 @contextmanager
 def broker() -> Iterator[Connection]:
     """Connect to the broker with short timeouts."""
-    options = settings.CELERY_BROKER_TRANSPORT_OPTIONS
-    time_limits = _TIME_LIMITS if settings.QUEUE_TYPE == "redis" else {}
-    with app.connection_for_read(settings.CELERY_BROKER_URL, transport_options={**options, **time_limits}) as connected:
+    with bounded_connection(_TIMEOUT, url=settings.CELERY_BROKER_URL) as connected:
         yield connected
 
 

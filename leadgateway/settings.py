@@ -149,15 +149,29 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3") and not DATABASES["default
 
 # --- Queue -----------------------------------------------------------------------------------------------------------
 
-#: A fresh checkout runs without a database server and without Redis.
-QUEUE_TYPE = env.choice("QUEUE_TYPE", "redis" if DB_HOST or DATABASE_URL else "database", ("redis", "database"))
+QUEUE_URL = env.text("QUEUE_URL")
+
+
+def _queue_type() -> str:
+    """Return the queue that fits the other settings. A fresh checkout runs without a database server and Redis."""
+    if QUEUE_URL:
+        return "rabbitmq"
+    return "redis" if DB_HOST or DATABASE_URL else "database"
+
+
+QUEUE_TYPE = env.choice("QUEUE_TYPE", _queue_type(), ("redis", "rabbitmq", "database"))
 REDIS_URL = env.text("REDIS_URL", "redis://localhost:6379/0")
+REDIS_SENTINEL_MASTER = env.text("REDIS_SENTINEL_MASTER", "mymaster")
 WORKER_POLL_INTERVAL = env.duration("WORKER_POLL_INTERVAL", "5s", low=timedelta(milliseconds=100))
 REQUEUE_AFTER = env.duration("REQUEUE_AFTER", "30s", low=timedelta(seconds=1))
 WORKER_CONCURRENCY = env.integer("WORKER_CONCURRENCY", 5, low=1, high=500)
 
 if not REDIS_URL.startswith(("redis://", "rediss://", "unix://", "sentinel://")):
     env.problem("REDIS_URL", "not valid; expected redis://[:password@]host:6379/0")
+if QUEUE_TYPE == "rabbitmq" and not QUEUE_URL.startswith(("amqp://", "amqps://")):
+    env.problem("QUEUE_URL", "not valid; expected amqp://user:password@host:5672/vhost")
+if QUEUE_TYPE != "rabbitmq" and QUEUE_URL:
+    env.problem("QUEUE_URL", f"set, but QUEUE_TYPE is {QUEUE_TYPE}; it is the address of RabbitMQ")
 
 # --- Customer API ----------------------------------------------------------------------------------------------------
 
@@ -287,7 +301,6 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "leadgateway.middleware.RequestContext",
-    *(["leadgateway.middleware.WebhookTracing"] if OTEL_EXPORTER_OTLP_ENDPOINT else []),
     "leadgateway.middleware.AdminLocale",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -303,7 +316,7 @@ MIDDLEWARE = [
 ]
 
 ROOT_URLCONF = "leadgateway.urls"
-WSGI_APPLICATION = "leadgateway.wsgi.application"
+ASGI_APPLICATION = "leadgateway.asgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("de", "Deutsch")]
@@ -420,9 +433,9 @@ _QUEUES = (PROCESS_QUEUE, RETRY_QUEUE, MAINTENANCE_QUEUE)
 
 _MESSAGE_FOLDER = VAR_DIR / "queue"
 
-CELERY_BROKER_URL = REDIS_URL if QUEUE_TYPE == "redis" else "files://localhost//"
-CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
-    {
+CELERY_BROKER_URL = {"redis": REDIS_URL, "rabbitmq": QUEUE_URL, "database": "files://localhost//"}[QUEUE_TYPE]
+_TRANSPORT_OPTIONS: dict[str, dict[str, Any]] = {
+    "redis": {
         "visibility_timeout": 900,  # s; longer than the longest countdown, 5 minutes
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,
@@ -431,15 +444,18 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
         "socket_keepalive": True,
         "health_check_interval": 10,
         "retry_on_timeout": False,
-    }
-    if QUEUE_TYPE == "redis"
-    else {
+        "master_name": REDIS_SENTINEL_MASTER,  # for sentinel:// only
+    },
+    "rabbitmq": {"confirm_publish": True},
+    "database": {
         "data_folder_in": str(_MESSAGE_FOLDER),
         "data_folder_out": str(_MESSAGE_FOLDER),
         "bindings": list(_QUEUES),
         "polling_interval": 0.05,
-    }
-)
+    },
+}
+CELERY_BROKER_TRANSPORT_OPTIONS = _TRANSPORT_OPTIONS[QUEUE_TYPE]
+CELERY_BROKER_HEARTBEAT = 10  # s; RabbitMQ only. A worker reconnects after three of them, also to a frozen server
 if QUEUE_TYPE == "database":
     _MESSAGE_FOLDER.mkdir(parents=True, exist_ok=True)
 
@@ -457,7 +473,7 @@ CELERY_WORKER_POOL = "threads"
 CELERY_WORKER_CONCURRENCY = WORKER_CONCURRENCY
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
-CELERY_WORKER_ENABLE_REMOTE_CONTROL = QUEUE_TYPE == "redis"
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = QUEUE_TYPE != "database"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker without limit
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")

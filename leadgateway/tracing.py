@@ -47,6 +47,11 @@ def start() -> None:
     before_task_publish.connect(_add_headers_to_message)
 
 
+def is_on() -> bool:
+    """Return whether this process records traces."""
+    return _tracer is not None
+
+
 @contextmanager
 def span(
     name: str,

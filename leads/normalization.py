@@ -57,6 +57,8 @@ def normalize_phone(value: str, region: str = DEFAULT_REGION) -> str:
     if digits and _PLUS_BEFORE_FIRST_DIGIT.match(value):
         digits = f"+{digits}"
     number = _e164(digits, region)
+    if number == digits:
+        return number
     again = _e164(number, region)
     while len(again) < len(number):  # one more national prefix, as in "+49 (0) 0151 12345678"
         number, again = again, _e164(again, region)

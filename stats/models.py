@@ -31,7 +31,7 @@ class Heartbeat(models.Model):
 
 
 class CounterTotals(models.Model):
-    """The totals of the metrics' counters up to an event. There is one row."""
+    """The totals of the metrics' counters up to an event, and the numbers of closed leads. There is one row."""
 
     id = models.SmallIntegerField(primary_key=True, default=1)
     #: The id of the last event that is part of `counts`.
@@ -42,8 +42,10 @@ class CounterTotals(models.Model):
     #: The newest event at `checked_at`. It is counted a while later, when no event before it can appear any more.
     newest_event_id = models.BigIntegerField(default=0)
     checked_at = models.DateTimeField(default=timezone.now)
-    #: Status -> number of leads, for the statuses that are not open.
-    closed_leads = models.JSONField(default=dict)
+    #: Closed status -> number of leads at the event `last_event_id`, including those that retention has deleted, and
+    #: when they were last counted one by one. NULL: never.
+    closed_leads = models.JSONField(null=True, blank=True)
+    closed_leads_counted_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         db_table = "counter_totals"

@@ -11,9 +11,9 @@ from stats.monitoring import counters, hourly, pipeline_check
 
 @shared_task(name="update_counters", ignore_result=True)
 def update_counters(**_: Any) -> None:
-    """Update the stored totals of the metrics."""
+    """Update the stored totals of the metrics and of the closed leads."""
     counters.update_totals(now=timezone.now())
-    counters.update_closed_leads()
+    counters.recount_closed_leads(now=timezone.now())
 
 
 @shared_task(name="check_pipeline", ignore_result=True)

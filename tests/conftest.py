@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import environment, processes
 from tests.servers import PostgresServer, RedisServer
+from tests.web_server import WebServer, web_server
 
 _servers: dict[str, Any] = {}
 
@@ -215,15 +216,34 @@ def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
         request.getfixturevalue("postgres")
 
 
+@pytest.fixture(scope="session")
+def running_web(django_db_setup: None) -> Iterator[WebServer]:
+    """Run the web server in a thread of this process."""
+    with web_server() as server:
+        yield server
+
+
 @pytest.fixture
-def queued_leads() -> Callable[[], list[int]]:
-    """Empty the queues and return a function that takes all messages out and returns their lead ids.
+def web(running_web: WebServer, transactional_db: None) -> WebServer:
+    """Return the web server. Its threads and its event loop have connections to the database of their own."""
+    return running_web
+
+
+@pytest.fixture
+def queued_messages() -> Callable[[], list[list[int]]]:
+    """Empty the queues and return a function that takes all messages out and returns the lead ids of each.
 
     New leads come before retries, each in the order of their messages. A message with a countdown is in its queue from
     the start.
     """
     list(_take_messages())  # an earlier test may have left messages of any task
-    return lambda: [message.decode()[1]["lead_id"] for message in _take_messages()]
+    return lambda: [message.decode()[1]["lead_ids"] for message in _take_messages()]
+
+
+@pytest.fixture
+def queued_leads(queued_messages: Callable[[], list[list[int]]]) -> Callable[[], list[int]]:
+    """As `queued_messages`, but the function returns the lead ids of all messages in one list."""
+    return lambda: [lead_id for lead_ids in queued_messages() for lead_id in lead_ids]
 
 
 def _take_messages() -> Iterator[Any]:
@@ -276,7 +296,9 @@ def _nothing_is_remembered() -> None:
     from leadgateway.timeouts import Breaker
 
     cache.clear()
-    for name in [name for name in sys.modules if name.startswith(("leads.", "leadgateway.", "delivery.", "stats."))]:
+    for name in [
+        name for name in list(sys.modules) if name.startswith(("leads.", "leadgateway.", "delivery.", "stats."))
+    ]:
         for value in list(vars(sys.modules[name]).values()):
             if isinstance(value, Breaker):
                 value.reset()

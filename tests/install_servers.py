@@ -7,12 +7,14 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-from tests.servers import ServerMissing, postgres_binary, program, redis_binary
+from tests.servers import ServerMissing, postgres_binary, program, rabbitmq_binary, redis_binary
 
 #: How to find a program of each Debian package.
 _PROGRAMS = {
     "postgresql": lambda: postgres_binary("postgres"),
     "redis-server": redis_binary,
+    "pgbouncer": lambda: program("pgbouncer", package="pgbouncer"),
+    "rabbitmq-server": lambda: rabbitmq_binary("rabbitmq-server"),
     "chromium": lambda: program("chromium", package="chromium"),  # tests of the admin
     "gettext": lambda: program("xgettext", package="gettext"),  # tests of the translations
     "prometheus": lambda: program("promtool", package="prometheus"),  # tests of alert rules and dashboards

@@ -3,13 +3,17 @@
 import itertools
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from django.utils import timezone
 
 from delivery.models import DeliveryAttempt
 from leads.audit.recording import record
 from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
 from leads.normalization import normalize
+from leads.webhook.intake import NewLead, Receipt, prepare, store_all
+from leads.webhook.strict_json import ParsedObject
 
 #: Phone number and product of the example in the specification.
 PHONE = "+49123456789"
@@ -60,6 +64,21 @@ def lead(**columns: Any) -> InboundLead:
     if status == LeadStatus.REJECTED:
         columns.setdefault("rejection_reason", "ZIP_NOT_66XXX")
     return InboundLead.objects.create(**columns)
+
+
+def new_lead(payload_or_parsed: dict[str, Any] | ParsedObject | None = None, /, **fields: Any) -> NewLead:
+    """Return a lead as the webhook passes it to the writer, received now."""
+    parsed = payload_or_parsed or payload()
+    if isinstance(parsed, dict):
+        parsed = ParsedObject(parsed, ())
+    defaults = {"headers": {}, "source": None, "correlation_id": str(uuid.uuid4()), "received_at": timezone.now()}
+    return NewLead(parsed, **{**defaults, **fields})
+
+
+def receive(new: NewLead, *, dedup_window: timedelta) -> Receipt:
+    """Store a lead as the writer does, on the connection of the test."""
+    row = prepare(new, dedup_window=dedup_window)
+    return store_all([row], dedup_window=dedup_window)[row.idempotency_key]
 
 
 def attempt(lead: InboundLead | None = None, **columns: Any) -> DeliveryAttempt:

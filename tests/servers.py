@@ -1,4 +1,4 @@
-"""Private PostgreSQL and Redis servers from the machine's binaries, on free ports and in temporary directories."""
+"""Private PostgreSQL, PgBouncer, Redis and RabbitMQ servers, on free ports and in temporary directories."""
 
 import os
 import pwd
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import psycopg
+from kombu import Connection
+from kombu.exceptions import OperationalError
 from redis import Redis, RedisError
 
 from tests.processes import Process, free_port, scratch_directory, wait_until
@@ -21,6 +23,9 @@ _ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ":
 
 #: Debian's directory of PostgreSQL versions.
 DEBIAN_POSTGRESQL = Path("/usr/lib/postgresql")
+
+#: Debian's RabbitMQ. Its programs on PATH would run as the account `rabbitmq`, with the machine's files.
+DEBIAN_RABBITMQ = Path("/usr/lib/rabbitmq/bin")
 
 
 class ServerMissing(RuntimeError):
@@ -94,30 +99,35 @@ class PostgresServer(Server):
     """A PostgreSQL cluster that accepts every local connection without a password.
 
     :param durable: Flush commits to the disk as in production. Otherwise a kill may lose commits.
+    :param directory: Directory of a cluster that exists or is created. By default a temporary one.
     """
 
     name = "PostgreSQL"
     user = "postgres"
     shutdown = signal.SIGINT
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, directory: Path | None = None) -> None:
         self.port = free_port()
         self._durable = durable
+        self._directory = directory
 
     @cached_property
     def process(self) -> Process:
-        directory, account = scratch_directory("pg"), _unprivileged_account()
+        directory, account = self._directory or scratch_directory("pg"), _unprivileged_account()
         if account:
             shutil.chown(directory, account)
-        made = Process(
-            self._initdb(directory), env=_ENVIRONMENT, cwd=directory, log=directory / "initdb.log", user=account
-        )
-        made.start()
-        if made.wait() != 0:
-            raise RuntimeError(f"initdb failed:\n{made.output()}")
+        if not (directory / "data").exists():
+            self._make_cluster(directory, account)
         return Process(
             self._command(directory), env=_ENVIRONMENT, cwd=directory, log=directory / "postgres.log", user=account
         )
+
+    def _make_cluster(self, directory: Path, account: str | None) -> None:
+        log = directory / "initdb.log"
+        made = Process(self._initdb(directory), env=_ENVIRONMENT, cwd=directory, log=log, user=account)
+        made.start()
+        if made.wait() != 0:
+            raise RuntimeError(f"initdb failed:\n{made.output()}")
 
     def _initdb(self, directory: Path) -> list[str]:
         data = ["-D", str(directory / "data"), "--no-sync"]
@@ -222,6 +232,140 @@ class RedisServer(Server):
             client.flushall()
 
 
+class RedisSentinel(Server):
+    """A sentinel that knows where the Redis master `mymaster` is."""
+
+    name = "Redis Sentinel"
+
+    def __init__(self, master: RedisServer) -> None:
+        self.port = free_port()
+        self._master = master
+
+    @cached_property
+    def process(self) -> Process:
+        directory = scratch_directory("sentinel")
+        configuration = directory / "sentinel.conf"
+        configuration.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {directory}\n"
+            f"sentinel monitor mymaster 127.0.0.1 {self._master.port} 1\n"
+        )
+        command = [str(redis_binary()), str(configuration), "--sentinel"]
+        return Process(command, env=_ENVIRONMENT, cwd=directory, log=directory / "sentinel.log")
+
+    @property
+    def url(self) -> str:
+        return f"sentinel://127.0.0.1:{self.port}"
+
+    def answers(self) -> bool:
+        try:
+            with Redis(port=self.port, socket_timeout=2, socket_connect_timeout=2) as client:
+                return bool(client.execute_command("SENTINEL", "get-master-addr-by-name", "mymaster"))
+        except RedisError:
+            return False
+
+
+class PgBouncer(Server):
+    """A pooler in front of a PostgreSQL server, which gives each transaction any of its few connections."""
+
+    name = "PgBouncer"
+
+    def __init__(self, postgres: PostgresServer, *, connections: int = 5) -> None:
+        self.port = free_port()
+        self._postgres = postgres
+        self._connections = connections
+
+    @cached_property
+    def process(self) -> Process:
+        directory, account = scratch_directory("pgbouncer"), _unprivileged_account()
+        directory.chmod(0o755)  # the other account reads it
+        (directory / "pgbouncer.ini").write_text(
+            f"""
+            [databases]
+            * = host=127.0.0.1 port={self._postgres.port} user={self._postgres.user}
+            [pgbouncer]
+            listen_addr = 127.0.0.1
+            listen_port = {self.port}
+            unix_socket_dir =
+            ignore_startup_parameters = extra_float_digits
+            auth_type = any
+            pool_mode = transaction
+            default_pool_size = {self._connections}
+            """.replace("    ", "")
+        )
+        command = [str(program("pgbouncer", package="pgbouncer")), "pgbouncer.ini"]
+        return Process(command, env=_ENVIRONMENT, cwd=directory, log=directory / "pgbouncer.log", user=account)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Return the settings that point the gateway to this server. The caller adds DB_NAME."""
+        return self._postgres.env | {"DB_PORT": str(self.port)}
+
+    def answers(self) -> bool:
+        try:
+            psycopg.connect(f"postgresql://{self._postgres.user}@127.0.0.1:{self.port}/postgres").close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+class RabbitMQServer(Server):
+    """A RabbitMQ server with an Erlang port mapper of its own. Its start takes 3 to 15 seconds."""
+
+    name = "RabbitMQ"
+
+    def __init__(self) -> None:
+        self.port, self._distribution_port, self._mapper_port = free_port(), free_port(), free_port()
+
+    @cached_property
+    def process(self) -> Process:
+        directory = scratch_directory("rabbitmq")
+        (directory / "rabbitmq.conf").write_text(f"listeners.tcp.local = 127.0.0.1:{self.port}\n")
+        # The mapper has the process's session, so it ends with the server.
+        command = ["sh", "-c", 'epmd & exec "$0"', str(rabbitmq_binary("rabbitmq-server"))]
+        return Process(command, env=self._env(directory), cwd=directory, log=directory / "rabbitmq.log")
+
+    def _env(self, directory: Path) -> dict[str, str]:
+        return _ENVIRONMENT | {
+            "HOME": str(directory),  # of the cookie that authenticates `rabbitmqctl`
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": "/dev/null",
+            "RABBITMQ_NODENAME": self._node,
+            "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_DIST_PORT": str(self._distribution_port),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "ERL_EPMD_PORT": str(self._mapper_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+        }
+
+    @property
+    def _node(self) -> str:
+        return f"rabbit{self.port}@localhost"
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Return the settings that point the gateway to this server."""
+        return {"QUEUE_TYPE": "rabbitmq", "QUEUE_URL": self.url}
+
+    def answers(self) -> bool:
+        try:
+            with Connection(self.url, connect_timeout=2) as connection:
+                connection.ensure_connection(max_retries=1, timeout=2)
+        except OperationalError:
+            return False
+        return True
+
+    def control(self, *arguments: str) -> None:
+        """Run `rabbitmqctl` on this server."""
+        command = [rabbitmq_binary("rabbitmqctl"), "--node", self._node, *arguments]
+        subprocess.run(command, env=self._env(self.process.cwd), check=True, capture_output=True)
+
+
 # --- where the binaries are ------------------------------------------------------------------------------------------
 
 
@@ -251,6 +395,15 @@ def redis_binary() -> Path:
     :raises ServerMissing: It is not installed.
     """
     return program("redis-server", package="redis-server")
+
+
+def rabbitmq_binary(name: str) -> Path:
+    """Return the path of a RabbitMQ program.
+
+    :raises ServerMissing: It is not installed.
+    """
+    path = DEBIAN_RABBITMQ / name
+    return path if path.is_file() else program(name, package="rabbitmq-server")
 
 
 def program(name: str, *, package: str) -> Path:

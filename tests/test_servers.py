@@ -70,7 +70,16 @@ def test_a_failed_start_reports_the_servers_output() -> None:
 # --- missing servers -----------------------------------------------------------------------------------------
 
 
-PACKAGES = ["postgresql", "redis-server", "chromium", "gettext", "prometheus", "openssl"]
+PACKAGES = [
+    "postgresql",
+    "redis-server",
+    "pgbouncer",
+    "rabbitmq-server",
+    "chromium",
+    "gettext",
+    "prometheus",
+    "openssl",
+]
 
 
 @pytest.fixture
@@ -78,6 +87,7 @@ def no_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Simulate a machine without servers. Its PATH is the returned directory, in which a test can create programs."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(servers, "DEBIAN_POSTGRESQL", tmp_path)
+    monkeypatch.setattr(servers, "DEBIAN_RABBITMQ", tmp_path)
     return tmp_path
 
 
@@ -110,7 +120,7 @@ def test_the_services_of_installed_packages_do_not_start(
     program(
         tmp_path / "apt-get", f'{policy}; echo "$1 $?" >> {calls}; touch {tmp_path}/postgres {tmp_path}/redis-server'
     )
-    for name in ("redis-server", "chromium", "xgettext", "promtool", "openssl"):
+    for name in ("redis-server", "pgbouncer", "rabbitmq-server", "chromium", "xgettext", "promtool", "openssl"):
         program(tmp_path / name, "exit 0")
 
     install_servers.main()

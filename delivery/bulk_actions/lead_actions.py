@@ -124,7 +124,7 @@ def enqueue(lead_id: int, *, now: datetime) -> None:
 
     :raises QueueUnavailable: the queue did not take the message. The lead stays due, and the sweep enqueues it later.
     """
-    queue.enqueue(lead_id, is_retry=True)
+    queue.enqueue([lead_id], is_retry=True)
     # A worker may have claimed the lead since; then the message is used up.
     InboundLead.objects.filter(pk=lead_id, claim_token=None, next_attempt_at=now).update(enqueued_at=now)
 

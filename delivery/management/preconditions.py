@@ -38,10 +38,11 @@ def _database_advice() -> str:
 
 
 def _queue_advice() -> str:
-    if settings.QUEUE_TYPE == "redis":
-        return (
-            f"Configured: {dependencies.queue_name()}.\n"
-            "Start the server, or correct REDIS_URL.\n"
-            "With QUEUE_TYPE=database, no Redis is needed."
-        )
-    return _FOLDER_ADVICE
+    if settings.QUEUE_TYPE == "database":
+        return _FOLDER_ADVICE
+    setting = "REDIS_URL" if settings.QUEUE_TYPE == "redis" else "QUEUE_URL"
+    return (
+        f"Configured: {dependencies.queue_name()}.\n"
+        f"Start the server, or correct {setting}.\n"
+        "With QUEUE_TYPE=database, no broker is needed."
+    )

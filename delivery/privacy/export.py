@@ -14,7 +14,7 @@ from leads.models import EventKind, InboundLead, LeadEvent
 
 #: Columns that are only used by the workers, or only protect the audit log.
 _INTERNAL_LEAD_COLUMNS = ("claim_token", "claimed_until", "enqueued_at", "uncounted_attempts")
-_INTERNAL_EVENT_COLUMNS = ("lead_id", "detail_salt", "detail_sha256", "previous", "hash")
+_INTERNAL_EVENT_COLUMNS = ("lead_id", "detail_salt", "detail_sha256", "hash")
 
 
 def export(person: Person, found: Occurrences) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Messages to the workers. Each one asks for one lead to be processed. See `publishing`."""
+"""Messages to the workers. Each one asks for one or several leads to be processed. See `publishing`."""
 
 from leadgateway.queue.publishing import QueueUnavailable, depth, depths, enqueue
 

@@ -1,5 +1,7 @@
 """Enqueue leads for the workers, within a bounded time. The task is named, not imported: it is in a layer above."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -8,6 +10,7 @@ from django.conf import settings
 from kombu import pools
 
 from leadgateway.celery import app
+from leadgateway.queue.connection import bounded_connection
 from leadgateway.timeouts import Breaker
 
 _NO_RETRY = {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0}
@@ -19,8 +22,8 @@ class QueueUnavailable(Exception):
     """The broker did not accept a message, or did not return the length of a queue."""
 
 
-def enqueue(lead_id: int, *, delay: timedelta = timedelta(), is_retry: bool = False) -> None:
-    """Ask the workers to process a lead, within 1.5 times QUEUE_TIMEOUT.
+def enqueue(lead_ids: Sequence[int], *, delay: timedelta = timedelta(), is_retry: bool = False) -> None:
+    """Ask the workers to process leads, with one message and within 1.5 times QUEUE_TIMEOUT.
 
     A message may be lost or delivered twice: the claim in the database and the sweep make both harmless.
 
@@ -31,10 +34,10 @@ def enqueue(lead_id: int, *, delay: timedelta = timedelta(), is_retry: bool = Fa
     if _breaker.is_open:
         raise QueueUnavailable("failed repeatedly a moment ago")
     try:
-        with producers().acquire(block=True, timeout=settings.QUEUE_TIMEOUT.total_seconds()) as producer:
+        with _producer() as producer:
             app.send_task(
                 "process_lead",
-                kwargs={"lead_id": lead_id},
+                kwargs={"lead_ids": list(lead_ids)},
                 queue=settings.RETRY_QUEUE if is_retry else settings.PROCESS_QUEUE,
                 countdown=delay.total_seconds() or None,
                 producer=producer,
@@ -61,33 +64,33 @@ def depths() -> dict[str, int]:
     :raises QueueUnavailable: as `enqueue` does.
     """
     try:
-        with producers().acquire(block=True, timeout=settings.QUEUE_TIMEOUT.total_seconds()) as producer:
+        with _producer() as producer:
             return {name: _size(producer.channel, name) for name in (settings.PROCESS_QUEUE, settings.RETRY_QUEUE)}
     except Exception as error:
         raise QueueUnavailable(type(error).__name__) from error
 
 
+@contextmanager
+def _producer() -> Iterator[Any]:
+    """Lend a producer with a connection to the broker.
+
+    After an error its connection is dropped. Closing it properly would wait for an answer of the broker.
+    """
+    with producers().acquire(block=True, timeout=settings.QUEUE_TIMEOUT.total_seconds()) as producer:
+        try:
+            yield producer
+        except Exception:
+            producer.connection.collect()
+            raise
+
+
 def _size(channel: Any, name: str) -> int:
-    return int(channel._size(name)) if channel._has_queue(name) else 0  # an empty list does not exist in Redis
+    # RabbitMQ would close the channel if the queue did not exist. The arguments are those that Celery declares it with.
+    return int(channel.queue_declare(queue=name, durable=True, auto_delete=False).message_count)
 
 
 @cache
 def producers() -> Any:
     """Return this process's pool of producers, created on first use, which is after gunicorn has forked."""
-    options = settings.CELERY_BROKER_TRANSPORT_OPTIONS | (_time_limits() if settings.QUEUE_TYPE == "redis" else {})
-    connection = app.connection_for_write(transport_options=options)
+    connection = bounded_connection(settings.QUEUE_TIMEOUT)
     return pools.Producers(limit=max(settings.WEB_THREADS, settings.WORKER_CONCURRENCY) + 2)[connection]
-
-
-def _time_limits() -> dict[str, Any]:
-    """Return the options that limit the time of one publish.
-
-    `max_retries` is needed twice: here for kombu's channel, and in the retry policy for kombu's publish.
-    """
-    timeout_s = settings.QUEUE_TIMEOUT.total_seconds()
-    return {
-        "socket_connect_timeout": timeout_s / 2,
-        "socket_timeout": timeout_s,
-        "retry_on_timeout": False,
-        "max_retries": 0,
-    }

@@ -1,16 +1,15 @@
-"""gunicorn's settings: `gunicorn -c python:leadgateway.server.config leadgateway.wsgi`.
+"""gunicorn's settings: `gunicorn -c python:leadgateway.server.config leadgateway.asgi`.
 
 SIGUSR2 starts a new version of the code on the same socket; when it is ready, the old server stops. SIGHUP only
 restarts the workers of the running version, because this process loads the code before it forks.
 """
 
 import os
+import resource
 import shutil
-import signal
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leadgateway.settings")
 
@@ -18,23 +17,14 @@ from leadgateway.startup import check_configuration, load_settings
 
 load_settings()
 
-import gunicorn.systemd  # noqa: E402
 from django.conf import settings  # noqa: E402
-
-if TYPE_CHECKING:
-    from leadgateway.server.worker import DeadlineWorker
 
 bind = f"{settings.API_HOST}:{settings.API_PORT}"
 workers = settings.WEB_PROCESSES
-worker_class = "leadgateway.server.worker.DeadlineWorker"
-worker_connections = 1000
-threads = settings.WEB_THREADS
+worker_class = "leadgateway.server.worker.WebWorker"
 timeout = 30
 graceful_timeout = 25
 keepalive = 65  # longer than the idle timeout of common proxies (60 s), so that the proxy closes first
-limit_request_line = 4094
-limit_request_field_size = 8190
-limit_request_fields = 100
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 (heartbeat file; must not wait for a disk)
 control_socket_disable = True  # not used, and gunicorn would create it in the user's home
 accesslog = None  # RequestContext logs each response with the lead's ids
@@ -49,6 +39,7 @@ def on_starting(_server: object) -> None:
     import django
 
     _create_metrics_directory()
+    _allow_connections()
     django.setup()
     check_configuration()
 
@@ -56,6 +47,12 @@ def on_starting(_server: object) -> None:
 def on_exit(_server: object) -> None:
     """Remove the metrics of this server. After SIGKILL, the next start removes them."""
     shutil.rmtree(_metrics_directory(os.getpid()), ignore_errors=True)
+
+
+def _allow_connections() -> None:
+    """Raise the number of open files, which limits that of connections, to what the system allows."""
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
 
 
 def _create_metrics_directory() -> None:
@@ -84,14 +81,13 @@ def _is_running(pid: int) -> bool:
     return pid != os.getpid()  # our own: left by an earlier server, since in a container every server has pid 1
 
 
-def post_worker_init(worker: "DeadlineWorker") -> None:
+def post_worker_init(_worker: object) -> None:
     """Do what would slow down the first request: import the code, and connect to database and queue."""
     from django.db import connection
     from django.urls import resolve
 
     from leadgateway import queue, tracing
     from leadgateway.request import WEBHOOK_PATH
-    from leadgateway.server.signals import web_worker_started
 
     tracing.start()
     if pool := getattr(connection, "pool", None):
@@ -100,18 +96,3 @@ def post_worker_init(worker: "DeadlineWorker") -> None:
     resolve(WEBHOOK_PATH)
     with suppress(queue.QueueUnavailable):
         queue.depth()
-    web_worker_started.send(sender=None)
-    if worker.age >= workers:
-        _stop_old_server(worker)
-
-
-def _stop_old_server(worker: "DeadlineWorker") -> None:
-    """Stop the server that started this one on SIGUSR2, once the last worker of this one is ready.
-
-    A new server that fails to start does not get here, and the old one goes on.
-    """
-    if old := os.environ.get("GUNICORN_PID"):  # gunicorn removes it when the old server has stopped
-        # Without this, systemd would take the end of the old server for the end of the service.
-        gunicorn.systemd.sd_notify(f"MAINPID={worker.ppid}", worker.log)
-        with suppress(ProcessLookupError):
-            os.kill(int(old), signal.SIGTERM)

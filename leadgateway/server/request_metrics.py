@@ -13,7 +13,7 @@ DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 
 _registry = CollectorRegistry()
 
-#: Observed by `leadgateway.middleware.RequestContext`.
+#: Observed by `leadgateway.server.webhook.WebhookHandler`.
 WEBHOOK_SECONDS = Histogram(
     "lead_gateway_webhook_seconds",
     "Response time of the webhook, by HTTP status.",

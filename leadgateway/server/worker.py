@@ -1,165 +1,333 @@
-"""A gunicorn thread worker that enforces request timeouts. Slow clients do not occupy a processing slot.
+"""The web process: uvicorn's worker for gunicorn, with limits for slow and hostile senders.
 
-gunicorn's own thread worker waits for a stalled client without limit, so that a few of them block every other client.
-Here, WEB_THREADS limits the number of requests that are processed at the same time. A request that waits for its
-client releases its slot.
+uvicorn limits neither the size of a request's head nor the time that a sender takes. Here, a request must be complete
+WEB_READ_TIMEOUT after its first bytes, a response must make progress in the same time, and a head has gunicorn's
+limits. A connection costs memory only, so stalled senders do not delay others.
 
-Every private name of gunicorn that the project overrides is in this module; a test pins them.
+Every name of uvicorn and httptools that the project overrides is in this module; a test pins them.
 """
 
-import errno
+import asyncio
 import json
-import selectors
-import socket
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
-from threading import Semaphore
+import logging
+import os
+import signal
+import sys
+from asyncio import TimerHandle
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
+import gunicorn.systemd
+import httptools
 from django.conf import settings
-from gunicorn import util
-from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
+from uvicorn.middleware.proxy_headers import _TrustedHosts
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from leadgateway.logging import get_logger
+from leadgateway.server.body import BodyError, BodyTooFragmented, BodyTooSlow, BodyTruncated, Reception
 
 log = get_logger(__name__)
 
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+#: Maximum number of bytes of a request line and of a header, and maximum number of headers.
+REQUEST_LINE = 4094
+HEADER = 8190
+HEADERS = 100
+_HEAD = REQUEST_LINE + HEADERS * HEADER
+
+#: A body may come in this many chunks of any size. More chunks must have a mean size of 64 bytes.
+_CHUNKS = 10_000
+_MEAN_CHUNK = 64
+
+#: Seconds in which a sender may go on sending before its connection is closed. A sender that sends at the moment when
+#: its connection is closed would get no response.
+_LINGER_S = 2.0
+
+#: Seconds that a thread may hold Python's lock while the event loop waits for it. The default is 0.005.
+_SWITCH_INTERVAL_S = 0.0005
 
 
-class SenderSocket(socket.socket):
-    """A connection whose requests must be read by a deadline. It releases its processing slot while it waits."""
+class _HeadRefused(Exception):
+    """The head of a request is too large or ambiguous."""
 
-    #: When the current request must have been read, by time.monotonic(). None between requests.
-    _deadline: float | None = None
-    _slots: Semaphore
+    def __init__(self, status: HTTPStatus) -> None:
+        super().__init__(status.phrase)
+        self.status = status
 
-    #: The client waits for «100 Continue» before it sends the body (RFC 9110, 10.1.1).
-    continue_is_due = False
 
-    @contextmanager
-    def request(self, slots: Semaphore) -> Iterator[None]:
-        """Take a processing slot, in which one request must be read within WEB_READ_TIMEOUT."""
-        self._slots = slots
-        with slots:
-            self._deadline = time.monotonic() + settings.WEB_READ_TIMEOUT.total_seconds()
-            try:
-                yield
-            finally:
-                self._deadline = None
+class _LingeringTransport:
+    """A transport that closes its own half first. Otherwise, a sender that is still sending would lose the response."""
 
-    def setblocking(self, flag: bool, /) -> None:
-        """Block when `flag` is set, but with a timeout, which applies to writes, too."""
-        if self.fileno() >= 0:  # gunicorn calls this also for a connection that `handle` has closed
-            self.settimeout(settings.WEB_READ_TIMEOUT.total_seconds() if flag else 0.0)
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self.write = transport.write
+        self.is_closing = transport.is_closing
 
-    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
-        """Receive as `socket.recv` does.
+    def close(self) -> None:
+        """Send the end of the response, and close the other half a little later."""
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+            self._loop.call_later(_LINGER_S, self._transport.close)
 
-        :raises TimeoutError: the request has not been received by its deadline.
-        """
-        if self._deadline is not None and not self._can_read(0):
-            if self.continue_is_due:
-                self.sendall(_CONTINUE)
-            with self._without_slot():
-                self._wait(self._deadline - time.monotonic())
-        return super().recv(bufsize, flags)
 
-    def sendall(self, data: Any, flags: int = 0, /) -> None:
-        """Send as `socket.sendall` does."""
-        self.continue_is_due = False
-        with self._without_slot():
-            super().sendall(data, flags)
+class SenderProtocol(HttpToolsProtocol):
+    """A connection with limits on the time and size of its requests."""
 
-    def sendfile(self, *args: Any, **kwargs: Any) -> int:
-        """Send a file as `socket.sendfile` does."""
-        with self._without_slot():
-            return super().sendfile(*args, **kwargs)
+    #: The proxies whose X-Forwarded-Proto is believed, from gunicorn's FORWARDED_ALLOW_IPS.
+    trusted_proxies: _TrustedHosts
 
-    def _wait(self, seconds: float) -> None:
-        timeout = self.gettimeout()
-        if not self._can_read(max(0.0, seconds if timeout is None else min(seconds, timeout))):
-            log.info("sender_too_slow")
-            # For this error number gunicorn closes the connection silently. Others it logs as bugs.
-            raise TimeoutError(errno.ECONNRESET, "the request was not received in time")
+    _reception: Reception
+    _deadline: TimerHandle | None = None
+    _write_deadline: TimerHandle | None = None
+    #: Whether a request has begun and is not complete.
+    _is_receiving = False
+    _is_in_head = False
+    #: Whether nothing more is read from this connection.
+    _is_ending = False
+    #: Whether the process is stopping.
+    _is_stopping = False
+    _head_size = 0
+    _chunks = 0
+    _body_size = 0
 
-    def _can_read(self, seconds: float) -> bool:
-        with selectors.PollSelector() as selector:
-            selector.register(self, selectors.EVENT_READ)
-            return bool(selector.select(seconds))
+    # --- connections and time ---
 
-    @contextmanager
-    def _without_slot(self) -> Iterator[None]:
-        if self._deadline is None:
-            yield
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the time for the first request."""
+        super().connection_made(transport)
+        self._believes_proxy = bool(self.client) and self.client[0] in self.trusted_proxies  # type: ignore[index]
+        self._lingering = _LingeringTransport(transport, self.loop)
+        self._deadline = self._after_timeout(self._request_is_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop all timers."""
+        super().connection_lost(exc)
+        self._stop_deadline()
+        if self._write_deadline:
+            self._write_deadline.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what was received. Start the time of a request that is not complete."""
+        if self._is_ending:
             return
-        self._slots.release()
+        self._unset_keepalive_if_required()
+        if not self._is_receiving:
+            self._is_receiving = self._is_in_head = True
         try:
-            yield
-        finally:
-            self._slots.acquire()
+            self._parse(data)
+        except (httptools.HttpParserError, _HeadRefused) as error:
+            self._refuse(error.__context__ or error)
+            return
+        if not self._is_receiving:
+            self._stop_deadline()
+        elif not self._deadline:
+            self._deadline = self._after_timeout(self._request_is_late)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection open for the response when the sender has closed its half."""
+        if self._is_receiving and not self._is_in_head:
+            self._end_body(BodyTruncated())
+        if self._is_idle():
+            return False
+        self.cycle.keep_alive = False
+        return True
 
-class DeadlineWorker(ThreadWorker):  # type: ignore[misc]
-    """A gthread worker in which only a request that is being processed takes one of the `threads`."""
+    def pause_writing(self) -> None:
+        """Start the time in which the sender must read some of the response."""
+        super().pause_writing()
+        self._write_deadline = self._after_timeout(self._reader_is_late)
 
-    def init_process(self) -> None:
-        """Create the processing slots and start."""
-        self.slots = Semaphore(self.cfg.threads)
-        super().init_process()
+    def resume_writing(self) -> None:
+        """Stop the time of `pause_writing`."""
+        super().resume_writing()
+        if self._write_deadline:
+            self._write_deadline.cancel()
 
-    def get_thread_pool(self) -> ThreadPoolExecutor:
-        """Return a pool with a thread for every connection. Threads are created as connections send something."""
-        return ThreadPoolExecutor(max_workers=self.cfg.worker_connections)
+    def shutdown(self) -> None:
+        """Respond to the current request. Close an idle connection a little later."""
+        self._is_stopping = True
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
+        self.loop.call_later(_LINGER_S, self._close_if_idle)
 
-    def enqueue_req(self, conn: TConn) -> None:
-        """Give a connection a thread, once its first bytes have been received."""
-        if not isinstance(conn.sock, SenderSocket):
-            conn.sock = SenderSocket(fileno=conn.sock.detach())
-        if conn.initialized or conn.data_ready:
-            super().enqueue_req(conn)
+    def _close_if_idle(self) -> None:
+        if self._is_idle():
+            self.transport.close()
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _after_timeout(self, act: Callable[[], None]) -> TimerHandle:
+        return self.loop.call_later(settings.WEB_READ_TIMEOUT.total_seconds(), act)
+
+    def _stop_deadline(self) -> None:
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _request_is_late(self) -> None:
+        if self._is_receiving:  # not a connection on which nothing was sent
+            log.info("sender_too_slow")
+        if self._is_receiving and not self._is_in_head:
+            self._end_body(BodyTooSlow())
         else:
-            self._wait_for_first_bytes(conn)
+            self.transport.close()
 
-    def _wait_for_first_bytes(self, conn: TConn) -> None:
-        conn.sock.setblocking(False)
-        conn.timeout = time.monotonic() + settings.WEB_READ_TIMEOUT.total_seconds()
-        self.pending_conns.append(conn)
-        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+    def _reader_is_late(self) -> None:
+        log.info("sender_too_slow")
+        self.transport.abort()
 
-    def murder_pending(self) -> None:
-        """Close connections that have sent nothing in time. On shutdown, close them as soon as idle keep-alive ones."""
-        if not self.alive:
-            for conn in self.pending_conns:
-                conn.timeout = min(conn.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
-        super().murder_pending()
+    # --- what httptools calls ---
 
-    def handle(self, conn: TConn) -> bool | None:
-        """Handle a request in its slot, and close the connection here and not in the thread that accepts others."""
-        with conn.sock.request(self.slots):
-            keep_alive: bool | None = super().handle(conn)
-        if keep_alive is False:
-            util.close_graceful(conn.sock)
-        return keep_alive
+    def on_message_begin(self) -> None:
+        """Prepare for a request."""
+        super().on_message_begin()
+        self._is_receiving = self._is_in_head = True
+        self._reception = self.scope["state"]["reception"] = Reception()
+        self._head_size = self._chunks = self._body_size = 0
 
-    def handle_request(self, req: Any, conn: TConn) -> Any:
-        """Send «100 Continue» only when the view reads the body. gunicorn would send it before a 401 or 413."""
-        if req._expected_100_continue:
-            req._expected_100_continue = False
-            # After a refusal, the client may or may not send the body, so the connection cannot be reused.
-            req.force_close()
-            conn.sock.continue_is_due = True
-        return super().handle_request(req, conn)
+    def on_url(self, url: bytes) -> None:
+        """Limit the request line, of which the method and the version have at least 13 bytes."""
+        super().on_url(url)
+        if len(self.url) > REQUEST_LINE - 13:
+            raise _HeadRefused(HTTPStatus.REQUEST_URI_TOO_LONG)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Limit the headers."""
+        super().on_header(name, value)
+        if len(self.headers) > HEADERS or len(name) + len(value) > HEADER:
+            raise _HeadRefused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def on_headers_complete(self) -> None:
+        """Refuse an ambiguous head. Start the application for any other, but see `_without_upgrade`."""
+        names = [name for name, _ in self.headers]
+        if names.count(b"host") > 1 or (b"transfer-encoding" in names and self.parser.get_http_version() == "1.0"):
+            raise _HeadRefused(HTTPStatus.BAD_REQUEST)
+        if self.parser.get_method() == b"CONNECT":
+            raise _HeadRefused(HTTPStatus.METHOD_NOT_ALLOWED)
+        if self.parser.should_upgrade():
+            return
+        self._is_in_head = False
+        if self._believes_proxy and (b"x-forwarded-proto", b"https") in self.headers:
+            self.scope["scheme"] = "https"
+        super().on_headers_complete()
+        if self._is_stopping:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """Limit the number of small chunks."""
+        self._chunks += 1
+        self._body_size += len(body)
+        if self._chunks > _CHUNKS + self._body_size // _MEAN_CHUNK:
+            raise BodyTooFragmented
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note that the request is complete. After an early response, the connection is idle only now."""
+        if self.parser.should_upgrade():
+            return
+        self._is_receiving = False
+        super().on_message_complete()
+        if self.cycle.response_complete:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    # --- refused requests ---
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._parse(self._without_upgrade() + data[upgrade.args[0] :])
+        if self._is_in_head:  # a header that has no end does not reach `on_header`
+            self._head_size += len(data)
+            if self._head_size > _HEAD:
+                raise _HeadRefused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def _without_upgrade(self) -> bytes:
+        """Return the head without its offer to use another protocol, which a server may ignore (RFC 9110, 7.8).
+
+        httptools would take the body for the other protocol. Java's client makes this offer with every request.
+        """
+        headers = [b"%s: %s" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join([b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url), *headers, b"", b""])
+
+    def _refuse(self, reason: BaseException) -> None:
+        """Refuse what is not valid HTTP. In a body, the application responds."""
+        if not self._is_in_head:
+            self._end_body(reason if isinstance(reason, BodyError) else BodyTruncated())
+        elif not self._is_idle():
+            self._is_ending = True
+            self.cycle.keep_alive = False
+        else:
+            status = reason.status if isinstance(reason, _HeadRefused) else HTTPStatus.BAD_REQUEST
+            body = json.dumps({"error": status.phrase.lower(), "correlation_id": None})
+            head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+            self.transport.write(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+            self._is_ending = True
+            self._lingering.close()
+
+    def _end_body(self, error: BodyError) -> None:
+        """Have the application respond with the error, unless it has responded. Then close the connection."""
+        self._is_ending = True
+        self._is_receiving = False
+        self._stop_deadline()
+        if self.cycle.response_complete:
+            self.transport.close()
+            return
+        self._reception.error = error
+        self.cycle.transport = self._lingering  # type: ignore[assignment]
+        self.cycle.keep_alive = False
+        self.cycle.message_event.set()
 
 
-def _write_error(sock: socket.socket, status: int, reason: str, _message: str) -> None:
-    """Send the JSON error body for a request that is not valid HTTP and does not reach Django. gunicorn sends HTML."""
-    body = json.dumps({"error": reason.lower(), "correlation_id": None})
-    head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-    util.write_nonblock(sock, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("latin-1"))
+class WebWorker(UvicornWorker):  # type: ignore[misc]
+    """A gunicorn worker process with one event loop."""
 
+    CONFIG_KWARGS: dict[str, Any] = {
+        "loop": "uvloop",
+        "http": SenderProtocol,
+        "ws": "none",
+        "lifespan": "on",
+        "interface": "asgi3",
+        "proxy_headers": False,  # would replace the address of the connection, too
+        "server_header": False,
+    }
 
-util.write_error = _write_error
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.config.timeout_graceful_shutdown = self.cfg.graceful_timeout - 1  # then gunicorn kills the process
+        SenderProtocol.trusted_proxies = _TrustedHosts(self.config.forwarded_allow_ips or [])
+        for name, level in (("uvicorn.error", "WARNING"), ("uvicorn.access", "CRITICAL")):
+            logger = logging.getLogger(name)
+            logger.handlers, logger.propagate = [], True
+            logger.setLevel(level)
+        self._is_serving = False
+
+    def run(self) -> None:
+        """Serve until gunicorn says to stop."""
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        super().run()
+
+    async def callback_notify(self) -> None:
+        """Tell gunicorn that this process is well. The first time, just after the start, stop the old server."""
+        await super().callback_notify()
+        if not self._is_serving:
+            self._is_serving = True
+            if self.age >= self.cfg.workers:
+                self._stop_old_server()
+
+    def _stop_old_server(self) -> None:
+        """Stop the server that started this one on SIGUSR2, once the last process of this one serves.
+
+        A new server that fails to start does not get here, and the old one goes on.
+        """
+        if old := os.environ.get("GUNICORN_PID"):  # gunicorn removes it when the old server has stopped
+            # Without this, systemd would take the end of the old server for the end of the service.
+            gunicorn.systemd.sd_notify(f"MAINPID={self.ppid}", self.log)
+            with suppress(ProcessLookupError):
+                os.kill(int(old), signal.SIGTERM)

@@ -8,37 +8,37 @@ from django.db import migrations
 
 from leads.audit.append_only import run_statements
 
-# An event gets its id after the lock, so that ids increase along a chain. An event with a hash comes from a backup.
+# One UPDATE locks the end of the chain and computes the next hash from it. An event gets its id after that, so that ids
+# increase along a chain. An event with a hash comes from a backup.
 _POSTGRES_FUNCTION = """
 CREATE OR REPLACE FUNCTION link_audit_event() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     event_chain integer := coalesce(NEW.lead_id, 0);
-    is_first boolean;
+    fields text;
 BEGIN
     IF NEW.hash IS NOT NULL THEN RETURN NEW; END IF;
-    NEW.detail_salt := replace(gen_random_uuid()::text, '-', '');
+    NEW.detail_salt := gen_random_uuid();
+    fields := concat_ws(E'\\n',
+        event_chain, to_char(NEW.at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), NEW.kind,
+        coalesce(NEW.from_status, ''), coalesce(NEW.to_status, ''), NEW.actor,
+        coalesce(replace(NEW.correlation_id::text, '-', ''), ''),
+        encode(sha256(convert_to(
+            replace(NEW.detail_salt::text, '-', '') || E'\\n' || NEW.detail::text, 'UTF8'
+        )), 'hex')
+    );
     LOOP
-        SELECT head.hash INTO NEW.previous FROM audit_chain_head head WHERE head.chain = event_chain FOR UPDATE;
-        is_first := NOT FOUND;
-        IF is_first THEN
-            NEW.previous := '';
-        ELSE
+        UPDATE audit_chain_head head SET events = events + 1,
+                hash = sha256(convert_to(encode(head.hash, 'hex') || E'\\n' || fields, 'UTF8'))
+            WHERE head.chain = event_chain RETURNING head.hash INTO NEW.hash;
+        IF FOUND THEN
             NEW.id := nextval(pg_get_serial_sequence('lead_event', 'id'));
+            RETURN NEW;
         END IF;
-        NEW.hash := encode(sha256(convert_to(concat_ws(E'\\n',
-            NEW.previous, event_chain, to_char(NEW.at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), NEW.kind,
-            coalesce(NEW.from_status, ''), coalesce(NEW.to_status, ''), NEW.actor,
-            coalesce(replace(NEW.correlation_id::text, '-', ''), ''),
-            encode(sha256(convert_to(NEW.detail_salt || E'\\n' || NEW.detail::text, 'UTF8')), 'hex')
-        ), 'UTF8')), 'hex');
-        IF is_first THEN
-            INSERT INTO audit_chain_head (chain, hash, events) VALUES (event_chain, NEW.hash, 1) ON CONFLICT DO NOTHING;
-        ELSE
-            UPDATE audit_chain_head head SET hash = NEW.hash, events = events + 1 WHERE head.chain = event_chain;
-        END IF;
-        EXIT WHEN FOUND; -- else another transaction has started the chain at the same time
+        INSERT INTO audit_chain_head AS head (chain, hash, events)
+            VALUES (event_chain, sha256(convert_to(E'\\n' || fields, 'UTF8')), 1)
+            ON CONFLICT DO NOTHING RETURNING head.hash INTO NEW.hash;
+        IF FOUND THEN RETURN NEW; END IF; -- else another transaction has started the chain at the same time
     END LOOP;
-    RETURN NEW;
 END $$
 """
 
@@ -52,12 +52,10 @@ _SQLITE_TRIGGER = """
 CREATE TRIGGER lead_event_link AFTER INSERT ON lead_event WHEN NEW.hash IS NULL BEGIN
     INSERT INTO audit_changes_allowed (allowed) VALUES (1);
     INSERT OR IGNORE INTO audit_chain_head (chain, hash, events) VALUES (coalesce(NEW.lead_id, 0), '', 0);
-    UPDATE lead_event SET
-        detail_salt = lower(hex(randomblob(16))),
-        previous = (SELECT hash FROM audit_chain_head WHERE chain = coalesce(NEW.lead_id, 0))
-        WHERE id = NEW.id;
+    UPDATE lead_event SET detail_salt = lower(hex(randomblob(16))) WHERE id = NEW.id;
     UPDATE lead_event SET hash = SHA256(
-        previous || char(10) || coalesce(lead_id, 0)
+        (SELECT hash FROM audit_chain_head WHERE chain = coalesce(NEW.lead_id, 0))
+        || char(10) || coalesce(lead_id, 0)
         || char(10) || substr(at || CASE WHEN instr(at, '.') THEN '' ELSE '.' END || '000000', 1, 26)
         || char(10) || kind || char(10) || coalesce(from_status, '') || char(10) || coalesce(to_status, '')
         || char(10) || actor || char(10) || coalesce(replace(correlation_id, '-', ''), '')

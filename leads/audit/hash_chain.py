@@ -1,4 +1,4 @@
-"""The hash chain of the audit log: each event contains the hash of the previous one, so that changes can be detected.
+"""The hash chain of the audit log: each event's hash covers the hash of the previous one, so that changes are detected.
 
 The events of each lead are a chain, and so are the events that belong to no lead. Triggers link inserted events
 (`leads.audit.chain_triggers`). This module computes the same hashes for verification.
@@ -18,7 +18,7 @@ from leads.models import LeadEvent
 #: The chain of events that belong to no lead; other chains have their lead's id.
 OF_NO_LEAD = 0
 
-#: The `previous` of the first event of a chain.
+#: What the first event of a chain has instead of the hash of a previous event.
 CHAIN_START = ""
 
 #: Always with microseconds, as in the triggers.
@@ -40,9 +40,8 @@ class Event:
     actor: str
     correlation_id: UUID | None
     detail: str
-    detail_salt: str | None
+    detail_salt: UUID | None
     detail_sha256: str | None
-    previous: str | None
     hash: str | None
 
     @property
@@ -56,12 +55,12 @@ def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def seal(salt: str, detail: str) -> str:
+def seal(salt: UUID, detail: str) -> str:
     """Return the hash that represents an event's detail in the hash of the event.
 
     The salt is random and is erased with the detail. Without it, the detail cannot be guessed from the hash.
     """
-    return sha256(f"{salt}\n{detail}")
+    return sha256(f"{salt.hex}\n{detail}")
 
 
 def hash_of(event: Event, *, previous: str, sealed_detail: str) -> str:

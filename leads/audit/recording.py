@@ -26,8 +26,8 @@ def build_event(
 ) -> LeadEvent:
     """Return an event of a lead without saving it.
 
-    :param correlation_id: defaults to the lead's.
-    :param detail: codes and parameters, never sentences and never personal data.
+    :param correlation_id: of the request that caused the event, if it is not the lead's.
+    :param detail: codes and parameters, never sentences and never personal data. Empty values are left out.
     """
     return LeadEvent(
         lead_id=lead.pk,
@@ -36,9 +36,14 @@ def build_event(
         to_status=to_status,
         actor=actor,
         at=now,
-        correlation_id=correlation_id or lead.correlation_id,
-        detail=detail or {},
+        correlation_id=correlation_id,
+        detail=given_values(detail),
     )
+
+
+def given_values(detail: dict[str, Any] | None) -> dict[str, Any]:
+    """Return a detail without its empty values."""
+    return {name: value for name, value in (detail or {}).items() if value not in (None, [], {})}
 
 
 def record_all(events: Iterable[LeadEvent]) -> None:

@@ -139,32 +139,47 @@ def _link_problem(chain: Chain) -> str | None:
     erased = _erased_details(chain.events)
     previous = CHAIN_START
     for index, event in enumerate(chain.events):
-        if not _is_unchanged(event, erased):
-            is_inserted = event.hash is None or _next_previous(index, chain) == previous
-            return f"event {event.id} was {'inserted' if is_inserted else 'changed'}"
-        if event.previous != previous:
-            return _order_problem(index, chain.events)
+        if not _follows(event, previous, erased):
+            return _describe_break(index, previous, chain, erased)
         previous = str(event.hash)
     return None
 
 
-def _next_previous(index: int, chain: Chain) -> str | None:
-    """Return the hash to which the next event refers, or the hash of the head for the last event."""
-    if index + 1 < len(chain.events):
-        return chain.events[index + 1].previous
-    return chain.head.hash if chain.head else None
+def _follows(event: Event, previous: str, erased: Mapping[int, str]) -> bool:
+    """Return whether an event is unchanged and was recorded after the event with the hash `previous`.
 
-
-def _is_unchanged(event: Event, erased: Mapping[int, str]) -> bool:
-    """Return whether the event matches its hash. Its detail may have been erased if the erasure was recorded."""
+    Its detail may have been erased if the erasure was recorded.
+    """
     if event.detail_salt is not None:
         sealed = seal(event.detail_salt, event.detail)
     elif event.detail_sha256 is not None and erased.get(event.id) == sha256(event.detail):
         sealed = event.detail_sha256
     else:
         return False
-    previous = event.previous or ""
     return is_unambiguous(event) and event.hash == hash_of(event, previous=previous, sealed_detail=sealed)
+
+
+def _describe_break(index: int, previous: str, chain: Chain, erased: Mapping[int, str]) -> str:
+    """Describe the change at the first event that does not follow the event before it, whose hash is `previous`."""
+    event = chain.events[index]
+    hashes = [CHAIN_START, *(str(other.hash) for other in chain.events)]
+    predecessor = next((number for number, each in enumerate(hashes, -1) if _follows(event, each, erased)), None)
+    if predecessor is not None and predecessor > index:
+        return f"event {event.id} was moved before its predecessor"
+    if predecessor is not None:
+        return f"event {chain.events[predecessor + 1].id} was inserted"
+    if _rest_follows(index, previous, chain, erased):
+        return f"event {event.id} was inserted"
+    if chain.head and len(chain.events) < chain.head.events:
+        return f"the event before event {event.id} was removed"
+    return f"event {event.id} was changed"
+
+
+def _rest_follows(index: int, previous: str, chain: Chain, erased: Mapping[int, str]) -> bool:
+    """Return whether the chain is valid without the event at `index`."""
+    if index + 1 < len(chain.events):
+        return _follows(chain.events[index + 1], previous, erased)
+    return chain.head is not None and chain.head.hash == previous
 
 
 def _erased_details(events: Iterable[Event]) -> dict[int, str]:
@@ -172,18 +187,6 @@ def _erased_details(events: Iterable[Event]) -> dict[int, str]:
     erasures = [event for event in events if event.kind in (EventKind.ERASED, EventKind.PERSON_ERASED)]
     recorded = [json.loads(event.detail).get("details") or {} for event in erasures]
     return {int(event_id): left for details in recorded for event_id, left in details.items()}
-
-
-def _order_problem(index: int, events: list[Event]) -> str:
-    """Describe the change before a valid event that does not refer to the event before it."""
-    event = events[index]
-    indexes = {CHAIN_START: -1} | {str(other.hash): number for number, other in enumerate(events)}
-    predecessor = indexes.get(str(event.previous))
-    if predecessor is None:
-        return f"the event before event {event.id} was removed"
-    if predecessor > index:
-        return f"event {event.id} was moved before its predecessor"
-    return f"event {events[predecessor + 1].id} was inserted"
 
 
 def _head_problem(chain: Chain) -> str | None:

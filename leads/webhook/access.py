@@ -3,20 +3,20 @@
 import time
 from datetime import timedelta
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
 from django.conf import settings
 from django.utils.crypto import constant_time_compare
 from limits import RateLimitItem, RateLimitItemPerSecond
+from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
-from limits.storage import MemoryStorage, RedisStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
-from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
+from leadgateway.async_view import AsyncThrottle
 from leadgateway.env import RateLimit
 from leadgateway.logging import get_logger
 from leadgateway.request import GatewayRequest
@@ -24,8 +24,8 @@ from leadgateway.timeouts import Breaker
 
 log = get_logger(__name__)
 
-#: Timeout in seconds for connecting to Redis, and for each response: a sender waits for 500 ms in all.
-_REDIS_TIMEOUT_S = 0.02
+#: Maximum number of connections to Redis. More requests wait for one of them.
+_REDIS_CONNECTIONS = 8
 
 _breaker = Breaker(pause=timedelta(seconds=1))
 
@@ -41,7 +41,7 @@ class SharedSecretAuthentication(BaseAuthentication):
         if not settings.ENABLE_AUTH:
             return
         gateway_request = cast(GatewayRequest, request._request)
-        # WSGI decodes headers as Latin-1. Encode them again to compare the bytes of a secret in UTF-8.
+        # Django decodes headers as Latin-1. Encode them again to compare the bytes of a secret in UTF-8.
         given = gateway_request.META.get("HTTP_X_SHARED_SECRET", "").encode("latin-1", "replace")
         names = zip(settings.SHARED_SECRETS, settings.SHARED_SECRET_NAMES, strict=True)
         sources = [name for secret, name in names if constant_time_compare(given, secret.encode())]
@@ -54,12 +54,12 @@ class SharedSecretAuthentication(BaseAuthentication):
         return "SharedSecret"
 
 
-class RateLimitThrottle(BaseThrottle):
+class RateLimitThrottle(AsyncThrottle):
     """WEBHOOK_RATE_LIMIT_PER_SOURCE and WEBHOOK_RATE_LIMIT. When Redis is unavailable, every request is allowed."""
 
     _wait_s: float = 0
 
-    def allow_request(self, request: Request, view: APIView) -> bool:
+    async def allow_request(self, request: Request, view: APIView) -> bool:  # type: ignore[override]
         """Count the request, and return whether it is within both limits. Each limit takes a round trip to Redis.
 
         Without authentication, a source is the address of the connection.
@@ -70,7 +70,7 @@ class RateLimitThrottle(BaseThrottle):
         gateway_request = cast(GatewayRequest, request._request)
         source = gateway_request.source or gateway_request.META.get("REMOTE_ADDR", "")
         try:
-            allowed = self._is_within(per_source, "source", source) and self._is_within(overall, "all")
+            allowed = await self._is_within(per_source, "source", source) and await self._is_within(overall, "all")
         except StorageError as error:
             _breaker.failed()
             log.warning("rate_limit_unavailable", reason=type(error.storage_error).__name__)
@@ -82,10 +82,10 @@ class RateLimitThrottle(BaseThrottle):
         """Return the number of seconds until the next request is allowed."""
         return self._wait_s
 
-    def _is_within(self, limit: RateLimit | None, scope: str, *identifiers: str) -> bool:
-        if limit is None or limiter().hit(_item(limit), scope, *identifiers):
+    async def _is_within(self, limit: RateLimit | None, scope: str, *identifiers: str) -> bool:
+        if limit is None or await limiter().hit(_item(limit), scope, *identifiers):
             return True
-        window = limiter().get_window_stats(_item(limit), scope, *identifiers)
+        window = await limiter().get_window_stats(_item(limit), scope, *identifiers)
         self._wait_s = max(1, window.reset_time - time.time())
         log.info("lead_refused", status=429, reason="rate limit", scope=scope)
         return False
@@ -104,19 +104,36 @@ def _uses_redis() -> bool:
 
 @cache
 def limiter() -> SlidingWindowCounterRateLimiter:
-    """Return this process's rate limiter, created on first use, which is after gunicorn has forked."""
+    """Return this process's rate limiter, created on first use. It belongs to the event loop."""
     if not _uses_redis():
         return SlidingWindowCounterRateLimiter(MemoryStorage())
     # Imported here because the Redis client imports OpenTelemetry, which is not needed without a broker.
+    from redis.asyncio import BlockingConnectionPool
+    from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
-    from redis.retry import Retry
 
+    timeout_s = settings.WEB_ANSWER_TIMEOUT.total_seconds() / 10  # each for connecting, waiting, and each response
+    pool = BlockingConnectionPool.from_url(
+        settings.REDIS_URL,
+        max_connections=_REDIS_CONNECTIONS,
+        timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        socket_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+    )
     storage = RedisStorage(
         settings.REDIS_URL,
+        implementation="redispy",
         key_prefix="webhook",
         wrap_exceptions=True,
-        socket_connect_timeout=_REDIS_TIMEOUT_S,
-        socket_timeout=_REDIS_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),  # type: ignore[arg-type]
+        connection_pool=pool,  # type: ignore[arg-type]
     )
     return SlidingWindowCounterRateLimiter(storage)
+
+
+async def close_limiter() -> None:
+    """Close the connections of this process's rate limiter."""
+    if limiter.cache_info().currsize and isinstance(storage := limiter().storage, RedisStorage):
+        bridge: Any = storage.bridge
+        await bridge.get_connection().connection_pool.disconnect()
+    limiter.cache_clear()

@@ -1,66 +1,58 @@
 """The webhook."""
 
-from datetime import timedelta
-from typing import cast
+from typing import ClassVar, cast
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError
 from django.http import HttpResponse, JsonResponse
 from django.utils import timezone
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
-from leadgateway import db, queue
-from leadgateway.errors import ServiceUnavailable, error_response
+from leadgateway.async_view import AsyncAPIView
+from leadgateway.errors import error_response
 from leadgateway.logging import get_logger
 from leadgateway.request import GatewayRequest
-from leadgateway.timeouts import Breaker
-from leads.models import InboundLead
-from leads.webhook.access import RateLimitThrottle, SharedSecretAuthentication
-from leads.webhook.body import BodyTooFragmented, BodyTooLarge, BodyTooSlow, BodyTruncated, read_body
+from leadgateway.server.body import BodyError, read_body
+from leads.webhook.access import RateLimitThrottle, SharedSecretAuthentication, close_limiter
 from leads.webhook.headers import stored_headers
-from leads.webhook.intake import Receipt, receive
-from leads.webhook.strict_json import MalformedJSON, ParsedObject, parse_object
+from leads.webhook.intake import NewLead
+from leads.webhook.strict_json import MalformedJSON, parse_object
+from leads.webhook.writer import Writer
 
 log = get_logger(__name__)
 
-_breaker = Breaker(pause=timedelta(milliseconds=500))
 
-
-class LeadWebhook(APIView):
+class LeadWebhook(AsyncAPIView):
     """POST /webhooks/leads: store the lead, enqueue it for the workers, respond."""
 
     authentication_classes = [SharedSecretAuthentication]
     throttle_classes = [RateLimitThrottle]
     http_method_names = ["post"]
+    #: Stores the leads of this process.
+    writer: ClassVar[Writer]
 
-    def post(self, drf_request: Request) -> HttpResponse:
+    async def post(self, drf_request: Request) -> HttpResponse:
         """Return 200 once the lead is committed. docs/senders.md lists every other response."""
         request = cast(GatewayRequest, drf_request._request)
         try:
-            parsed = parse_object(read_body(request, limit=settings.MAX_PAYLOAD_BYTES))
-        except BodyTooLarge:
-            return _refuse(request, 413, "payload too large", f"more than {settings.MAX_PAYLOAD_BYTES} bytes")
-        except BodyTruncated:
-            return _refuse(request, 400, "malformed JSON payload", "the body is shorter than announced")
-        except BodyTooFragmented:
-            return _refuse(request, 400, "malformed JSON payload", "the body comes in too many small chunks")
-        except BodyTooSlow:
-            limit_s = settings.WEB_READ_TIMEOUT.total_seconds()
-            return _refuse(request, 408, "request timeout", f"not received within {limit_s:g} s")
+            parsed = parse_object(await read_body(request.scope, request.receive, limit=settings.MAX_PAYLOAD_BYTES))
+        except BodyError as error:
+            return _refuse(request, error.status, error.error, str(error))
         except MalformedJSON as error:
             return _refuse(request, 400, "malformed JSON payload", str(error))
-        receipt = _store(request, parsed)
+        lead = NewLead(
+            parsed=parsed,
+            headers=stored_headers(request.headers),
+            source=request.source,
+            correlation_id=request.correlation_id,
+            received_at=timezone.now(),
+        )
+        receipt = await self.writer.store(lead)
         request.lead_id = receipt.lead_id
         structlog.contextvars.bind_contextvars(lead_id=receipt.lead_id)
         body = {"lead_id": receipt.lead_id, "status": receipt.status, "correlation_id": request.correlation_id}
-        if receipt.duplicate:
-            log.info("lead_received_again", status=receipt.status)
-            return JsonResponse(body | {"duplicate": True})
-        _enqueue(receipt.lead_id)
-        log.info("lead_received")
-        return JsonResponse(body)
+        request.log_event = "lead_received_again" if receipt.duplicate else "lead_received"
+        return JsonResponse(body | {"duplicate": True} if receipt.duplicate else body)
 
 
 def _refuse(request: GatewayRequest, status: int, error: str, detail: str) -> HttpResponse:
@@ -70,50 +62,13 @@ def _refuse(request: GatewayRequest, status: int, error: str, detail: str) -> Ht
     return response
 
 
-def _store(request: GatewayRequest, parsed: ParsedObject) -> Receipt:
-    """Store the lead within DATABASE_TIMEOUT.
-
-    :raises ServiceUnavailable: the database is unavailable, or failed repeatedly a moment ago.
-    """
-    headers = stored_headers(request.headers)
-    if _breaker.is_open:
-        raise ServiceUnavailable("database error")
-    try:
-        with db.deadline(settings.DATABASE_TIMEOUT):
-            receipt = receive(
-                parsed,
-                headers=headers,
-                source=request.source,
-                correlation_id=request.correlation_id,
-                now=timezone.now(),
-                dedup_window=settings.DEDUP_WINDOW,
-            )
-    except db.UNAVAILABLE as error:
-        _breaker.failed()
-        log.error("database_error", exc_info=error)
-        raise ServiceUnavailable("database error") from error
-    _breaker.succeeded()
-    return receipt
+async def start_writer() -> None:
+    """Start the writer of this process, on its event loop."""
+    LeadWebhook.writer = Writer()
+    await LeadWebhook.writer.start()
 
 
-def _enqueue(lead_id: int) -> None:
-    """Enqueue a stored lead. When the queue is unavailable, the sweep enqueues it later.
-
-    :raises ServiceUnavailable: Redis is unavailable. QUEUE_TYPE=database has no queue that the sender could wait for.
-    """
-    try:
-        queue.enqueue(lead_id)
-    except queue.QueueUnavailable as error:
-        log.warning("enqueue_failed", reason=str(error))
-        _leave_to_sweep(lead_id)
-        if settings.QUEUE_TYPE == "redis":
-            raise ServiceUnavailable("queue unavailable") from error
-
-
-def _leave_to_sweep(lead_id: int) -> None:
-    """Clear `enqueued_at`, so that the next sweep enqueues the lead. Otherwise it waits for REQUEUE_AFTER."""
-    try:
-        with db.deadline(timedelta(milliseconds=100)):
-            InboundLead.objects.filter(pk=lead_id, claim_token=None).update(enqueued_at=None)
-    except DatabaseError:
-        log.warning("enqueued_at_not_cleared")
+async def stop_writer() -> None:
+    """Stop the writer of this process, after the leads that it has are stored."""
+    await LeadWebhook.writer.stop()
+    await close_limiter()

@@ -24,7 +24,7 @@ class AttemptAdmin(MaskedRecords, RecordAdmin):
         *("lead_of", "number", "requested", "finished"),
         *("duration", "http_status", "outcome", "error_in_words", "response"),
     )
-    ordering = ("-requested_at", "-pk")
+    ordering = ("-pk",)
     sortable_by = ()
     number = column("attempt_no", _("no."))
     requested = column("requested_at", _("requested"), formatting.short_time)

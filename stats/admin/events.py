@@ -28,7 +28,6 @@ class EventAdmin(MaskedRecords, RecordAdmin):
     sortable_by = ()
     happened_at = column("at", _("time"), formatting.short_time)
     by_whom = column("actor", _("actor"))
-    correlation = column("correlation_id", _("correlation ID"))
 
     @admin.display(description=_("lead"))
     def lead_of(self, event: LeadEvent) -> str:
@@ -45,6 +44,10 @@ class EventAdmin(MaskedRecords, RecordAdmin):
     @admin.display(description=_("detail"))
     def detail_in_words(self, event: Any) -> str:
         return formatting.escape_invisible(events.detail_text(event, masker_of(event))) or formatting.NOTHING
+
+    @admin.display(description=_("correlation ID"))
+    def correlation(self, event: LeadEvent) -> Any:
+        return event.correlation_id or (event.lead and event.lead.correlation_id) or formatting.NOTHING
 
     @admin.display(description=_("detail (JSON)"))
     def detail_as_stored(self, event: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from delivery.models import DeliveryAttempt
 from leadgateway.time_format import timestamp
 from leads.models import InboundLead, LeadEvent, LeadStatus
-from stats.monitoring import counting
+from stats.monitoring import counters
 from stats.text.status_summary import Attempts, error_text, running_attempt
 
 #: Number of leads in `recent`, from the specification.
@@ -15,7 +15,7 @@ RECENT = 50
 
 def counts() -> dict[str, int]:
     """Return how many leads are in each status, and in total."""
-    by_status = counting.leads_by_status(InboundLead.objects.all())
+    by_status = counters.leads_by_status()
     return {status.lower(): by_status[status] for status in LeadStatus.values} | {"total": by_status.total()}
 
 

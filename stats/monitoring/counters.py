@@ -1,14 +1,18 @@
-"""The counters of the metrics: sums over the event log that are the same in every process and never fall.
+"""The counters of the metrics, and the number of leads in each status. They are the same in every process.
 
-A counter is the total that one row holds plus the events after it. Every minute a task adds older events to the row.
-So the rest is short however many leads there are, and retention may delete what has been counted.
+The counters are sums over the event log, and never fall. A counter is the total that one row holds plus the events
+after it. Every minute a task adds older events to the row. So the rest is short however many leads there are, and
+retention may delete what has been counted. Closed leads are counted in the same way; those in progress are few, and are
+counted one by one.
 """
 
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import connection
 from django.db.models import Case, Count, QuerySet, When
 from django.db.models.fields.json import KeyTextTransform
 
@@ -25,8 +29,15 @@ Counts = Counter[str]
 #: within seconds, so after this long no event is missing. Shorter than the minute between two runs of the task.
 COMPLETE_AFTER = timedelta(seconds=50)
 
-#: Maximum number of event ids to add in one run.
+#: Maximum number of event ids to add at once, and how often in one run.
 BATCH = 100_000
+BATCHES = 50
+
+#: Maximum number of event ids to add to the totals when they are read.
+READ_LIMIT = 50_000
+
+#: How often closed leads are counted one by one, for those that another program than the gateway has changed.
+RECOUNT_AFTER = timedelta(minutes=10)
 
 #: Upper bounds of the histogram from accepted to delivered, in seconds: immediate deliveries, the retry schedule (30,
 #: 90, 210, 450), and leads that waited for the customer. A bound that is added later starts at 0.
@@ -51,14 +62,24 @@ def stored_totals() -> CounterTotals:
 
 
 def current_counts(totals: CounterTotals) -> Counts:
-    """Return the number of every series that is not 0."""
-    counts = Counter(totals.counts)
-    counts.update(count_events(LeadEvent.objects.filter(pk__gt=totals.last_event_id)))
-    return counts
+    """Return the number of every series that is not 0, without the events that `uncounted` counts."""
+    return _sum(totals.counts, count_events(_between(totals.last_event_id, totals.last_event_id + READ_LIMIT)))
+
+
+def uncounted(totals: CounterTotals) -> int:
+    """Return how many event ids follow those that `current_counts` includes. Some of them may have no event."""
+    return max(0, _newest_event_id() - totals.last_event_id - READ_LIMIT)
 
 
 def update_totals(*, now: datetime) -> None:
-    """Add the next events to the row, as soon as none before them can appear any more.
+    """Add the next events to the row, as soon as none before them can appear any more."""
+    for _ in range(BATCHES):
+        if not _add_batch(now=now):
+            break
+
+
+def _add_batch(*, now: datetime) -> bool:
+    """Add up to BATCH event ids to the row, and return whether there are more.
 
     No lock is held while events are counted. If another process was faster, the conditional UPDATE changes nothing.
     """
@@ -66,25 +87,114 @@ def update_totals(*, now: datetime) -> None:
         pk=1, defaults={"checked_at": now, "newest_event_id": _newest_event_id()}
     )
     if now - totals.checked_at < COMPLETE_AFTER:
-        return
+        return False
     last = min(totals.newest_event_id, totals.last_event_id + BATCH)
-    counts = Counter(totals.counts)
-    counts.update(count_events(LeadEvent.objects.filter(pk__gt=totals.last_event_id, pk__lte=last)))
-    columns: dict[str, Any] = {"last_event_id": last, "counts": counts}
-    if last == totals.newest_event_id:
+    events = _between(totals.last_event_id, last)
+    columns: dict[str, Any] = {"last_event_id": last, "counts": _sum(totals.counts, count_events(events))}
+    if totals.closed_leads is not None:
+        columns["closed_leads"] = _sum(totals.closed_leads, _changes(events))
+    is_last = last == totals.newest_event_id
+    if is_last:
         columns |= {"newest_event_id": _newest_event_id(), "checked_at": now}
     unchanged = CounterTotals.objects.filter(pk=1, last_event_id=totals.last_event_id, checked_at=totals.checked_at)
-    unchanged.update(**columns)
+    return unchanged.update(**columns) == 1 and not is_last
 
 
-def update_closed_leads() -> None:
-    """Store the numbers of closed leads by status, since there may be millions of them."""
-    closed = counting.leads_by_status(InboundLead.objects.exclude(status__in=OPEN_STATUSES))
-    CounterTotals.objects.filter(pk=1).update(closed_leads=closed)
+def _sum(stored: Mapping[str, int], counts: Counts) -> Counts:
+    """Return the sums by name, also those that are not positive."""
+    total = Counter(stored)
+    total.update(counts)
+    return total
+
+
+def _between(after: int, last: int) -> QuerySet[LeadEvent]:
+    return LeadEvent.objects.filter(pk__gt=after, pk__lte=last)
 
 
 def _newest_event_id() -> int:
     return LeadEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+
+
+# --- leads by status -------------------------------------------------------------------------------------------------
+
+#: Only the gateway's events change leads in these statuses, of which there may be millions.
+_CLOSED_STATUSES = [status for status in LeadStatus if status not in OPEN_STATUSES]
+
+#: One statement, so that the numbers add up. The last line shows whether the totals have moved meanwhile.
+_COUNT = """
+    SELECT status, sum(number) FROM (
+        SELECT status, count(*) AS number FROM inbound_lead WHERE status IN ({rows}) GROUP BY status
+        UNION ALL
+        SELECT status, {sign} number FROM (
+            SELECT to_status AS status, count(*) AS number FROM lead_event
+            WHERE id > {last} AND to_status IN ({closed}) GROUP BY to_status
+            UNION ALL
+            SELECT from_status, -count(*) FROM lead_event
+            WHERE id > {last} AND from_status IN ({closed}) GROUP BY from_status
+            UNION ALL
+            SELECT status, -sum(leads) FROM deleted_leads WHERE status IN ({closed}) GROUP BY status
+        ) AS changes
+        UNION ALL
+        SELECT 'last_event_id', last_event_id FROM counter_totals
+    ) AS counted GROUP BY status
+"""
+
+
+def leads_by_status(*, exact: bool = True) -> Counter[str]:
+    """Return how many leads are in each status, including what is not part of the totals yet.
+
+    :param exact: count the rows one by one when too many events are not part of the totals yet. Otherwise leave these
+        events out.
+    """
+    totals = stored_totals()
+    if totals.closed_leads is not None and not uncounted(totals):
+        counts = _count(totals, rows=OPEN_STATUSES, sign="+")
+        if counts is not None:
+            return _sum(totals.closed_leads, counts)
+    if exact:
+        return counting.leads_by_status(InboundLead.objects.all())
+    open_leads = counting.leads_by_status(InboundLead.objects.filter(status__in=OPEN_STATUSES))
+    return _sum(totals.closed_leads or {}, open_leads)
+
+
+def recount_closed_leads(*, now: datetime) -> None:
+    """Count the closed leads one by one, unless they were counted within RECOUNT_AFTER."""
+    totals = stored_totals()
+    counted_at = totals.closed_leads_counted_at
+    if uncounted(totals) or (counted_at is not None and now - counted_at < RECOUNT_AFTER):
+        return
+    counts = _count(totals, rows=_CLOSED_STATUSES, sign="-")
+    if counts is not None:
+        unchanged = CounterTotals.objects.filter(pk=1, last_event_id=totals.last_event_id)
+        unchanged.update(closed_leads=counts, closed_leads_counted_at=now)
+
+
+def _count(totals: CounterTotals, *, rows: Iterable[LeadStatus], sign: str) -> Counter[str] | None:
+    """Count the leads in some statuses, and add or subtract what events and retention have changed since the totals.
+
+    :return: None: the totals have moved meanwhile.
+    """
+    statement = _COUNT.format(
+        rows=_quoted(rows), sign=sign, last=totals.last_event_id, closed=_quoted(_CLOSED_STATUSES)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        found = Counter({status: int(number) for status, number in cursor.fetchall()})
+    return found if found.pop("last_event_id", 0) == totals.last_event_id else None
+
+
+def _quoted(statuses: Iterable[LeadStatus]) -> str:
+    return ", ".join(f"'{status}'" for status in statuses)
+
+
+def _changes(events: QuerySet[LeadEvent]) -> Counter[str]:
+    """Return by how many leads these events have changed the number of leads in each closed status."""
+    changes: Counter[str] = Counter()
+    for name, sign in (("to_status", 1), ("from_status", -1)):
+        closed = events.filter(**{f"{name}__in": _CLOSED_STATUSES})
+        for status, number in closed.values_list(name).annotate(number=Count("*")).order_by():
+            changes[status] += sign * number
+    return changes
 
 
 # --- events to series ------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from leadgateway.server import request_metrics as web_server
 from leads.models import NEEDS_ATTENTION, OPEN_STATUSES, EventKind, InboundLead, LeadStatus
 from leads.rules import RejectionReason
 from stats.models import Heartbeat, Incident, MonitoringState
-from stats.monitoring import counters, counting
+from stats.monitoring import counters
 from stats.monitoring.checks.pipeline import IncidentKind
 
 log = get_logger(__name__)
@@ -105,7 +105,8 @@ def _stored(*, now: datetime, connect_timeout: timedelta, query_timeout: timedel
             totals = counters.stored_totals()
             return [
                 *_counters(counters.current_counts(totals)),
-                *_leads(totals.closed_leads, now=now),
+                _gauge("uncounted_events", "Events that the counters do not include yet.", counters.uncounted(totals)),
+                *_leads(now=now),
                 *_delivery_control(),
                 _heartbeats(),
                 *_monitoring(),
@@ -115,15 +116,15 @@ def _stored(*, now: datetime, connect_timeout: timedelta, query_timeout: timedel
         return None
 
 
-def _leads(closed: dict[str, int], *, now: datetime) -> Iterator[Metric]:
-    """Count the open leads, of which there are few. The closed ones were counted within the last minute."""
-    open_leads = InboundLead.objects.filter(status__in=OPEN_STATUSES)
+def _leads(*, now: datetime) -> Iterator[Metric]:
+    """Count the leads. Those in progress are counted one by one, since there are few."""
     family = GaugeMetricFamily("lead_gateway_leads", "Leads by status.", labels=["status"])
-    by_status = {**closed, **counting.leads_by_status(open_leads)}
+    by_status = counters.leads_by_status(exact=False)
     for status in LeadStatus.values:
-        family.add_metric([status], by_status.get(status, 0))
+        family.add_metric([status], by_status[status])
     yield family
-    oldest = open_leads.filter(next_attempt_at__isnull=False).aggregate(since=Min("received_at"))
+    undelivered = InboundLead.objects.filter(status__in=OPEN_STATUSES, next_attempt_at__isnull=False)
+    oldest = undelivered.aggregate(since=Min("received_at"))
     yield _age("oldest_undelivered", "Age of the oldest lead that is still to be delivered", oldest["since"], now)
     due = InboundLead.objects.due(now).aggregate(number=Count("*"), since=Min("next_attempt_at"))
     yield _gauge("leads_due", "Leads that are due and not claimed by a worker.", due["number"])

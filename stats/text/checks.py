@@ -178,7 +178,7 @@ _TEXTS: dict[str, dict[str, CheckText]] = {
         "queue_directory": CheckText("{name}"),
         "ok": CheckText("{name}, version {version}, {latency_ms} ms"),
         "warning": CheckText(
-            "{name}, version {version}, {latency_ms} ms", "The webhook enqueues within 500 ms: move Redis closer."
+            "{name}, version {version}, {latency_ms} ms", "The webhook enqueues within 500 ms: move the broker closer."
         ),
         "too_old": CheckText("{name}, version {version}, {latency_ms} ms", "Use Redis 6 or newer."),
         "unavailable": CheckText(

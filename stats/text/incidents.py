@@ -51,7 +51,7 @@ def describe_problem(kind: IncidentKind, facts: Facts, *, now: datetime, subject
     text = INCIDENTS[kind]
     problem, remedy = text.problem, text.remedy
     if kind is IncidentKind.QUEUE_UNAVAILABLE and settings.QUEUE_TYPE != "redis":
-        remedy = _QUEUE_DIRECTORY_REMEDY
+        remedy = _RABBITMQ_REMEDY if settings.QUEUE_TYPE == "rabbitmq" else _QUEUE_DIRECTORY_REMEDY
     if kind is IncidentKind.SOURCE_SILENT and not subject:
         problem = _NO_LEAD_ARRIVED
     values: dict[str, Any] = {"source": subject, "command": _COMMANDS.get(kind)}
@@ -75,6 +75,9 @@ def attempts_summary(facts: Facts) -> str:
 
 _QUEUE_DIRECTORY_REMEDY = _(
     "Check that VAR_DIR can be read. Leads are stored, and delivered when it is available again."
+)
+_RABBITMQ_REMEDY = _(
+    "Check that RabbitMQ runs at QUEUE_URL. Leads are stored, and delivered when it is available again."
 )
 _NO_LEAD_ARRIVED = _("No lead has arrived for {span}")
 

@@ -64,7 +64,7 @@ class Terminal(StringIO):
 
 @pytest.fixture
 def queue_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_lead_id: int, **_: Any) -> None:
+    def fail(_lead_ids: list[int], **_: Any) -> None:
         raise queue.QueueUnavailable("ConnectionError")
 
     monkeypatch.setattr(queue, "enqueue", fail)

@@ -4,7 +4,6 @@ A worker's job is split into the part before the request and the part after it, 
 a worker that never continues has stopped. An hour passes by moving all stored times an hour into the past.
 """
 
-import uuid
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -38,7 +37,6 @@ from leadgateway import queue
 from leads.audit.verification import Anchors, check
 from leads.models import InboundLead, LeadStatus
 from leads.status import ClaimLost
-from leads.webhook.intake import receive
 from leads.webhook.strict_json import ParsedObject
 from tests import make
 
@@ -102,8 +100,7 @@ class LifeCycle(RuleBasedStateMachine):
         assert (receipt.lead_id, receipt.duplicate) == (lead_id, True)
 
     def receive(self, parsed: ParsedObject):
-        arguments = {"headers": {}, "correlation_id": str(uuid.uuid4()), "now": timezone.now()}
-        return receive(parsed, **arguments, dedup_window=timedelta(days=9999))
+        return make.receive(make.new_lead(parsed), dedup_window=timedelta(days=9999))
 
     # --- workers ---
 
@@ -245,7 +242,7 @@ class LifeCycle(RuleBasedStateMachine):
 
 def test_any_order_of_steps_keeps_the_leads_consistent(config, monkeypatch):
     enqueued: list[int] = []
-    monkeypatch.setattr(queue, "enqueue", lambda lead_id, **_: enqueued.append(lead_id))
+    monkeypatch.setattr(queue, "enqueue", lambda lead_ids, **_: enqueued.extend(lead_ids))
     monkeypatch.setattr(queue, "depth", lambda: 0)
     LifeCycle.enqueued = enqueued
     LifeCycle.config = replace(

@@ -25,7 +25,7 @@ def ago(**parts):
 @pytest.fixture(autouse=True)
 def enqueued(monkeypatch):
     leads = []
-    monkeypatch.setattr(queue, "enqueue", lambda lead_id, **_: leads.append(lead_id))
+    monkeypatch.setattr(queue, "enqueue", lambda lead_ids, **_: leads.extend(lead_ids))
     monkeypatch.setattr(queue, "depth", lambda: 0)
     return leads
 
@@ -139,10 +139,10 @@ def test_a_lead_that_a_frozen_process_has_locked_does_not_block_others(enqueued,
 def test_leads_left_when_the_queue_becomes_unavailable_are_enqueued_later(enqueued, monkeypatch):
     leads = [make.lead(next_attempt_at=ago(minutes=age)).pk for age in (3, 2, 1)]
 
-    def fails_after_the_first(lead_id, **_):
+    def fails_after_the_first(lead_ids, **_):
         if enqueued:
             raise queue.QueueUnavailable("TimeoutError")
-        enqueued.append(lead_id)
+        enqueued.extend(lead_ids)
 
     with monkeypatch.context() as patch:
         patch.setattr(queue, "enqueue", fails_after_the_first)
@@ -160,7 +160,9 @@ def enqueued_after(monkeypatch):
     """Return a dict of each enqueued lead and its delay in seconds."""
     waits = {}
     monkeypatch.setattr(
-        queue, "enqueue", lambda lead_id, delay, **_: waits.update({lead_id: round(delay.total_seconds(), 3)})
+        queue,
+        "enqueue",
+        lambda lead_ids, delay, **_: waits.update(dict.fromkeys(lead_ids, round(delay.total_seconds(), 3))),
     )
     return waits
 

@@ -23,7 +23,7 @@ def run_task(lead_id: int, **request: object) -> None:
     """Run the task with the attributes of a message."""
     process_lead.push_request(**request)
     try:
-        process_lead.run(lead_id)
+        process_lead.run([lead_id])
     finally:
         process_lead.pop_request()
 
@@ -53,7 +53,7 @@ def test_a_message_whose_countdown_has_ended_is_put_into_the_queue(
 
 
 def test_without_the_queue_it_is_processed_at_once(advanced: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_lead_id: int, **_: object) -> None:
+    def refuse(_lead_ids: list[int], **_: object) -> None:
         raise queue.QueueUnavailable("ConnectionError")
 
     monkeypatch.setattr(queue, "enqueue", refuse)

@@ -53,6 +53,7 @@ class Gateway:
     Without `postgres` it uses the embedded default: SQLite and QUEUE_TYPE=database in a directory of its own.
 
     :param redis_database: number of the logical database, for gateways that share a Redis server.
+    :param template: database of `postgres` to start with. By default it has the tables and no leads.
     :param env: settings that override `_DEFAULTS`.
     """
 
@@ -65,6 +66,7 @@ class Gateway:
         postgres: PostgresServer | None = None,
         redis: RedisServer | None = None,
         redis_database: int = 0,
+        template: str | None = None,
         **env: str,
     ) -> None:
         self.port = free_port()
@@ -72,6 +74,7 @@ class Gateway:
         self.directory = scratch_directory("gateway")
         self.processes: dict[str, list[Process]] = {}
         self._postgres = postgres
+        self._template = template
         self._backup: Path | None = None
         self._database = f"gateway_{next(_numbers)}"
         self.env = of_a_process(
@@ -291,8 +294,8 @@ class Gateway:
         elif self._postgres is None:
             shutil.copy(_migrated_sqlite(), self._sqlite_file)
         else:
-            _migrate_template(self._postgres)
-            self._postgres.create_database(self._database, template=_TEMPLATE)
+            template = self._template or _migrated_template(self._postgres)
+            self._postgres.create_database(self._database, template=template)
 
 
 _JSON_COLUMNS = {
@@ -340,11 +343,12 @@ def manage(env: dict[str, str], *arguments: str) -> str:
 
 
 @cache
-def _migrate_template(postgres: PostgresServer) -> None:
-    """Create the template database of every gateway, once per server."""
+def _migrated_template(postgres: PostgresServer) -> str:
+    """Create the template database of every gateway, once per server, and return its name."""
     postgres.create_database(_TEMPLATE)
     var = str(scratch_directory("template"))
     manage(of_a_process(**postgres.env, DB_NAME=_TEMPLATE, VAR_DIR=var), "migrate", "--verbosity=0")
+    return _TEMPLATE
 
 
 @cache

@@ -132,7 +132,7 @@ def test_the_connection_of_a_stalled_head_is_closed(gateway: Gateway, connect: C
     started = time.monotonic()
 
     assert answer_of(connect(sent)) == b""
-    assert time.monotonic() - started < READ_TIMEOUT_S + 1 + SLACK_S  # the worker checks idle connections once a second
+    assert time.monotonic() - started < READ_TIMEOUT_S + SLACK_S
     assert "Traceback" not in gateway.logs("web")
 
 
@@ -233,4 +233,4 @@ def test_a_valid_request_gets_100_continue(connect: Connect) -> None:
     assert sender.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
     sender.sendall(body)
 
-    assert status_of(answer_of(sender)) == 200
+    assert status_of(sender.recv(65536)) == 200

@@ -40,7 +40,7 @@ INVALID_VALUES = {
     "CIRCUIT_LEADS": ("0", "from 1 to 100"),
     "WORKER_CONCURRENCY": ("0", "from 1 to 500"),
     "API_PORT": ("99999", "from 1 to 65535"),
-    "QUEUE_TYPE": ("kafka", "redis, database"),
+    "QUEUE_TYPE": ("kafka", "redis, rabbitmq, database"),
     "LOG_LEVEL": ("loud", "debug, info, warn, error"),
     "ENABLE_AUTH": ("maybe", "true or false"),
     "MAX_PAYLOAD_BYTES": ("256K", "whole number"),
@@ -95,8 +95,11 @@ def test_all_invalid_values_stop_the_start_with_their_names(tmp_path):
             ],
         ),
         ("EMAIL_URL=mail.example.com", ["EMAIL_URL: not valid"]),
+        ("QUEUE_URL=rabbit.example.com", ["QUEUE_URL: not valid; expected amqp://"]),
+        ("QUEUE_TYPE=rabbitmq", ["QUEUE_URL: not valid; expected amqp://"]),
+        ("QUEUE_TYPE=redis QUEUE_URL=amqp://u:hunter2@localhost/x", ["QUEUE_URL: set, but QUEUE_TYPE is redis"]),
     ],
-    ids=["unsafe", "names", "mail"],
+    ids=["unsafe", "names", "mail", "queue", "no queue", "two queues"],
 )
 def test_settings_that_contradict_each_other_stop_the_start(tmp_path, env, messages):
     variables = dict(assignment.split("=", 1) for assignment in env.format(too_long="x" * 101).split())
@@ -123,7 +126,7 @@ def test_a_broken_mapping_file_fails_the_check_by_key_and_field(tmp_path):
 @pytest.mark.parametrize(
     "server",
     [
-        ["gunicorn", "-c", "python:leadgateway.server.config", "leadgateway.wsgi"],
+        ["gunicorn", "-c", "python:leadgateway.server.config", "leadgateway.asgi"],
         ["celery", "-A", "leadgateway", "beat"],
     ],
 )

@@ -90,7 +90,7 @@ def _is_local(host: str) -> bool:
 def _connections() -> CheckResult:
     """Compare the connections that the gateway may open with those that other clients leave free."""
     processes = settings.WEB_PROCESSES + _WORKERS
-    needed = settings.DB_MAX_OPEN_CONNS * processes
+    needed = settings.DB_MAX_OPEN_CONNS * processes + settings.WEB_PROCESSES  # each has one more for the webhook
     others = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND application_name <> %s"
     [(taken,)] = fetch_all(others, connection.settings_dict["OPTIONS"].get("application_name", ""))
     available = _server_setting("max_connections") - _server_setting("superuser_reserved_connections") - taken

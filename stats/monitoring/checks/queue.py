@@ -28,11 +28,13 @@ def reachable() -> Iterator[CheckResult]:
 
 
 def server() -> Iterator[CheckResult]:
-    """Check the version, the latency and the settings of Redis, or the directory of QUEUE_TYPE=database."""
+    """Check the broker's version, latency and settings, or the directory of QUEUE_TYPE=database."""
     if problem := queue_problem():
         yield failure("queue_server", code="unavailable", name=queue_name(), error=problem)
     elif settings.QUEUE_TYPE == "redis":
         yield from _redis()
+    elif settings.QUEUE_TYPE == "rabbitmq":
+        yield from _rabbitmq()
     else:
         yield ok("queue_server", code="queue_directory", name=queue_name())
 
@@ -57,9 +59,20 @@ def _redis() -> Iterator[CheckResult]:
     yield (ok if info.get("aof_enabled") else warning)("redis_persistence")
 
 
+def _rabbitmq() -> Iterator[CheckResult]:
+    with broker() as connected:
+        server: Any = connected.connection
+        started = time.perf_counter()
+        with server.channel():
+            latency = (time.perf_counter() - started) * 1000
+        version = str(server.server_properties["version"])
+    facts = {"name": queue_name(), "version": version, "latency_ms": round(latency, 1)}
+    yield (warning if latency > _SLOW_MS else ok)("queue_server", **facts)
+
+
 def answering_workers() -> Iterator[CheckResult]:
-    """Ping the workers through Redis. The queue of QUEUE_TYPE=database has no answers."""
-    if settings.QUEUE_TYPE != "redis":
+    """Ping the workers through the broker. The queue of QUEUE_TYPE=database has no answers."""
+    if settings.QUEUE_TYPE == "database":
         return
     if queue_problem():
         yield failure("worker_ping", code="queue_unavailable")

@@ -95,7 +95,7 @@ def test_the_task_keeps_to_the_rate(settings: Any, rate: int, interval: float, d
 
 
 def test_processing_continues_when_the_queue_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_lead_id: int, **_: Any) -> None:
+    def fail(_lead_ids: list[int], **_: Any) -> None:
         raise queue.QueueUnavailable("ConnectionError")
 
     monkeypatch.setattr(queue, "enqueue", fail)
@@ -112,8 +112,8 @@ def test_processing_stops_as_soon_as_the_bulk_action_is_cancelled(monkeypatch: p
     first, second, _, _ = failed_leads(4)
     action = bulk_action()
 
-    def enqueue(lead_id: int, **_: Any) -> None:
-        if lead_id == second.pk:
+    def enqueue(lead_ids: list[int], **_: Any) -> None:
+        if second.pk in lead_ids:
             cancel(action.pk, actor="bob", now=NOW)
 
     monkeypatch.setattr(queue, "enqueue", enqueue)

@@ -17,8 +17,6 @@ from delivery.models import BulkAction, BulkActionItem, DeliveryAttempt
 from delivery.pipeline import advance
 from leads.audit.append_only import allow_audit_changes
 from leads.models import EventKind, InboundLead, LeadEvent
-from leads.webhook.intake import receive
-from leads.webhook.strict_json import parse_object
 from tests import make
 from tests.commands import output_of, run
 
@@ -305,13 +303,7 @@ def test_a_worker_that_lost_its_lead_to_an_erasure_writes_nothing(config, custom
 
 def test_the_same_payload_is_a_new_lead_afterwards():
     def post():
-        return receive(
-            parse_object(json.dumps(payload()).encode()),
-            headers={},
-            correlation_id="550e8400-e29b-41d4-a716-446655440000",
-            now=timezone.now(),
-            dedup_window=timedelta(days=1),
-        )
+        return make.receive(make.new_lead(payload()), dedup_window=timedelta(days=1))
 
     first = post()
     assert post().duplicate

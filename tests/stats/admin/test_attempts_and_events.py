@@ -4,6 +4,7 @@ import html
 import re
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -86,6 +87,15 @@ def test_a_detail_of_any_shape_can_be_shown(reader: Client, detail: Any) -> None
 
     for url in (EVENTS, f"{EVENTS}{event.pk}/change/"):
         assert reader.get(url).status_code == 200
+
+
+def test_an_event_has_its_own_correlation_id_or_that_of_its_lead(reader: Client) -> None:
+    lead, own = make.lead(), uuid4()
+    pages = {make.event(lead): lead.correlation_id, make.event(lead, correlation_id=own): own}
+    pages[LeadEvent.objects.create(kind="exported", actor="ada")] = "–"
+
+    for event, shown in pages.items():
+        assert f"Correlation ID {shown} " in text_of(reader, f"{EVENTS}{event.pk}/change/")
 
 
 def test_a_hostile_event_is_shown_as_text(reader: Client) -> None:

@@ -10,6 +10,7 @@ from leads.models import EventKind, LeadStatus
 from stats.admin import filters
 from tests import make
 from tests.stats.admin.pages import ATTEMPTS, EVENTS, HOSTILE, LEADS, listed
+from tests.web_server import WebServer
 
 pytestmark = pytest.mark.django_db
 
@@ -51,10 +52,10 @@ def test_leads_are_filtered_by_an_attempt_whose_outcome_is_unknown(admin_client:
     assert listed(admin_client, situation="unknown", status="DELIVERED") == []
 
 
-def test_leads_that_were_received_more_than_once_are_listed_once(admin_client: Client) -> None:
+def test_leads_that_were_received_more_than_once_are_listed_once(web: WebServer, admin_client: Client) -> None:
     payload = make.payload()
     for _ in range(3):
-        response = admin_client.post("/webhooks/leads", payload, content_type="application/json")
+        response = web.post(payload)
     make.lead()
 
     assert listed(admin_client, situation="duplicates") == [response.json()["lead_id"]]

@@ -1,12 +1,17 @@
 """The counters behind the metrics: complete, and never falling."""
 
+from collections import Counter
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from delivery.privacy.retention import delete_batch
 from leads.audit.append_only import allow_audit_changes
 from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
+from leads.status import change_status
 from stats.models import CounterTotals
 from stats.monitoring import counters
 from tests import make
@@ -109,15 +114,27 @@ def test_an_event_is_not_added_before_it_is_complete():
 
 def test_a_long_backlog_is_added_in_batches(monkeypatch):
     monkeypatch.setattr(counters, "BATCH", 3)
+    monkeypatch.setattr(counters, "BATCHES", 2)
     first, *_ = [make.event().pk for _ in range(8)]
     CounterTotals.objects.create(last_event_id=first - 1, newest_event_id=first + 7)
 
     update(1)
 
-    assert CounterTotals.objects.get().last_event_id == first + 2
+    assert CounterTotals.objects.get().last_event_id == first + 5
     assert read()["received"] == 8
-    update(2)
+    update(1)
     assert CounterTotals.objects.get().counts["received"] == 8
+
+
+def test_a_scrape_counts_few_events_and_says_how_many_are_left(monkeypatch):
+    monkeypatch.setattr(counters, "READ_LIMIT", 3)
+    first, *_ = [make.event().pk for _ in range(8)]
+    CounterTotals.objects.create(last_event_id=first - 1, newest_event_id=first + 7)
+    totals = counters.stored_totals()
+
+    assert (read()["received"], counters.uncounted(totals)) == (3, 5)
+    update(1)
+    assert (read()["received"], counters.uncounted(counters.stored_totals())) == (8, 0)
 
 
 def test_a_slower_process_does_not_overwrite_newer_totals(monkeypatch):
@@ -137,6 +154,108 @@ def test_a_slower_process_does_not_overwrite_newer_totals(monkeypatch):
 
     assert CounterTotals.objects.get().counts["received"] == 2
     assert read()["received"] == 2
+
+
+# --- leads by status -------------------------------------------------------------------------------------------------
+
+
+def leads_one_by_one():
+    return Counter(InboundLead.objects.values_list("status", flat=True))
+
+
+def enter(lead, *statuses):
+    for status in statuses:
+        change_status(lead, status, actor="worker", now=timezone.now(), by_operator=True)
+
+
+@pytest.fixture
+def queries():
+    """Return a function that counts leads by status, and checks the result and how it was counted."""
+
+    def counted(*, rows):
+        with CaptureQueriesContext(connection) as captured:
+            found = counters.leads_by_status()
+        assert +found == leads_one_by_one()
+        read_all_rows = any("WHERE" not in query["sql"] for query in captured if 'FROM "inbound_lead' in query["sql"])
+        assert read_all_rows == rows
+
+    return counted
+
+
+def test_closed_leads_are_counted_from_their_events(queries):
+    leads = [make.lead() for _ in range(6)]
+    enter(leads[0], "READY", "DELIVERED")
+    queries(rows=True)
+    counters.update_totals(now=timezone.now())
+    counters.recount_closed_leads(now=timezone.now())
+    queries(rows=False)
+
+    enter(leads[1], "READY", "FAILED", "PERMANENTLY_FAILED", "READY")
+    enter(leads[2], "REJECTED")
+    enter(leads[3], "READY", "FAILED")
+    enter(leads[0], "READY")
+    queries(rows=False)
+    update(2)
+    queries(rows=False)
+    enter(leads[0], "DELIVERED")
+    queries(rows=False)
+
+
+def test_leads_that_retention_deletes_are_no_longer_counted(queries):
+    leads = [make.lead(status="RECEIVED") for _ in range(3)]
+    for lead in leads:
+        enter(lead, "REJECTED")
+    InboundLead.objects.update(next_attempt_at=None)
+    counters.update_totals(now=timezone.now())
+    counters.recount_closed_leads(now=timezone.now())
+    update(2)
+    later = timezone.now() + timedelta(days=2)
+
+    assert delete_batch({"rejected": timedelta(days=1)}, now=later, actor="anna") == 3
+    queries(rows=False)
+    make.lead()
+    queries(rows=False)
+    counters.recount_closed_leads(now=later)
+    queries(rows=False)
+
+
+def test_leads_that_another_program_has_closed_are_counted_after_a_while(queries):
+    counters.update_totals(now=timezone.now())
+    counters.recount_closed_leads(now=timezone.now())
+    make.lead(status=LeadStatus.DELIVERED)
+    assert not counters.leads_by_status()["DELIVERED"]
+
+    counters.recount_closed_leads(now=timezone.now() + counters.RECOUNT_AFTER / 2)
+    assert not counters.leads_by_status()["DELIVERED"]
+    counters.recount_closed_leads(now=timezone.now() + counters.RECOUNT_AFTER)
+    queries(rows=False)
+
+
+def test_when_too_many_events_are_left_the_leads_are_counted_one_by_one(queries, monkeypatch):
+    counters.update_totals(now=timezone.now())
+    counters.recount_closed_leads(now=timezone.now())
+    monkeypatch.setattr(counters, "READ_LIMIT", 2)
+    enter(make.lead(), "READY", "FAILED", "PERMANENTLY_FAILED")
+
+    queries(rows=True)
+    assert counters.leads_by_status(exact=False) == {}
+    enter(make.lead(), "READY")
+    assert +counters.leads_by_status(exact=False) == {"READY": 1}
+
+
+def test_totals_that_move_meanwhile_are_not_used(queries, monkeypatch):
+    lead = make.lead()
+    counters.update_totals(now=timezone.now())
+    counters.recount_closed_leads(now=timezone.now())
+    enter(lead, "REJECTED")
+    old = counters.stored_totals()
+    update(2)
+    monkeypatch.setattr(counters, "stored_totals", lambda: old)
+
+    queries(rows=True)
+
+
+# --- series ----------------------------------------------------------------------------------------------------------
 
 
 def test_redelivered_leads_and_unknown_reasons_have_no_series_of_their_own():

@@ -94,12 +94,12 @@ def test_an_open_circuit_and_a_pause_have_their_start(client):
     assert found["circuit_openings_total",] == 1
 
 
-def test_only_responses_of_the_webhook_are_counted(client):
+def test_only_responses_of_the_webhook_are_counted(web, client):
     before = scrape(client)
 
-    client.post("/webhooks/leads", b"no JSON", content_type="text/plain")
-    client.post("/webhooks/leads/", make.payload(), content_type="application/json")
-    client.get("/stats/leads/counts")
+    web.post(b"no JSON")
+    web.post(make.payload(), "/webhooks/leads/")
+    web.ask("/stats/leads/counts")
 
     after = scrape(client)
     rise = {series: after[series] - before[series] for series in after if series[0] == "webhook_seconds_count"}
