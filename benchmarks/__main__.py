@@ -7,8 +7,7 @@ pgbench, which stores bare rows, takes turns with the gateway.
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -17,26 +16,17 @@ import requests
 from benchmarks.load import percentile, steady_load
 from benchmarks.rates import Posts, bare_insert, pgbench, wrk
 from benchmarks.report import Report
-from benchmarks.servers import SEEDED, OrdinaryPostgres, SeededPostgres
-from benchmarks.sink import Sink
+from benchmarks.servers import Servers, servers
 from benchmarks.usage import cpu_seconds, memory_mb
 from tests import processes
 from tests.e2e.gateway import Gateway
 from tests.environment import ROOT, of_a_process
 from tests.processes import Process, free_port, scratch_directory, wait_until
-from tests.servers import PostgresServer, RedisServer, ServerMissing, postgres_binary, program, redis_binary
+from tests.servers import ServerMissing, postgres_binary, program, redis_binary
 
 #: Minimum ratio of accepted leads to pgbench's rows, by the number of connections.
 SHARES = {16: 0.15, 64: 0.21}
 
-#: The gateway of the tests has short intervals. These settings get their defaults back.
-_DEFAULTS = dict.fromkeys(
-    (
-        *("WEB_PROCESSES", "WEB_ANSWER_TIMEOUT", "WORKER_CONCURRENCY", "WORKER_POLL_INTERVAL", "REQUEUE_AFTER"),
-        *("CUSTOMER_API_TIMEOUT", "RETRY_BACKOFF_BASE", "CIRCUIT_BACKOFF_BASE", "CIRCUIT_BACKOFF_MAX"),
-    ),
-    "",
-)
 _GATEWAY = ("web", "worker", "beat")
 
 #: A lead that a worker still has to deliver. Sample leads that failed are due later.
@@ -56,45 +46,6 @@ class Plan:
     rest: int = 20
     backlog: int = 10_000
     turns: int = 3
-
-
-@dataclass(frozen=True)
-class Servers:
-    """What a gateway needs. The template is the database that it starts with."""
-
-    postgres: PostgresServer
-    redis: RedisServer
-    customer: Sink
-    template: str | None
-
-    @contextmanager
-    def gateway(self, *, redis_database: int = 0, worker: int = 1) -> Iterator[Gateway]:
-        """Run a gateway with the default settings and a new database."""
-        gateway = Gateway(
-            postgres=self.postgres,
-            redis=self.redis,
-            redis_database=redis_database,
-            customer_url=self.customer.url,
-            template=self.template,
-            **_DEFAULTS,
-        )
-        gateway.start(worker=worker, beat=worker)
-        try:
-            yield gateway
-        finally:
-            gateway.stop()
-
-    def used_by(self, gateway: Gateway, *names: str) -> dict[str, Process]:
-        """Return the processes with these names and the servers."""
-        ours = {name: gateway.running(name)[-1] for name in names}
-        return {**ours, "PostgreSQL": self.postgres.process, "Redis": self.redis.process}
-
-
-@contextmanager
-def servers(leads: int = 0) -> Iterator[Servers]:
-    """Run the servers of a gateway, and end them after the block."""
-    with SeededPostgres(leads) if leads else OrdinaryPostgres() as postgres, RedisServer() as redis, Sink() as customer:
-        yield Servers(postgres, redis, customer, SEEDED if leads else None)
 
 
 def main() -> None:
@@ -126,38 +77,61 @@ def _check_programs() -> None:
 # --- the webhook -----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Turn:
+    """A turn of pgbench and one of wrk of the same length, with the CPU seconds of each by process.
+
+    :param rows: Rows per second of pgbench.
+    """
+
+    rows: float
+    rows_cpu: Mapping[str, float]
+    posts: Posts
+    posts_cpu: Mapping[str, float]
+
+    @property
+    def share(self) -> float:
+        """Return the ratio of accepted leads per second to rows per second."""
+        return self.posts.per_second / self.rows
+
+    @property
+    def cpu_share(self) -> float:
+        """Return the ratio of accepted leads per CPU second to rows per CPU second. Other programs matter less here."""
+        return self.share * sum(self.rows_cpu.values()) / sum(self.posts_cpu.values())
+
+
 def _measure_webhook(ours: Servers, plan: Plan, report: Report) -> None:
     """Measure the web server and pgbench in turns. No worker runs, so the leads stay in the queue."""
-    script, posts, cpu = scratch_directory("pgbench") / "insert.sql", dict[int, list[Posts]](), dict[str, float]()
+    script, turns = scratch_directory("pgbench") / "insert.sql", list[Turn]()
     with ours.gateway(worker=0) as gateway:
         wrk(gateway.url, connections=16, seconds=1)  # warm up
         database = ours.postgres.url_of(gateway.env["DB_NAME"])
         bare_insert(database, script)
         stored = _count(gateway)
         for connections in SHARES:
-            floor, posts[connections] = [], []
             for _ in range(plan.turns):
-                floor.append(pgbench(database, script, connections=connections, seconds=plan.turn))
-                with cpu_seconds(ours.used_by(gateway, "web")) as used:
-                    posts[connections].append(wrk(gateway.url, connections=connections, seconds=plan.turn))
-                cpu = {name: cpu.get(name, 0.0) + seconds for name, seconds in used.items()}
-            _report_rates(report, connections, floor, posts[connections])
-        accepted = sum(post.accepted for turns in posts.values() for post in turns)
+                with cpu_seconds(ours.used_by(gateway)) as rows_cpu:
+                    rows = pgbench(database, script, connections=connections, seconds=plan.turn)
+                with cpu_seconds(ours.used_by(gateway, "web")) as posts_cpu:
+                    posts = wrk(gateway.url, connections=connections, seconds=plan.turn)
+                turns.append(Turn(rows, rows_cpu, posts, posts_cpu))
+            _report_rates(report, connections, turns[-plan.turns :])
         wait_until(lambda: requests.get(f"{gateway.url}/health", timeout=5).ok, 10, "the last requests")
+        accepted, failed = sum(turn.posts.accepted for turn in turns), sum(turn.posts.failed for turn in turns)
         cut_off = plan.turns * sum(SHARES)
-        failed = sum(post.failed for turns in posts.values() for post in turns)
         _compare_stored(report, accepted, _count(gateway) - stored, without_200=cut_off + failed)
+    cpu = {name: sum(turn.posts_cpu[name] for turn in turns) for name in turns[0].posts_cpu}
     report.add("CPU per accepted lead", _per_lead(cpu, accepted))
 
 
-def _report_rates(report: Report, connections: int, floor: list[float], posts: list[Posts]) -> None:
-    p50, p99 = median(post.p50 for post in posts), median(post.p99 for post in posts)
-    share, goal = median(post.per_second / rows for post, rows in zip(posts, floor, strict=True)), SHARES[connections]
-    failed, limit = sum(post.failed for post in posts), "≤ 25 ms" if connections == 16 else ""
-    title = f"{connections} connections"
-    report.add(f"{title}: pgbench, bare INSERTs/s", f"{median(floor):,.0f}")
-    report.add(f"{title}: accepted leads/s", f"{median(post.per_second for post in posts):,.0f}")
+def _report_rates(report: Report, connections: int, turns: Sequence[Turn]) -> None:
+    title, goal, limit = f"{connections} connections", SHARES[connections], "≤ 25 ms" if connections == 16 else ""
+    p50, p99 = median(turn.posts.p50 for turn in turns), median(turn.posts.p99 for turn in turns)
+    share, failed = median(turn.share for turn in turns), sum(turn.posts.failed for turn in turns)
+    report.add(f"{title}: pgbench, bare INSERTs/s", f"{median(turn.rows for turn in turns):,.0f}")
+    report.add(f"{title}: accepted leads/s", f"{median(turn.posts.per_second for turn in turns):,.0f}")
     report.add(f"{title}: share of pgbench", f"{share:.3f}", goal=f"≥ {goal}", met=share >= goal)
+    report.add(f"{title}: share of pgbench by CPU time", f"{median(turn.cpu_share for turn in turns):.3f}")
     report.add(f"{title}: response time p50, p99", f"{p50:.1f} ms, {p99:.1f} ms", goal=limit, met=p99 <= 25)
     report.add(f"{title}: requests without a 200", f"{failed}", goal="0", met=not failed)
 
@@ -178,8 +152,10 @@ def _count(gateway: Gateway) -> int:
 
 
 def _per_lead(cpu: Mapping[str, float], leads: int) -> str:
-    parts = [f"{name} {seconds / leads * 1000:.2f}" for name, seconds in cpu.items()]
-    return f"{sum(cpu.values()) / leads * 1000:.2f} ms: {', '.join(parts)}"
+    """Return the CPU milliseconds per lead: all without the client, and each."""
+    each = {name: seconds / leads * 1000 for name, seconds in cpu.items()}
+    parts = ", ".join(f"{name} {milliseconds:.2f}" for name, milliseconds in each.items())
+    return f"{sum(each.values()) - each['client']:.2f} ms: {parts}"
 
 
 # --- delivery, memory, idle ------------------------------------------------------------------------------------------
@@ -188,7 +164,7 @@ def _per_lead(cpu: Mapping[str, float], leads: int) -> str:
 def _measure_delivery(ours: Servers, plan: Plan, report: Report) -> None:
     """Measure web, worker and beat at rest, with 50 leads a second, and with a backlog."""
     with ours.gateway(redis_database=1) as gateway:
-        time.sleep(plan.rest / 4)  # until the processes have started completely
+        time.sleep(plan.rest)  # the processes finish their start
         _report_memory(report, "at rest", gateway)
         with cpu_seconds(ours.used_by(gateway, *_GATEWAY)) as cpu:
             time.sleep(plan.rest)
@@ -210,21 +186,11 @@ def _report_memory(report: Report, when: str, gateway: Gateway) -> None:
 def _measure_latency(ours: Servers, gateway: Gateway, plan: Plan, report: Report) -> None:
     with steady_load(port=gateway.port, senders=5, every=0.1) as load:
         time.sleep(plan.rest)
-    wait_until(lambda: load.accepted.keys() <= _arrived(ours.customer), 60, "the leads at the customer")
-    waits = arrival_times(load.accepted, ours.customer)
+    wait_until(lambda: load.accepted.keys() <= ours.customer.lead_ids(), 60, "the leads at the customer")
+    waits = ours.customer.waits(load.accepted)
     report.add(
         "accepted to arrived at 50/s: p50, p99", f"{percentile(waits, 0.5):.0f} ms, {percentile(waits, 0.99):.0f} ms"
     )
-
-
-def arrival_times(accepted: Mapping[str, float], customer: Sink) -> list[float]:
-    """Return the milliseconds from the response of the webhook to the arrival at the customer, 0 if it came before."""
-    arrivals = {arrival.correlation_id: arrival.at for arrival in customer.arrivals}
-    return [max(0.0, arrivals[lead] - at) * 1000 for lead, at in accepted.items()]
-
-
-def _arrived(customer: Sink) -> set[str]:
-    return {arrival.correlation_id for arrival in customer.arrivals}
 
 
 def _measure_backlog(ours: Servers, gateway: Gateway, plan: Plan, report: Report) -> None:

@@ -1,6 +1,7 @@
 """Senders that post leads at a constant rate."""
 
 import json
+import math
 import threading
 import time
 import uuid
@@ -54,7 +55,9 @@ class Load:
 
 
 def percentile(values: Collection[float], share: float) -> float:
-    """Return the value that a share of the values does not exceed."""
+    """Return the value that a share of the values does not exceed, NaN without values."""
+    if not values:
+        return math.nan
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 

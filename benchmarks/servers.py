@@ -1,20 +1,34 @@
-"""PostgreSQL servers with the settings of production, empty or with many leads."""
+"""The gateway and its servers with the settings of production, on a database that is empty or has many leads."""
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 
-from tests.e2e.gateway import manage
+from benchmarks.sink import Sink
+from tests.e2e.gateway import Gateway, manage
 from tests.environment import ROOT, of_a_process
-from tests.processes import scratch_directory
-from tests.servers import PostgresServer, postgres_binary
+from tests.processes import Process, scratch_directory
+from tests.servers import PostgresServer, RedisServer, postgres_binary
 
 #: Name of the database with sample leads.
-SEEDED = "seeded"
+_SEEDED = "seeded"
+
+#: The gateway of the tests has short intervals. These settings get their defaults back.
+_DEFAULTS = dict.fromkeys(
+    (
+        *("WEB_PROCESSES", "WEB_ANSWER_TIMEOUT", "WORKER_CONCURRENCY", "WORKER_POLL_INTERVAL", "REQUEUE_AFTER"),
+        *("CUSTOMER_API_TIMEOUT", "RETRY_BACKOFF_BASE", "CIRCUIT_BACKOFF_BASE", "CIRCUIT_BACKOFF_MAX"),
+    ),
+    "",
+)
 
 
 class OrdinaryPostgres(PostgresServer):
@@ -36,6 +50,9 @@ class SeededPostgres(OrdinaryPostgres):
     def __init__(self, leads: int) -> None:
         directory = Path(f"/var/tmp/lead-gateway-{os.geteuid()}/{leads}-leads-{_version()}")  # noqa: S108
         directory.mkdir(parents=True, exist_ok=True)
+        for old in directory.parent.glob(f"{leads}-leads-*"):
+            if old != directory:
+                shutil.rmtree(old)
         super().__init__(directory=directory)
         self._leads = leads
 
@@ -45,9 +62,9 @@ class SeededPostgres(OrdinaryPostgres):
             databases = {
                 name for (name,) in connection.execute("SELECT datname FROM pg_database WHERE NOT datistemplate")
             }
-        for left in databases - {"postgres", SEEDED}:
+        for left in databases - {"postgres", _SEEDED}:
             self.drop_database(left)  # of a run that was interrupted
-        if SEEDED not in databases:
+        if _SEEDED not in databases:
             self._seed()
         return self
 
@@ -64,7 +81,7 @@ class SeededPostgres(OrdinaryPostgres):
         manage(env, "migrate", "--verbosity=0")
         command = [sys.executable, "-m", "benchmarks.seed_leads", str(self._leads), "--yes"]
         subprocess.run(command, env=env, cwd=ROOT, check=True)
-        self.execute(f"ALTER DATABASE seeding RENAME TO {SEEDED}")
+        self.execute(f"ALTER DATABASE seeding RENAME TO {_SEEDED}")
 
 
 def _version() -> str:
@@ -72,3 +89,42 @@ def _version() -> str:
     files = [*sorted(ROOT.glob("*/migrations/0*.py")), ROOT / "benchmarks" / "sample_data.py"]
     parts = [str(postgres_binary("postgres").resolve()).encode(), *(file.read_bytes() for file in files)]
     return hashlib.sha256(b"".join(parts)).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Servers:
+    """What a gateway needs. The template is the database that it starts with."""
+
+    postgres: PostgresServer
+    redis: RedisServer
+    customer: Sink
+    template: str | None
+
+    @contextmanager
+    def gateway(self, *, redis_database: int = 0, worker: int = 1) -> Iterator[Gateway]:
+        """Run a gateway with the default settings and a new database."""
+        gateway = Gateway(
+            postgres=self.postgres,
+            redis=self.redis,
+            redis_database=redis_database,
+            customer_url=self.customer.url,
+            template=self.template,
+            **_DEFAULTS,
+        )
+        gateway.start(worker=worker, beat=worker)
+        try:
+            yield gateway
+        finally:
+            gateway.stop()
+
+    def used_by(self, gateway: Gateway, *names: str) -> dict[str, Process]:
+        """Return the processes with these names and the servers."""
+        ours = {name: gateway.running(name)[-1] for name in names}
+        return {**ours, "PostgreSQL": self.postgres.process, "Redis": self.redis.process}
+
+
+@contextmanager
+def servers(leads: int = 0) -> Iterator[Servers]:
+    """Run the servers of a gateway, and end them after the block."""
+    with SeededPostgres(leads) if leads else OrdinaryPostgres() as postgres, RedisServer() as redis, Sink() as customer:
+        yield Servers(postgres, redis, customer, _SEEDED if leads else None)

@@ -4,6 +4,7 @@ import asyncio
 import re
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self, cast
 
@@ -46,6 +47,18 @@ class Sink:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def lead_ids(self) -> set[str]:
+        """Return the correlation ids of the received leads."""
+        return {arrival.correlation_id for arrival in self.arrivals}
+
+    def waits(self, accepted: Mapping[str, float]) -> list[float]:
+        """Return the milliseconds from the response of the webhook to the arrival here, 0 if the lead came before.
+
+        :param accepted: When each lead was answered, by its correlation id.
+        """
+        arrivals = {arrival.correlation_id: arrival.at for arrival in self.arrivals}
+        return [max(0.0, arrivals[lead] - at) * 1000 for lead, at in accepted.items()]
 
     def _run(self) -> None:
         server = self._loop.run_until_complete(self._loop.create_server(lambda: _Connection(self), "127.0.0.1"))

@@ -1,6 +1,7 @@
 """CPU time and memory of processes with their child processes, read from /proc."""
 
 import os
+import resource
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,11 +13,19 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @contextmanager
 def cpu_seconds(processes: Mapping[str, Process]) -> Iterator[dict[str, float]]:
-    """Yield a dictionary that has the CPU seconds which each process used in the block, after the block."""
-    before = {name: _cpu_seconds(process.pid) for name, process in processes.items()}
+    """Yield a dictionary that has the CPU seconds which each process used in the block, after the block.
+
+    "client" is this process, with the senders and the customer, and its child processes that have ended, such as wrk.
+    """
     used: dict[str, float] = {}
+    before = _all_cpu_seconds(processes)
     yield used
-    used.update({name: _cpu_seconds(process.pid) - before[name] for name, process in processes.items()})
+    used.update({name: seconds - before[name] for name, seconds in _all_cpu_seconds(processes).items()})
+
+
+def _all_cpu_seconds(processes: Mapping[str, Process]) -> dict[str, float]:
+    client = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return {**{name: _cpu_seconds(process.pid) for name, process in processes.items()}, "client": client}
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -1,5 +1,7 @@
 """Django REST framework's view for an event loop. The framework has none of its own."""
 
+from typing import Any
+
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
@@ -18,7 +20,7 @@ class AsyncThrottle(BaseThrottle):
 class AsyncAPIView(APIView):
     """An APIView whose method handlers and throttles are coroutines. Authentication must not wait for anything."""
 
-    throttle_classes: list[type[AsyncThrottle]]  # type: ignore[assignment]
+    throttle_classes: list[type[AsyncThrottle]]
 
     async def dispatch(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:  # type: ignore[override]
         """Do what APIView does: authenticate, throttle, call the method's handler, turn exceptions into responses."""
@@ -28,9 +30,9 @@ class AsyncAPIView(APIView):
         try:
             self.perform_authentication(drf_request)
             await self._throttle(drf_request)
-            is_allowed = drf_request.method.lower() in self.http_method_names
-            handler = getattr(self, drf_request.method.lower()) if is_allowed else self.http_method_not_allowed
-            response: HttpResponseBase = await handler(drf_request, *args, **kwargs)
+            method = str(request.method).lower()
+            handler: Any = getattr(self, method) if method in self.http_method_names else self.http_method_not_allowed
+            response = await handler(drf_request, *args, **kwargs)
         except Exception as error:  # noqa: BLE001 (as APIView does)
             response = self.handle_exception(error)
         self.response = self.finalize_response(drf_request, response, *args, **kwargs)

@@ -14,6 +14,7 @@ from django.core.handlers.base import BaseHandler
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
+from leadgateway.request import GatewayRequest
 from leadgateway.server.asgi_messages import Receive, Scope, Send, start_of
 from leadgateway.server.body import BodyError, read_body
 
@@ -64,15 +65,15 @@ class DjangoInThreads(BaseHandler):
 
     def _respond(self, scope: Scope, body: bytes, error: BodyError | None) -> HttpResponseBase:
         signals.request_started.send(sender=self.__class__, scope=scope)
-        request = ASGIRequest(scope, BytesIO(body))
+        request = cast(GatewayRequest, ASGIRequest(scope, BytesIO(body)))
         request.body_error = error
-        response = cast(HttpResponseBase, self.get_response(request))
+        response: Any = self.get_response(request)
         response._handler_class = self.__class__  # its close() sends request_finished
-        return response
+        return cast(HttpResponseBase, response)
 
     async def _stream(self, response: HttpResponseBase, run: Run, receive: Receive, send: Send) -> None:
         """Send one part after the other, until the end or until the sender has disconnected."""
-        parts = iter(response)  # type: ignore[call-overload]
+        parts = iter(response)
         disconnected = asyncio.ensure_future(receive())
         try:
             while not disconnected.done() and (part := await run(partial(next, parts, None))) is not None:

@@ -24,7 +24,7 @@ import httptools
 from django.conf import settings
 from uvicorn.middleware.proxy_headers import _TrustedHosts
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn_worker import UvicornWorker
+from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from leadgateway.logging import get_logger
 from leadgateway.server.body import BodyError, BodyTooFragmented, BodyTooSlow, BodyTruncated, Reception
@@ -280,12 +280,12 @@ class SenderProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self._reception.error = error
-        self.cycle.transport = self._lingering
+        self.cycle.transport = self._lingering  # type: ignore[assignment]
         self.cycle.keep_alive = False
         self.cycle.message_event.set()
 
 
-class WebWorker(UvicornWorker):
+class WebWorker(UvicornWorker):  # type: ignore[misc]
     """A gunicorn worker process with one event loop."""
 
     CONFIG_KWARGS: dict[str, Any] = {

@@ -3,7 +3,7 @@
 import time
 from datetime import timedelta
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
 from django.conf import settings
 from django.utils.crypto import constant_time_compare
@@ -134,5 +134,6 @@ def limiter() -> SlidingWindowCounterRateLimiter:
 async def close_limiter() -> None:
     """Close the connections of this process's rate limiter."""
     if limiter.cache_info().currsize and isinstance(storage := limiter().storage, RedisStorage):
-        await storage.bridge.get_connection().connection_pool.disconnect()
+        bridge: Any = storage.bridge
+        await bridge.get_connection().connection_pool.disconnect()
     limiter.cache_clear()
