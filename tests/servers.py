@@ -42,6 +42,8 @@ class Server:
     port: int
     #: Signal for a clean shutdown that does not wait for clients.
     shutdown = signal.SIGTERM
+    #: Maximum number of seconds until the server responds after its start.
+    start_timeout = 30.0
 
     @cached_property
     def process(self) -> Process:
@@ -58,7 +60,7 @@ class Server:
     def start(self) -> Self:
         """Start the server and wait until it responds."""
         self.process.start()
-        wait_until(self._is_up, 30, f"the start of {self.name}")
+        wait_until(self._is_up, self.start_timeout, f"the start of {self.name}")
         return self
 
     def _is_up(self) -> bool:
@@ -309,9 +311,10 @@ class PgBouncer(Server):
 
 
 class RabbitMQServer(Server):
-    """A RabbitMQ server with an Erlang port mapper of its own. Its start takes 3 to 15 seconds."""
+    """A RabbitMQ server with an Erlang port mapper of its own. Its start takes 5 seconds, many on a busy machine."""
 
     name = "RabbitMQ"
+    start_timeout = 120.0
 
     def __init__(self) -> None:
         self.port, self._distribution_port, self._mapper_port = free_port(), free_port(), free_port()
