@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -217,9 +218,11 @@ def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture(scope="session")
-def running_web(django_db_setup: None) -> Iterator[WebServer]:
+def running_web(django_db_setup: None, django_db_blocker: Any) -> Iterator[WebServer]:
     """Run the web server in a thread of this process."""
-    with web_server() as server:
+    with ExitStack() as running:
+        with django_db_blocker.unblock():
+            server = running.enter_context(web_server())
         yield server
 
 

@@ -52,12 +52,15 @@ class WebServer:
             runner.run(self._serve(started))
 
     async def _serve(self, started: threading.Event) -> None:
-        from leads.webhook.view import start_writer, stop_writer
+        from leads.webhook.view import LeadWebhook, start_writer, stop_writer
 
+        writer_of_another_server = getattr(LeadWebhook, "writer", None)
         await start_writer()
         started.set()  # the socket is listening
         await self._server.serve(sockets=[self._socket])
         await stop_writer()
+        if writer_of_another_server:
+            LeadWebhook.writer = writer_of_another_server
 
     def stop(self) -> None:
         """Stop serving."""

@@ -1,6 +1,5 @@
 from django.db import migrations
 
-from leadgateway.db.storage import leave_room_for_updates
 from leads.audit import append_only, chain_triggers
 
 
@@ -12,6 +11,4 @@ class Migration(migrations.Migration):
         append_only.delete_with_lead("lead_event", fk="lead_event_lead_id_fkey"),
         append_only.refuse_changes("lead_event"),
         chain_triggers.link_new_events(),
-        leave_room_for_updates("inbound_lead", fillfactor=85),
-        leave_room_for_updates("audit_chain_head", fillfactor=85),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -56,23 +55,3 @@ def during_request(
             return response
 
     return replace(config, customer=ObservedAPI(**vars(config.customer)))
-
-
-def run_at_once(*works: Callable[[], object]) -> None:
-    """Run functions in threads that begin at the same moment, each with a database connection of its own."""
-    from django.db import connection
-
-    starting_line = threading.Barrier(len(works))
-
-    def run(work: Callable[[], object]) -> None:
-        starting_line.wait()
-        try:
-            work()
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()

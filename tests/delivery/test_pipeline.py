@@ -16,7 +16,8 @@ from delivery.pipeline import advance
 from leads.models import InboundLead
 from leads.status import ClaimLost
 from tests import make
-from tests.delivery.conftest import during_request, run_at_once
+from tests.background import run_at_once
+from tests.delivery.conftest import during_request
 from tests.processes import wait_until
 
 # No transaction around a test: the pipeline commits between its steps and closes its connection.

@@ -2,13 +2,15 @@
 
 import json
 from datetime import timedelta
-from io import StringIO
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.utils import timezone
 
 from tests import make
+from tests.commands import output_of
+
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
@@ -16,22 +18,15 @@ def _terminal_of_80_columns(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
 
 
-def run(*args):
-    out = StringIO()
-    call_command(*args, stdout=out)
-    return out.getvalue()
-
-
 # --- lead_counts -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.django_db
 def test_counts_are_shown_as_a_table():
     for _ in range(12):
         make.lead(status="DELIVERED")
     make.lead(status="PERMANENTLY_FAILED")
 
-    assert run("lead_counts").splitlines() == [
+    assert output_of("lead_counts").splitlines() == [
         "received             0",
         "rejected             0",
         "ready                0",
@@ -43,11 +38,10 @@ def test_counts_are_shown_as_a_table():
     ]
 
 
-@pytest.mark.django_db
 def test_counts_as_json_equal_the_endpoint(client):
     make.lead()
 
-    assert json.loads(run("lead_counts", "--json")) == client.get("/stats/leads/counts").json()
+    assert json.loads(output_of("lead_counts", "--json")) == client.get("/stats/leads/counts").json()
 
 
 # --- lead_history ----------------------------------------------------------------------------------------------------
@@ -68,9 +62,8 @@ def waiting():
     return lead
 
 
-@pytest.mark.django_db
 def test_history_shows_summary_timeline_and_attempts(waiting):
-    lines = run("lead_history", str(waiting.pk)).splitlines()
+    lines = output_of("lead_history", str(waiting.pk)).splitlines()
 
     assert lines[0] == "Attempt 1 of 5 failed with HTTP 503; attempt 2 of 5 is due in 42 s."
     assert lines[2:4] == ["Status          FAILED", f"Received        2026-01-21T12:00:00Z ({_age(lines[3])} ago)"]
@@ -95,16 +88,14 @@ def _age(line):
     return line.partition("(")[2].removesuffix(" ago)")
 
 
-@pytest.mark.django_db
 def test_history_of_a_lead_without_events():
     lead = make.lead()
 
-    lines = run("lead_history", str(lead.pk)).splitlines()
+    lines = output_of("lead_history", str(lead.pk)).splitlines()
 
     assert lines[-5:] == ["Timeline", "  (none)", "", "Attempts", "  (none)"]
 
 
-@pytest.mark.django_db
 def test_each_outcome_has_its_word():
     lead = make.lead(status="READY", claimed_until=timezone.now() + timedelta(seconds=30))
     make.attempt(lead)
@@ -112,7 +103,7 @@ def test_each_outcome_has_its_word():
     make.attempt(lead, finished_at=None)
     make.attempt(lead, finished_at=None)
 
-    rows = [line.split() for line in run("lead_history", str(lead.pk)).splitlines()[-4:]]
+    rows = [line.split() for line in output_of("lead_history", str(lead.pk)).splitlines()[-4:]]
 
     assert [(row[0], row[2]) for row in rows] == [
         ("1", "failed"),
@@ -122,18 +113,17 @@ def test_each_outcome_has_its_word():
     ]
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("json_or_text", [(), ("--json",)])
 def test_personal_data_is_shown_only_on_request_which_is_recorded(json_or_text):
     payload = make.payload(name="Jürgen Groß")
     lead = make.lead(status="READY", raw_payload=payload, source_headers={"X-Forwarded-For": "203.0.113.9"})
     make.attempt(lead, response_body="Jürgen Groß, 203.0.113.9")
 
-    without = run("lead_history", str(lead.pk), *json_or_text)
+    without = output_of("lead_history", str(lead.pk), *json_or_text)
     assert not [word for word in ("Jürgen", make.PHONE, payload["email"], "203.0.113.9") if word in without]
     assert not lead.events.exists()
 
-    requested = run("lead_history", str(lead.pk), "--payload", *json_or_text)
+    requested = output_of("lead_history", str(lead.pk), "--payload", *json_or_text)
     assert not [word for word in ("Jürgen", make.PHONE, payload["email"]) if word not in requested]
     assert "203.0.113.9" not in requested
     event = lead.events.get()
@@ -141,9 +131,8 @@ def test_personal_data_is_shown_only_on_request_which_is_recorded(json_or_text):
     assert event.actor.startswith("cli:")
 
 
-@pytest.mark.django_db
 def test_history_as_json_extends_the_endpoint(client, waiting):
-    shown = json.loads(run("lead_history", str(waiting.pk), "--json", "--payload"))
+    shown = json.loads(output_of("lead_history", str(waiting.pk), "--json", "--payload"))
     response = client.get(f"/stats/leads/{waiting.pk}/history").json()
 
     assert [attempt.pop("duration_ms") for attempt in shown["delivery_attempts"]] == [120]
@@ -159,7 +148,6 @@ def test_history_as_json_extends_the_endpoint(client, waiting):
     assert len(shown["timeline"]) == 4
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("lead_id", "message"),
     [
@@ -173,24 +161,22 @@ def test_history_as_json_extends_the_endpoint(client, waiting):
 )
 def test_an_unknown_lead_is_an_error(lead_id, message):
     with pytest.raises(CommandError, match=message):
-        run("lead_history", lead_id)
+        output_of("lead_history", lead_id)
 
 
-@pytest.mark.django_db
 def test_control_characters_are_not_written():
     lead = make.lead(status="READY", raw_payload=make.payload(name="\x9b2J\x1b[2J"))
     make.event(lead, "redelivered", actor="\x1b[2J", detail={"reason": "\x1b[2J"})
     make.attempt(lead, error_message="\x1b[2J")
 
-    written = run("lead_history", str(lead.pk), "--payload")
+    written = output_of("lead_history", str(lead.pk), "--payload")
 
     assert not {"\x1b", "\x9b"} & set(written)
 
 
-@pytest.mark.django_db
 def test_every_line_fits_into_80_columns():
     lead = make.lead(status="FAILED", rejection_reason="MISSING_REQUIRED_FIELD", next_attempt_at=None)
     make.event(lead, "redelivered", actor="x" * 150, detail={"reason": "word " * 60})
     make.attempt(lead, error_message="word " * 60)
 
-    assert max(map(len, run("lead_history", str(lead.pk)).splitlines())) <= 80
+    assert max(map(len, output_of("lead_history", str(lead.pk)).splitlines())) <= 80

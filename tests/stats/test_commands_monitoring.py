@@ -4,18 +4,17 @@ import json
 import socket
 from contextlib import closing
 from datetime import timedelta
-from io import StringIO
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.db import connection
 from django.utils import timezone
 
-from delivery.control.pause import pause_delivery
 from leads.models import EventKind
 from stats.models import Heartbeat, HourlyStatistics, Incident, MonitoringState
 from tests import make
+from tests.commands import output_of, run
 from tests.processes import free_port
 from tests.servers import PostgresServer
 
@@ -24,19 +23,9 @@ pytestmark = pytest.mark.django_db(transaction=True)  # the command checks in an
 MINUTE = timedelta(minutes=1)
 
 
-def run(*arguments: str, command: str = "pipeline_status") -> tuple[int, str]:
-    """Return the exit code and the output of a command."""
-    out = StringIO()
-    try:
-        call_command(command, *arguments, stdout=out)
-    except SystemExit as end:
-        return int(str(end.code)), out.getvalue()
-    return 0, out.getvalue()
-
-
 def verdicts() -> dict[str, str]:
     """Return the verdict of each check."""
-    return {result["check"]: result["verdict"] for result in json.loads(run("--json")[1])}
+    return {result["check"]: result["verdict"] for result in json.loads(run("pipeline_status", "--json")[1])}
 
 
 @pytest.fixture
@@ -49,7 +38,7 @@ def processes() -> None:
 
 
 def test_a_sound_pipeline_passes(processes: None) -> None:
-    code, text = run()
+    code, text = run("pipeline_status")
 
     assert code == 0
     assert "ok       workers              1 running" in text
@@ -58,7 +47,7 @@ def test_a_sound_pipeline_passes(processes: None) -> None:
 
 
 def test_without_worker_and_beat_it_fails() -> None:
-    code, text = run()
+    code, text = run("pipeline_status")
 
     assert code == 1
     assert "FAILURE  workers              No worker is running" in text
@@ -70,7 +59,7 @@ def test_without_worker_and_beat_it_fails() -> None:
 def test_the_json_has_the_same_sentences(processes: None) -> None:
     make.lead(next_attempt_at=timezone.now() - 6 * MINUTE)
 
-    code, text = run("--json")
+    code, text = run("pipeline_status", "--json")
 
     assert code == 1
     [failure] = [result for result in json.loads(text) if result["verdict"] == "failure"]
@@ -78,32 +67,22 @@ def test_the_json_has_the_same_sentences(processes: None) -> None:
     assert failure["detail"].startswith("1 lead is late: it has been due for 6 min")
 
 
-def test_a_pause_is_a_warning_with_its_reason(processes: None) -> None:
-    pause_delivery(actor="otto", reason="maintenance", now=timezone.now())
-
-    code, text = run()
-
-    assert code == 0
-    assert "warning  delivery             Delivery has been paused for" in text
-    assert "by otto: maintenance" in text
-
-
 def test_an_old_last_check_fails_and_a_closing_incident_is_a_warning(processes: None) -> None:
     now = timezone.now()
     Incident.objects.create(kind="no_worker", opened_at=now - 9 * MINUTE, last_seen_at=now)
-    code, text = run()
+    code, text = run("pipeline_status")
     assert code == 0
     assert "warning  open incident        no_worker, open for 9 min" in text
 
     MonitoringState.objects.update(checked_at=now - 4 * MINUTE)
-    assert run()[0] == 1
+    assert run("pipeline_status")[0] == 1
     assert verdicts()["last_check"] == "failure"
 
 
 def test_nothing_fails_while_the_gateway_starts() -> None:
     now = timezone.now()
     Heartbeat.objects.create(name="worker@host", kind="worker", started_at=now, seen_at=now)
-    assert run()[0] == 0
+    assert run("pipeline_status")[0] == 0
     assert verdicts() | {"no_beat": "unknown", "last_check": "unknown"} == verdicts()
 
     MonitoringState.objects.create(checked_at=now - timedelta(days=1))  # before the restart
@@ -118,7 +97,7 @@ def test_without_the_database_only_that_is_reported(
     postgres: PostgresServer, settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(connection.settings_dict, "PORT", free_port())
-    code, text = run()
+    code, text = run("pipeline_status")
 
     assert code == 1
     assert "FAILURE  database             The database cannot be reached: " in text
@@ -130,7 +109,7 @@ def test_without_the_database_only_that_is_reported(
 
 @pytest.mark.usefixtures("processes", "queued_leads")
 def test_a_failure_does_not_hide_the_other_results() -> None:
-    code, output = run("--json", command="doctor")
+    code, output = run("doctor", "--json")
 
     results = {result["check"]: result for result in json.loads(output)}
     assert code == 1
@@ -148,7 +127,7 @@ def test_without_a_failure_the_exit_code_is_zero(settings: Any) -> None:
         settings.CUSTOMER_API_URL = f"http://127.0.0.1:{listener.getsockname()[1]}/lead"
         settings.QUEUE_TYPE = "database"  # no worker can be pinged
         settings.CELERY_BROKER_TRANSPORT_OPTIONS = {"data_folder_out": str(settings.VAR_DIR)}
-        code, output = run(command="doctor")
+        code, output = run("doctor")
 
     assert code == 0, output
     assert output.splitlines()[-1].endswith(" 0 failures")
@@ -159,10 +138,6 @@ def test_without_a_failure_the_exit_code_is_zero(settings: Any) -> None:
 # --- hourly_statistics -----------------------------------------------------------------------------------------------
 
 
-def statistics(*arguments: str) -> str:
-    return run(*arguments, command="hourly_statistics")[1]
-
-
 def test_hours_are_shown_newest_first() -> None:
     now = timezone.now()
     counts = {"accepted": 120, "rejected": {"ZIP_NOT_66XXX": 3, "NOT_HOMEOWNER": 4}, "delivered": 110, "p95_s": 2.54}
@@ -171,19 +146,22 @@ def test_hours_are_shown_newest_first() -> None:
     HourlyStatistics.objects.create(hour=now - timedelta(hours=31), accepted=9)
     MonitoringState.objects.create(hours_counted_until=now)
 
-    [_head, line] = statistics().splitlines()
+    [_head, line] = output_of("hourly_statistics").splitlines()
 
     assert line.split()[2:] == ["120", "0", "7", "110", "0", "0", "-", "2.5", "s", "portal-a"]
-    assert len(statistics("--hours", "100").splitlines()) == 4
-    assert json.loads(statistics("--json"))[0]["rejected"] == {"ZIP_NOT_66XXX": 3, "NOT_HOMEOWNER": 4}
+    assert len(output_of("hourly_statistics", "--hours", "100").splitlines()) == 4
+    assert json.loads(output_of("hourly_statistics", "--json"))[0]["rejected"] == {
+        "ZIP_NOT_66XXX": 3,
+        "NOT_HOMEOWNER": 4,
+    }
 
 
 def test_complete_hours_are_counted_first() -> None:
-    assert statistics().startswith("No statistics for these hours yet.")
+    assert output_of("hourly_statistics").startswith("No statistics for these hours yet.")
     make.event(kind=EventKind.RECEIVED, now=timezone.now() - timedelta(hours=3))
 
-    [row] = json.loads(statistics("--json"))
+    [row] = json.loads(output_of("hourly_statistics", "--json"))
 
     assert row["accepted"] == 1
     with pytest.raises(CommandError, match="hours"):
-        statistics("--hours", "0")
+        output_of("hourly_statistics", "--hours", "0")

@@ -1,11 +1,8 @@
 """Builders for the tests of bulk actions."""
 
-import threading
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connection
 from django.utils import timezone
 
 from delivery.bulk_actions.creation import BulkActionRequest, create
@@ -45,17 +42,3 @@ def redelivered() -> list[int | None]:
 
 def later(**parts: float) -> datetime:
     return timezone.now() + timedelta(**parts)
-
-
-def run_in_parallel(*functions: Callable[[], Any]) -> None:
-    def run(function: Callable[[], Any]) -> None:
-        try:
-            function()
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=(function,)) for function in functions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()

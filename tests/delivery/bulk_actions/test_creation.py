@@ -12,16 +12,8 @@ from delivery.bulk_actions.processing import process_pending
 from delivery.models import BulkAction, BulkActionItem
 from leads.models import InboundLead, LeadEvent
 from tests import make
-from tests.delivery.bulk_actions.builders import (
-    NOW,
-    bulk_action,
-    failed_leads,
-    later,
-    redelivered,
-    request,
-    run_in_parallel,
-    stored,
-)
+from tests.background import run_at_once
+from tests.delivery.bulk_actions.builders import NOW, bulk_action, failed_leads, later, redelivered, request, stored
 
 pytestmark = pytest.mark.django_db
 
@@ -46,16 +38,6 @@ def test_creation_stores_the_leads_and_an_event_and_changes_no_lead(queued_leads
     }
     assert list(InboundLead.objects.order_by("pk").values()) == before
     assert queued_leads() == []
-
-
-def test_leads_that_fail_later_are_not_included() -> None:
-    failed_leads(2)
-    action = bulk_action()
-    failed_leads(1)
-
-    process_pending(now=timezone.now(), max_leads=100)
-
-    assert stored(action).done == InboundLead.objects.filter(status="READY").count() == 2
 
 
 @pytest.mark.parametrize("selected", [InboundLead.objects.all, InboundLead.objects.none])
@@ -93,7 +75,7 @@ def test_a_form_submitted_several_times_creates_one_bulk_action() -> None:
         except AlreadyCreated as error:
             results.append(error.bulk_action)
 
-    run_in_parallel(*[submit] * 6)
+    run_at_once(*[submit] * 6)
 
     assert results == [BulkAction.objects.get()] * 6
     assert LeadEvent.objects.count() == 1

@@ -14,7 +14,8 @@ from delivery.models import DeliveryControl
 from delivery.pipeline import advance
 from leads.models import InboundLead
 from tests import make
-from tests.delivery.conftest import during_request, run_at_once
+from tests.background import run_at_once
+from tests.delivery.conftest import during_request
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -1,13 +1,13 @@
 """`manage.py export_person` prints all data about a person, and no data of other people."""
 
 import json
-from io import StringIO
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from leads.models import EventKind, LeadEvent
 from tests import make
+from tests.commands import output_of, run
 
 pytestmark = pytest.mark.django_db
 
@@ -15,9 +15,7 @@ EMAIL = "anna@example.com"
 
 
 def export(*arguments):
-    out = StringIO()
-    call_command("export_person", *(arguments or ("--email", EMAIL)), stdout=out)
-    return json.loads(out.getvalue())
+    return json.loads(output_of("export_person", *(arguments or ("--email", EMAIL))))
 
 
 @pytest.fixture
@@ -89,7 +87,7 @@ def test_the_export_of_an_unknown_or_erased_person_is_empty(lead):
     assert data["searched_for"] == {"email": None, "phone": "+4915112345678"}
     assert is_empty(data)
 
-    call_command("erase_person", "--email", EMAIL, "--no-input", stdout=StringIO())
+    output_of("erase_person", "--email", EMAIL, "--no-input")
     assert is_empty(export())
 
 
@@ -99,4 +97,4 @@ def is_empty(data):
 
 def test_a_person_is_required():
     with pytest.raises(CommandError, match="required"):
-        call_command("export_person")
+        run("export_person")

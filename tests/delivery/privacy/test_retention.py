@@ -1,12 +1,10 @@
 """Expired leads are deleted by `manage.py apply_retention` and by the hourly task."""
 
-import threading
 from datetime import UTC, datetime, timedelta
-from io import StringIO
 
 import pytest
-from django.core.management import CommandError, call_command
-from django.db import connection, transaction
+from django.core.management import CommandError
+from django.db import transaction
 from django.utils import timezone
 
 from delivery import tasks
@@ -14,6 +12,8 @@ from delivery.models import BulkAction, BulkActionItem, DeliveryAttempt
 from delivery.privacy import retention
 from leads.models import AuditChainHead, DeletedLeads, EventKind, InboundLead, LeadEvent
 from tests import make
+from tests.background import run_at_once
+from tests.commands import output_of
 
 pytestmark = pytest.mark.django_db
 
@@ -40,9 +40,7 @@ def closed(days, status, **columns):
 
 
 def apply_retention(*arguments):
-    out = StringIO()
-    call_command("apply_retention", *arguments, stdout=out)
-    return out.getvalue()
+    return output_of("apply_retention", *arguments)
 
 
 def stored_ids():
@@ -57,7 +55,7 @@ def test_each_status_has_its_own_period():
 
     assert stored_ids() == {lead.pk for lead in kept}
     assert not LeadEvent.objects.filter(lead__in=[lead.pk for lead in gone]).exists()
-    call_command("verify_audit_log", stdout=StringIO())
+    output_of("verify_audit_log")
 
 
 @pytest.mark.parametrize(
@@ -122,21 +120,17 @@ def test_deleted_leads_are_counted_and_recorded():
     assert second.detail == {"leads": str(again.pk), "counts": {"DELIVERED": 1}}
     assert not DeliveryAttempt.objects.exists()
     assert list(AuditChainHead.objects.values_list("chain", flat=True)) == [0]
-    out = StringIO()
-    call_command("lead_counts", stdout=out)
-    assert "Deleted by retention (RETENTION_DAYS): 5" in out.getvalue()
+    assert "Deleted by retention (RETENTION_DAYS): 5" in output_of("lead_counts")
 
 
 def test_an_older_anchor_accepts_deletion_by_retention(tmp_path):
     closed(9999, "DELIVERED")
-    out = StringIO()
-    call_command("verify_audit_log", "--anchor", stdout=out, stderr=StringIO())
     anchor = tmp_path / "anchor"
-    anchor.write_text(out.getvalue())
+    anchor.write_text(output_of("verify_audit_log", "--anchor"))
 
     apply_retention("--no-input")
 
-    call_command("verify_audit_log", "--against", str(anchor), stdout=StringIO())
+    output_of("verify_audit_log", "--against", anchor)
 
 
 def test_a_dry_run_and_a_missing_confirmation_delete_nothing():
@@ -192,15 +186,9 @@ def test_a_locked_lead_is_skipped():
     locked, free = closed(9999, "DELIVERED"), closed(9999, "DELIVERED")
     deleted = []
 
-    def delete():
-        deleted.append(retention.delete_batch(PERIODS, now=timezone.now(), actor="x"))
-        connection.close()
-
     with transaction.atomic():
         InboundLead.objects.select_for_update().get(pk=locked.pk)
-        thread = threading.Thread(target=delete)
-        thread.start()
-        thread.join(10)
+        run_at_once(lambda: deleted.append(retention.delete_batch(PERIODS, now=timezone.now(), actor="x")))
 
     assert deleted == [1]
     assert stored_ids() == {locked.pk}

@@ -1,7 +1,4 @@
-import io
-
 import pytest
-from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -9,14 +6,9 @@ from leads.audit.recording import build_event, record_all, record_system_event
 from leads.models import EventKind, LeadEvent, LeadStatus
 from leads.status import change_status
 from tests import make
+from tests.commands import output_of
 
 pytestmark = pytest.mark.django_db
-
-
-def verify():
-    out = io.StringIO()
-    call_command("verify_audit_log", stdout=out)
-    return out.getvalue()
 
 
 def event(lead, kind, **kwargs):
@@ -34,7 +26,7 @@ def test_several_events_are_one_insert_and_keep_the_hash_chains_valid():
     assert [query["sql"].split()[0] for query in queries] == ["INSERT"]
     for lead in (first, second):
         assert list(lead.events.order_by("id").values_list("kind", flat=True)) == kinds
-    verify()
+    output_of("verify_audit_log")
 
 
 def test_an_event_does_not_repeat_what_the_lead_says_and_leaves_out_empty_values():
@@ -62,4 +54,4 @@ def test_a_status_change_records_the_events_of_its_step_in_order_with_one_insert
     assert [query["sql"].split()[0] for query in queries] == ["UPDATE", "INSERT"]
     kinds = list(LeadEvent.objects.filter(lead=lead).order_by("id").values_list("kind", flat=True))
     assert kinds == ["received", "status", "mapped", "attempt_started"]
-    verify()
+    output_of("verify_audit_log")

@@ -1,14 +1,12 @@
 """The hash chains of the audit log: linked by the database, verified by `manage.py verify_audit_log`."""
 
-import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from io import StringIO
 from uuid import UUID
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.db import connection, transaction
 from django.utils import timezone
 from hypothesis import assume, given
@@ -20,6 +18,8 @@ from leads.audit.recording import record
 from leads.models import AuditChainHead, EventKind, InboundLead, LeadEvent, LeadStatus
 from leads.status import change_status
 from tests import make
+from tests.background import run_at_once
+from tests.commands import run
 
 pytestmark = pytest.mark.django_db
 
@@ -32,12 +32,7 @@ def sql(statement):
 
 def verify(*arguments):
     """Return the exit code and the output of the command."""
-    out = StringIO()
-    try:
-        call_command("verify_audit_log", *map(str, arguments), stdout=out, stderr=StringIO())
-    except SystemExit as end:
-        return end.code, out.getvalue()
-    return 0, out.getvalue()
+    return run("verify_audit_log", *arguments)
 
 
 def forge_last_event(lead, **changes):
@@ -156,19 +151,12 @@ def test_parallel_writers_do_not_fork_a_chain(is_new):
     lead = make.lead() if is_new else None
     if not is_new:
         LeadEvent.objects.create(kind="exported", actor="x")
-    start = threading.Barrier(8)
 
-    def write(number):
-        start.wait()
+    def write():
         for _ in range(5):
-            LeadEvent.objects.create(lead=lead, kind="duplicate", actor=f"writer-{number}")
-        connection.close()
+            LeadEvent.objects.create(lead=lead, kind="duplicate", actor="writer")
 
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_at_once(*[write] * 8)
 
     assert AuditChainHead.objects.get().events == 40 + (not is_new)
     assert verify() == (0, "1 chain verified, 0 invalid.\n")
@@ -178,17 +166,11 @@ def test_parallel_writers_do_not_fork_a_chain(is_new):
 @pytest.mark.needs_postgres
 def test_recording_does_not_lock_the_lead(lead):
     """A worker can claim a lead while duplicates of it are recorded."""
-    done = threading.Event()
-
-    def claim():
-        InboundLead.objects.filter(pk=lead.pk).update(enqueued_at=make.NOON)
-        connection.close()
-        done.set()
-
     with transaction.atomic():
         make.event(lead, "duplicate")
-        threading.Thread(target=claim).start()
-        assert done.wait(30)
+        run_at_once(lambda: InboundLead.objects.filter(pk=lead.pk).update(enqueued_at=make.NOON))
+
+    assert InboundLead.objects.get().enqueued_at == make.NOON
 
 
 # --- detected changes ------------------------------------------------------------------------------------------------
@@ -236,10 +218,7 @@ def test_an_event_moved_to_another_lead_is_found(lead):
         ("DELETE FROM inbound_lead", "all 4 events and the lead were removed"),
         ("DELETE FROM audit_chain_head", "the head of the chain was removed"),
         ("UPDATE audit_chain_head SET hash = 'x'", "the head of the chain was changed"),
-        (
-            "UPDATE inbound_lead SET status = 'DELIVERED'",
-            "the lead's status is DELIVERED, but the audit log has READY",
-        ),
+        ("UPDATE inbound_lead SET status = 'DELIVERED'", "the lead's status is DELIVERED, but the audit log has READY"),
     ],
 )
 def test_removed_events_heads_and_leads_and_changed_heads_and_statuses_are_found(lead, attack, problem):
@@ -371,16 +350,13 @@ def test_a_replaced_chain_differs_from_its_anchor(anchor, lead):
     )
 
 
-def test_an_anchor_detects_a_removed_last_event(anchor, lead):
+def test_an_anchor_detects_a_removed_last_event_and_a_removed_lead(anchor, lead):
     sql(f"DELETE FROM lead_event WHERE id = {ids(lead)[-1]}")
     end = LeadEvent.objects.get(pk=ids(lead)[-1])
     AuditChainHead.objects.filter(chain=lead.pk).update(hash=end.hash, events=3)
     assert verify()[0] == 0
-
     assert f"lead {lead.pk}: the anchor has 4 events, but the chain has 3" in verify("--against", anchor)[1]
 
-
-def test_an_anchor_detects_a_removed_lead(anchor, lead):
     sql("DELETE FROM inbound_lead")
     sql(f"DELETE FROM audit_chain_head WHERE chain = {lead.pk}")
     assert verify()[0] == 0

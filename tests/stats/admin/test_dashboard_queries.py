@@ -7,7 +7,6 @@ import pytest
 from django.core.cache import cache
 from django.utils import timezone
 
-from leadgateway import queue
 from leads.models import LeadStatus
 from stats.admin import dashboard_queries
 from stats.admin.dashboard_queries import WINDOWS, Failures
@@ -191,15 +190,6 @@ def test_leads_that_need_attention_are_grouped_by_the_last_response():
     assert state.failures[0] == Failures("503", 2, ago(days=5))
     assert set(state.failures[1:]) == {Failures("422", 1, ago(days=1)), Failures(None, 1, ago(days=2))}
     assert state.need_attention == 4
-
-
-def test_an_unavailable_queue_has_no_depth(monkeypatch):
-    def unavailable():
-        raise queue.QueueUnavailable("ConnectionError")
-
-    monkeypatch.setattr(queue, "depth", unavailable)
-
-    assert dashboard_queries.state(now=NOW).queued is None
 
 
 # --- cache -----------------------------------------------------------------------------------------------------------

@@ -10,13 +10,9 @@ from django.utils import timezone
 
 from delivery.control import pause
 from delivery.models import DeliveryControl
-from delivery.privacy.erasure import erase
-from delivery.privacy.person import Person
-from delivery.privacy.person_search import find
 from leads.models import EventKind, LeadEvent
-from leads.normalization import search_keys
 from tests import make
-from tests.stats.admin.pages import LEADS, client_of, listed
+from tests.stats.admin.pages import LEADS, client_of, listed, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -40,23 +36,15 @@ def test_an_operator_pauses_and_resumes_delivery() -> None:
     assert "1 lead is waiting." in page
     assert DeliveryControl.objects.get().paused_by == "operator"
 
+    assert "already paused" in press(client, "pause").text
+
     assert "Delivery resumed." in press(client, "resume", "done").text
     assert "Leads are sent to the customer." in client.get(PAGE).text
+    assert "was not paused" in press(client, "resume").text
     assert recorded() == [
         (EventKind.DELIVERY_PAUSED, "operator", "maintenance"),
         (EventKind.DELIVERY_RESUMED, "operator", "done"),
     ]
-
-
-@pytest.mark.parametrize(("button", "message"), [("pause", "already paused"), ("resume", "was not paused")])
-def test_an_outdated_page_changes_nothing(button: str, message: str) -> None:
-    if button == "pause":
-        pause.pause_delivery(actor="bob", reason="before", now=timezone.now())
-    before = recorded()
-
-    assert message in press(client_of("Operator"), button).text
-
-    assert recorded() == before
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 501])
@@ -115,7 +103,7 @@ def content(client: Client, page: str) -> str:
     return client.get(page).text.partition('id="content"')[2]
 
 
-def test_leads_that_wait_for_delivery_control_are_not_late(settings: Any) -> None:
+def test_leads_that_wait_for_delivery_control_are_not_late() -> None:
     now = timezone.now()
     DeliveryControl.objects.create(pk=1, circuit_opened_at=now - timedelta(hours=9), next_probe_at=now)
     client = client_of("Support")
@@ -127,11 +115,7 @@ def test_leads_that_wait_for_delivery_control_are_not_late(settings: Any) -> Non
     assert "is late" not in text
     assert "still undelivered" not in text
 
-    settings.CUSTOMER_API_RATE_LIMIT = timedelta(minutes=1)
-    DeliveryControl.objects.all().delete()
-    assert "is late" not in content(client, "/admin/")
-
-    make.lead(next_attempt_at=now - timedelta(hours=8))  # received leads wait for no rate limit
+    make.lead(next_attempt_at=now - timedelta(hours=8))  # received leads can be checked all the same
     assert "1 lead is late" in content(client, "/admin/")
 
 
@@ -149,26 +133,12 @@ def test_leads_are_filtered_by_source_if_there_are_sources(settings: Any) -> Non
 def test_the_page_of_an_erased_lead() -> None:
     lead = make.lead(status="PERMANENTLY_FAILED", erased_at=timezone.now(), raw_payload={}, customer_payload=None)
 
-    page = client_of("Operator").get(f"{LEADS}{lead.pk}/change/").text
+    client = client_of("Operator")
+    page = client.get(f"{LEADS}{lead.pk}/change/").text
 
+    assert "erased" in text_of(client, LEADS)
     assert "Personal data was erased" in page
     assert page.count("Erased.") == 4  # three payloads, and the headers
     assert ">{}" not in page
     assert "cURL" not in page
     assert "bulk-action/redeliver/" not in page
-
-
-def test_an_erased_lead_is_found_by_its_id_only() -> None:
-    payload = make.payload(email="ann@example.com", phone="0151 12345678", name="Ann Ott")
-    columns = {f"search_{name}": value for name, value in vars(search_keys(payload)).items()}
-    lead = make.lead(status="DELIVERED", raw_payload=payload, **columns)
-    make.lead(status="DELIVERED", search_email="bob@example.com")
-    client = client_of("Operator")
-    searches = ("ann@example.com", "015112345678", "Ott", str(lead.pk))
-    assert [client.get(LEADS, {"q": text}).status_code == 302 for text in searches] == [True] * 4
-
-    person = Person.from_contact(email="ann@example.com", phone=None)
-    erase(person, find(person), actor="operator")
-
-    assert [client.get(LEADS, {"q": text}).status_code == 302 for text in searches] == [False, False, False, True]
-    assert "erased" in client.get(LEADS).text

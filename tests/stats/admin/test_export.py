@@ -10,8 +10,6 @@ from django.db import DatabaseError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
-from hypothesis import given
-from hypothesis import strategies as st
 
 from leads.models import EventKind, LeadEvent, LeadStatus
 from stats.admin import export
@@ -109,7 +107,7 @@ def test_the_file_has_all_leads_of_the_list(auditor: Client) -> None:
     assert len(many) == len(few)
 
 
-@pytest.mark.parametrize("sign", [*"=@\t\n＋"])
+@pytest.mark.parametrize("sign", [*"=+-@\t\r\n＝＋－＠"])
 def test_a_cell_is_never_a_formula(auditor: Client, sign: str) -> None:
     evil = sign + 'HYPERLINK("http://evil.example";"x")'
     separators = 'a,"b";c\nd='
@@ -121,24 +119,6 @@ def test_a_cell_is_never_a_formula(auditor: Client, sign: str) -> None:
     assert row["search_zipcode"] == f"'{sign}1"
     assert row["search_email"] == separators
     assert table(auditor, **{"accept-language": "de"}) == [row]
-
-
-CELLS = st.text(st.sampled_from("=+-@\t\r\n＝＋－＠;,'\"1a ") | st.characters(exclude_categories=("Cs",)), max_size=8)
-
-
-@given(st.lists(st.fixed_dictionaries({"a": CELLS | st.none() | st.integers(), "b": CELLS}), max_size=3))
-def test_cells_can_be_read_back_and_are_no_formulas(rows: list[dict[str, Any]]) -> None:
-    text = "".join(export._csv(rows)).removeprefix("\ufeff")
-    _head, *cells, _end = csv.reader(io.StringIO(text, newline=""))
-
-    assert not [cell for row in cells for cell in row if cell.startswith(export._FORMULA) and not _is_number(cell)]
-    assert [[cell.removeprefix("'") for cell in row] for row in cells] == [
-        ["" if value is None else str(value).removeprefix("'") for value in row.values()] for row in rows
-    ]
-
-
-def _is_number(cell: str) -> bool:
-    return cell.removeprefix("-").isascii() and cell.removeprefix("-").isdigit()
 
 
 def test_without_the_permission_personal_data_is_masked() -> None:

@@ -55,21 +55,12 @@ def test_a_selection_without_parameters_is_shown_as_stored(stored: str) -> None:
 
 def test_a_bulk_action_shows_its_selection_in_german(german: Client) -> None:
     bulk_action = BulkAction.objects.create(
-        kind=BulkActionKind.RESOLVE,
-        actor="otto",
-        reason="ok",
-        selection="situation=attention",
-        created_at=make.NOON,
+        kind=BulkActionKind.RESOLVE, actor="otto", reason="ok", selection="situation=attention", created_at=make.NOON
     )
     detail = {"kind": "resolve", "selection": bulk_action.selection}
     event = LeadEvent.objects.create(lead=None, kind=EventKind.BULK_ACTION_CREATED, actor="otto", detail=detail)
 
-    for url in (
-        BULK_ACTIONS,
-        f"{BULK_ACTIONS}{bulk_action.pk}/change/",
-        EVENTS,
-        f"{EVENTS}{event.pk}/change/",
-    ):
+    for url in (BULK_ACTIONS, f"{BULK_ACTIONS}{bulk_action.pk}/change/", EVENTS, f"{EVENTS}{event.pk}/change/"):
         text = text_of(german, url)
         assert "Situation: Braucht Aufmerksamkeit" in text
         assert "Actor" not in text

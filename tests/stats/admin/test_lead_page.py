@@ -75,14 +75,6 @@ def test_an_unknown_lead_is_not_found(operator: Client, lead_id: str) -> None:
     assert operator.get(f"{LEADS}{lead_id}/change/").status_code == 404
 
 
-def test_opening_the_page_changes_nothing(reader: Client) -> None:
-    lead = personal_lead()
-    before = InboundLead.objects.values().get(), list(LeadEvent.objects.values())
-    page(reader, lead)
-
-    assert (InboundLead.objects.values().get(), list(LeadEvent.objects.values())) == before
-
-
 # --- status ----------------------------------------------------------------------------------------------------------
 
 
@@ -109,26 +101,17 @@ def test_the_page_shows_the_facts(reader: Client) -> None:
     assert f"Idempotency key {lead.idempotency_key} Copy Mapping file (SHA-256) abababababab" in text
 
 
-ELIGIBLE = [
-    ({"status": "RECEIVED"}, []),
-    ({"status": "READY"}, []),
-    ({"status": "REJECTED"}, ["reprocess"]),
-    ({"status": "DELIVERED"}, ["redeliver"]),
-    ({"status": "FAILED"}, ["redeliver", "reprocess"]),
-    ({"status": "FAILED", "next_attempt_at": None}, ["redeliver", "reprocess", "resolve"]),
-    (
-        {"status": "FAILED", "next_attempt_at": None, "rejection_reason": "MISSING_REQUIRED_FIELD"},
-        ["reprocess", "resolve"],
-    ),
-    ({"status": "PERMANENTLY_FAILED"}, ["redeliver", "reprocess", "resolve"]),
-    ({"status": "PERMANENTLY_FAILED", "resolved_at": make.NOON}, ["redeliver", "reprocess"]),
-    ({"status": "PERMANENTLY_FAILED", "customer_payload": None}, ["reprocess", "resolve"]),
-]
-
-
-@pytest.mark.parametrize(("columns", "kinds"), ELIGIBLE)
-def test_operators_see_the_eligible_actions(operator: Client, columns: dict[str, Any], kinds: list[str]) -> None:
-    lead = make.lead(**columns)
+@pytest.mark.parametrize(
+    ("status", "kinds"),
+    [
+        ("READY", []),
+        ("REJECTED", ["reprocess"]),
+        ("DELIVERED", ["redeliver"]),
+        ("PERMANENTLY_FAILED", ["redeliver", "reprocess", "resolve"]),
+    ],
+)
+def test_operators_see_the_eligible_actions(operator: Client, status: str, kinds: list[str]) -> None:
+    lead = make.lead(status=status)
     offered = re.findall(r'href="(/admin/leads/inboundlead/bulk-action/[^"]+)"', page(operator, lead))
 
     assert offered == [f"/admin/leads/inboundlead/bulk-action/{kind}/?ids={lead.pk}" for kind in kinds]
@@ -156,10 +139,11 @@ def test_the_page_refreshes_itself_while_the_lead_is_in_progress(
     [
         ("RECEIVED", "Normalized None yet: the lead has not been validated."),
         ("REJECTED", "Normalized None: the lead was rejected."),
+        ("PERMANENTLY_FAILED", "Sent to the customer None."),
     ],
 )
 def test_a_missing_payload_is_explained(operator: Client, status: str, text: str) -> None:
-    assert text in text_of(operator, make.lead(status=status))
+    assert text in text_of(operator, make.lead(status=status, customer_payload=None))
 
 
 # --- timeline --------------------------------------------------------------------------------------------------------
@@ -203,29 +187,16 @@ def test_a_long_timeline_shows_its_first_and_last_events(
     assert "not an allowed value" in text.partition("Not sent")[2]
 
 
-def test_only_the_last_responses_are_shown(operator: Client) -> None:
-    lead = make.lead(status=LeadStatus.FAILED)
-    attempts = [make.attempt(lead, response_body=f"response {number}.") for number in range(25)]
-    shown = page(operator, lead)
-
-    assert re.findall(r"response (\d+)\.", shown) == [str(number) for number in range(5, 25)]
-    assert f"/admin/delivery/deliveryattempt/{attempts[0].pk}/change/" in shown
-
-
-def test_the_number_of_queries_does_not_depend_on_the_length_of_the_timeline(
+def test_only_the_last_responses_are_shown(
     operator: Client, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     lead = make.lead(status=LeadStatus.FAILED)
-    counts = []
-    for count in (2, 30):
-        for _ in range(count):
-            make.attempt(lead, response_body="{}")
-            make.event(lead)
-        with django_assert_max_num_queries(16) as queries:
-            page(operator, lead)
-        counts.append(len(queries))
+    attempts = [make.attempt(lead, response_body=f"response {number}.") for number in range(25)]
+    with django_assert_max_num_queries(16):
+        shown = page(operator, lead)
 
-    assert counts[0] == counts[1]
+    assert re.findall(r"response (\d+)\.", shown) == [str(number) for number in range(5, 25)]
+    assert f"/admin/delivery/deliveryattempt/{attempts[0].pk}/change/" in shown
 
 
 # --- payloads, headers and commands ----------------------------------------------------------------------------------
@@ -298,13 +269,6 @@ def test_a_hostile_lead_is_shown_as_text(reader: Client) -> None:
     assert "&lt;/pre&gt;" in shown
 
 
-def test_a_payload_of_200_kb_is_shown_in_full(reader: Client) -> None:
-    lines = [f"Zeile {number}: äöü €" for number in range(9800)]
-    lead = make.lead(raw_payload={"lines": lines})
-
-    assert ", ".join(f'"{line}"' for line in lines) in text_of(reader, lead)
-
-
 def test_invisible_characters_are_escaped(reader: Client) -> None:
     lead = make.lead(
         raw_payload={"comment": "مرحبا \u202eevil\u2066 zero\u200bwidth \U000e0041"}, source_headers={"A": "\u200e"}
@@ -368,7 +332,7 @@ def test_a_reveal_is_recorded_and_shows_only_this_lead(support: Client) -> None:
     assert PERSONAL.findall(html.unescape(page(support, other))) == []
 
 
-def test_a_reveal_ends_after_ten_minutes(support: Client) -> None:
+def test_a_reveal_ends_after_ten_minutes_or_with_the_permission(support: Client) -> None:
     lead = personal_lead()
     reveal(support, lead)
     session = support.session
@@ -379,10 +343,6 @@ def test_a_reveal_ends_after_ten_minutes(support: Client) -> None:
     session.save()
 
     assert PERSONAL.findall(html.unescape(page(support, lead))) == []
-
-
-def test_a_reveal_ends_when_the_permission_is_removed(support: Client) -> None:
-    lead = personal_lead()
     reveal(support, lead)
     Group.objects.get(name="Support").permissions.remove(Permission.objects.get(codename="reveal_personal_data"))
 

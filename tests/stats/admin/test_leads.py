@@ -82,14 +82,15 @@ def test_support_sees_addresses_and_numbers_masked(support: Client) -> None:
     assert "erika@" not in support.get(LEADS).text
 
 
-@pytest.mark.parametrize("status", LeadStatus)
-def test_every_status_has_a_badge_with_a_colour(admin_client: Client, status: LeadStatus) -> None:
-    make.lead(status=status)
-    badge = f'<span class="gateway-badge gateway-{status.lower()}">{status.label}</span>'
+def test_every_status_has_a_badge_with_a_colour(admin_client: Client) -> None:
+    for status in LeadStatus:
+        make.lead(status=status)
+    page = admin_client.get(LEADS).text
     stylesheet = b"".join(admin_client.get("/static/stats/gateway.css").streaming_content).decode()
 
-    assert badge in admin_client.get(LEADS).text
-    assert status == LeadStatus.RECEIVED or re.search(rf"\.gateway-{status.lower()} {{\s", stylesheet)
+    for status in LeadStatus:
+        assert f'<span class="gateway-badge gateway-{status.lower()}">{status.label}</span>' in page
+        assert status == LeadStatus.RECEIVED or re.search(rf"\.gateway-{status.lower()} {{\s", stylesheet)
 
 
 def test_a_row_links_to_the_lead_and_keeps_the_filters(admin_client: Client) -> None:
@@ -157,12 +158,6 @@ def test_an_empty_list_explains_itself(admin_client: Client) -> None:
 
     text = admin_client.get(LEADS, {"q": "x@example.org", "status": "REJECTED"}).text
     assert 'href="?q=x%40example.org">Search without filters' in text
-
-
-def test_a_search_with_nul_is_refused(admin_client: Client) -> None:
-    make.lead()
-
-    assert "Null characters are not allowed" in admin_client.get(LEADS, {"q": "66\0"}).text
 
 
 def test_every_list_has_a_labelled_search_box_with_focus_and_only_leads_an_export(admin_client: Client) -> None:

@@ -37,10 +37,7 @@ def marked(value, marks):
         ({"a": " x "}, ("a", " x ", "x", "whitespace trimmed")),
         ({"email": "E@X.de"}, ("email", "E@X.de", "e@x.de", "converted to lower case")),
         ({"email": " E@X.de"}, ("email", " E@X.de", "e@x.de", "whitespace trimmed, converted to lower case")),
-        (
-            {"phone": "0151 12345678"},
-            ("phone", "0151 12345678", "+4915112345678", "international format (E.164)"),
-        ),
+        ({"phone": "0151 12345678"}, ("phone", "0151 12345678", "+4915112345678", "international format (E.164)")),
         ({"phone": 15112345678}, ("phone", 15112345678, "+4915112345678", "international format (E.164)")),
         ({"phone": "1-1-0"}, ("phone", "1-1-0", "110", "unknown numbering plan: only digits kept")),
         ({"phone": "none"}, ("phone", "none", "", "contains no digits")),

@@ -13,16 +13,7 @@ from delivery.models import BulkAction, BulkActionKind
 from leads.models import EventKind, InboundLead, LeadStatus
 from stats.models import HourlyStatistics, Incident
 from tests import make
-from tests.stats.admin.pages import (
-    ATTEMPTS,
-    BULK_ACTIONS,
-    EVENTS,
-    HOURS,
-    INCIDENTS,
-    LEADS,
-    client_of,
-    text_of,
-)
+from tests.stats.admin.pages import ATTEMPTS, BULK_ACTIONS, EVENTS, HOURS, INCIDENTS, LEADS, client_of, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -31,12 +22,7 @@ ROLES = ("Support", "Operator", "Auditor")
 
 @pytest.fixture
 def lead() -> InboundLead:
-    return make.lead(
-        status=LeadStatus.PERMANENTLY_FAILED,
-        raw_payload=make.payload(email="erika@example.com", phone="+4915112345678"),
-        search_email="erika@example.com",
-        search_phone="+4915112345678",
-    )
+    return make.lead(status=LeadStatus.PERMANENTLY_FAILED)
 
 
 @pytest.fixture
@@ -90,11 +76,6 @@ def test_every_role_sees_all_records_and_changes_none(role: str | None, records:
     assert [type(record).objects.values().get() for record in records.values()] == before  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
-def test_the_page_of_a_lead_can_only_be_read(admin_client: Client, lead: InboundLead, method: str) -> None:
-    assert getattr(admin_client, method)(f"{LEADS}{lead.pk}/change/").status_code == 403
-
-
 def test_users_without_a_role_see_no_record(records: dict[str, Model]) -> None:
     intern, anonymous = client_of(), Client()
 
@@ -111,13 +92,6 @@ def test_users_who_see_leads_only_see_no_events_and_attempts_of_a_lead(lead: Inb
     shown = text_of(client_of("", "view_inboundlead"), f"{LEADS}{lead.pk}/change/")
 
     assert [part for part in ("a note", "a response", "4,711") if part in shown] == []
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_only_superusers_manage_users_and_groups(role: str) -> None:
-    client = client_of(role)
-
-    assert [client.get(f"/admin/auth/{name}/").status_code for name in ("user", "group")] == [403, 403]
 
 
 ACTIONS: dict[str, Callable[[Client, InboundLead], Any]] = {
@@ -142,12 +116,3 @@ def test_each_action_belongs_to_one_role(lead: InboundLead, role: str, action: s
 @pytest.mark.parametrize("action", ACTIONS)
 def test_anonymous_users_are_redirected_to_the_login(lead: InboundLead, action: str) -> None:
     assert ACTIONS[action](Client(), lead).headers["Location"].startswith("/admin/login/")
-
-
-@pytest.mark.parametrize(("role", "masked"), [("Support", True), ("Operator", False), ("Auditor", False)])
-def test_support_sees_personal_data_masked(lead: InboundLead, role: str, masked: bool) -> None:
-    client = client_of(role)
-
-    for url in (LEADS, f"{LEADS}{lead.pk}/change/"):
-        text = client.get(url).text
-        assert ("4915112345678" not in text) == ("erika@example.com" not in text) == masked

@@ -1,19 +1,18 @@
 """Alerts, as a real mail server and a real webhook receive them: once, even if the first try fails."""
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
 
 import environ
 import pytest
-from django.db import connection
 from django.utils.translation import override
 
 from stats.models import Alert, Incident
 from stats.monitoring import alerts, incidents
 from stats.monitoring.checks.pipeline import IncidentKind
 from stats.monitoring.checks.result import CheckResult, Verdict
+from tests.background import run_at_once
 from tests.make import NOON
 from tests.processes import free_port
 from tests.stats.monitoring.receivers import Hook, Mailbox, hook, mailbox
@@ -74,9 +73,7 @@ def test_an_incident_is_alerted_once_and_its_end_once(box: Mailbox, webhook: Hoo
     for minute in range(3, 6):
         check(Verdict.OK, IncidentKind.NO_WORKER, minute=minute)
 
-    assert [mail["Subject"] for mail in box.mails[1:]] == [
-        "[Lead Gateway] Over after 3 min: No worker is running",
-    ]
+    assert [mail["Subject"] for mail in box.mails[1:]] == ["[Lead Gateway] Over after 3 min: No worker is running"]
     [over] = webhook.posts[1:]
     assert (over["incidents"][0]["status"], over["incidents"][0]["closed_at"]) == ("over", "2026-01-21T12:03:00Z")
 
@@ -148,17 +145,7 @@ def test_one_of_several_processes_sends_after_an_expired_claim(webhook: Hook) ->
     alerts.send_due(now=NOON)
     assert webhook.posts == []
 
-    def send() -> None:
-        try:
-            alerts.send_due(now=NOON + 2 * MINUTE)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=send) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_at_once(*[lambda: alerts.send_due(now=NOON + 2 * MINUTE)] * 6)
 
     assert len(webhook.posts) == 1
 

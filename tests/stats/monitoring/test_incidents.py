@@ -1,16 +1,16 @@
 """Incidents open after enough failures in a row and close after enough good results in a row."""
 
-import threading
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 
 from stats.models import Alert, Incident
 from stats.monitoring import incidents
 from stats.monitoring.checks.pipeline import IncidentKind
 from stats.monitoring.checks.result import CheckResult, Verdict
 from stats.monitoring.pipeline_check import claim_check
+from tests.background import run_at_once
 from tests.make import NOON
 
 OPENS_AFTER = {IncidentKind.NO_WORKER: 3}
@@ -18,6 +18,8 @@ MINUTE = timedelta(minutes=1)
 
 OK, WARNING, FAILURE, UNKNOWN = Verdict.OK, Verdict.WARNING, Verdict.FAILURE, Verdict.UNKNOWN
 EMAIL, WEBHOOK = Alert.Channel.EMAIL, Alert.Channel.WEBHOOK
+
+pytestmark = pytest.mark.django_db
 
 
 class Checks:
@@ -39,7 +41,6 @@ def stored() -> list[tuple[str, str, bool]]:
     return [(incident.kind, incident.subject, incident.closed_at is not None) for incident in rows]
 
 
-@pytest.mark.django_db
 def test_an_incident_lasts_until_two_good_results() -> None:
     checks = Checks(IncidentKind.LEADS_STUCK)
 
@@ -56,7 +57,6 @@ def test_an_incident_lasts_until_two_good_results() -> None:
     assert Incident.objects.get().closed_at == NOON + 6 * MINUTE
 
 
-@pytest.mark.django_db
 def test_too_few_failures_in_a_row_open_no_incident() -> None:
     checks = Checks(IncidentKind.NO_WORKER)
 
@@ -66,7 +66,6 @@ def test_too_few_failures_in_a_row_open_no_incident() -> None:
     assert stored() == [("no_worker", "", False)]
 
 
-@pytest.mark.django_db
 def test_an_unknown_result_neither_opens_nor_closes() -> None:
     checks = Checks(IncidentKind.DELIVERIES_FAIL)
 
@@ -80,7 +79,6 @@ def test_an_unknown_result_neither_opens_nor_closes() -> None:
     assert stored() == [("deliveries_fail", "", True)]
 
 
-@pytest.mark.django_db
 def test_an_incident_without_results_closes() -> None:
     Checks(IncidentKind.SOURCE_SILENT, "portal").find(FAILURE)
     for minutes in (2, 3):
@@ -89,7 +87,6 @@ def test_an_incident_without_results_closes() -> None:
     assert stored() == [("source_silent", "portal", True)]
 
 
-@pytest.mark.django_db
 def test_a_later_failure_and_another_subject_are_new_incidents() -> None:
     Checks(IncidentKind.SOURCE_SILENT, "a").find(FAILURE, OK, OK, FAILURE)
     found = [CheckResult(IncidentKind.SOURCE_SILENT, FAILURE, subject) for subject in "ab"]
@@ -117,16 +114,6 @@ def test_one_of_several_processes_gets_the_claim() -> None:
     claim_check(NOON, after=MINUTE)
     claims: list[bool] = []
 
-    def claim() -> None:
-        try:
-            claims.append(claim_check(NOON + MINUTE, after=MINUTE))
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=claim) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_at_once(*[lambda: claims.append(claim_check(NOON + MINUTE, after=MINUTE))] * 8)
 
     assert sorted(claims) == [False] * 7 + [True]

@@ -12,6 +12,8 @@ from stats.monitoring import readiness
 
 READY = "/health/ready"
 
+pytestmark = pytest.mark.django_db
+
 
 @pytest.fixture(autouse=True)
 def _the_queue_holds_three(monkeypatch):
@@ -22,18 +24,25 @@ def refuse(*_):
     raise OperationalError("connection to postgres://user:secret@host failed")
 
 
+def checks_of(client, code, status):
+    """Return the checks of the response, which must have the code and the status."""
+    response = client.get(READY)
+    assert (response.status_code, response.json()["status"]) == (code, status)
+    return response.json()["checks"]
+
+
 # --- /health ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("url", ["/health", "/health/"])
-def test_health_uses_neither_database_nor_queue(client, monkeypatch, settings, url):
-    # Without the `django_db` mark every query fails the test.
+def test_health_uses_neither_database_nor_queue(client, monkeypatch, settings, django_assert_num_queries, url):
     settings.ENABLE_AUTH = True
     client.cookies["sessionid"] = "a-session"
     monkeypatch.setattr(queue, "depth", lambda: pytest.fail("used the queue"))
     monkeypatch.setattr(readiness, "run_checks", lambda: pytest.fail("ran checks"))
 
-    response = client.get(url)
+    with django_assert_num_queries(0):
+        response = client.get(url)
 
     assert response.status_code == 200
     assert response.content == b"OK"
@@ -43,7 +52,6 @@ def test_health_uses_neither_database_nor_queue(client, monkeypatch, settings, u
 # --- /health/ready ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("url", [READY, READY + "/"])
 def test_ready_if_all_checks_pass(client, url):
     response = client.get(url)
@@ -59,88 +67,67 @@ def test_ready_if_all_checks_pass(client, url):
     assert response["Cache-Control"] == "no-store"
 
 
-@pytest.mark.django_db
 def test_degraded_without_the_queue(client, monkeypatch):
     def fail():
         raise queue.QueueUnavailable("ConnectionError")
 
     monkeypatch.setattr(queue, "depth", fail)
 
-    response = client.get(READY)
+    checks = checks_of(client, 200, "degraded")
 
-    assert response.status_code == 200
-    assert response.json()["status"] == "degraded"
-    assert response.json()["checks"]["queue"] == {"ok": False, "reason": "cannot be reached (ConnectionError)"}
-    assert response.json()["checks"]["database"] == {"ok": True}
+    assert checks["queue"] == {"ok": False, "reason": "cannot be reached (ConnectionError)"}
+    assert checks["database"] == {"ok": True}
 
 
-@pytest.mark.django_db
 def test_an_unresponsive_queue_costs_the_timeout(client, monkeypatch, settings):
     settings.DATABASE_TIMEOUT = timedelta(seconds=2)
     thaw = threading.Event()
     monkeypatch.setattr(queue, "depth", lambda: thaw.wait(20))
 
-    response = client.get(READY)
+    checks = checks_of(client, 200, "degraded")
     thaw.set()
 
-    assert response.json()["status"] == "degraded"
-    assert response.json()["checks"]["queue"] == {"ok": False, "reason": "did not answer in time"}
+    assert checks["queue"] == {"ok": False, "reason": "did not answer in time"}
 
 
-@pytest.mark.django_db
 def test_not_ready_without_the_database(client, monkeypatch):
     monkeypatch.setattr(connection, "cursor", refuse)
 
-    response = client.get(READY)
+    checks = checks_of(client, 503, "not ready")
 
-    assert response.status_code == 503
-    assert response.json()["status"] == "not ready"
-    assert response.json()["checks"]["database"] == {
-        "ok": False,
-        "reason": "cannot be reached, or did not answer in time (OperationalError)",
-    }
-    assert response.json()["checks"]["migrations"]["ok"] is False
-    assert response.json()["checks"]["queue"]["ok"] is True
-    assert "secret" not in response.content.decode()
+    reason = "cannot be reached, or did not answer in time (OperationalError)"
+    assert checks["database"] == {"ok": False, "reason": reason}
+    assert checks["migrations"]["ok"] is False
+    assert checks["queue"]["ok"] is True
+    assert "secret" not in str(checks)
 
 
-@pytest.mark.django_db
 def test_not_ready_without_a_migration(client):
     MigrationRecorder.Migration.objects.filter(app="delivery", name="0002_append_only").delete()
 
-    response = client.get(READY)
-
-    assert response.status_code == 503
-    assert response.json()["status"] == "not ready"
-    assert response.json()["checks"]["migrations"] == {
-        "ok": False,
-        "reason": "1 not applied: delivery.0002_append_only",
-    }
+    checks = checks_of(client, 503, "not ready")
+    assert checks["migrations"] == {"ok": False, "reason": "1 not applied: delivery.0002_append_only"}
 
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE django_migrations RENAME TO elsewhere")
-    assert "manage.py migrate" in client.get(READY).json()["checks"]["migrations"]["reason"]
+    assert "manage.py migrate" in checks_of(client, 503, "not ready")["migrations"]["reason"]
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("content", [None, "{", '{"%s": 1}' % ("a" * 500)], ids=["none", "broken", "long"])
 def test_not_ready_with_a_bad_mapping_file(client, settings, tmp_path, content):
     settings.ATTRIBUTE_MAPPING_FILE = tmp_path / "mapping.json"
     if content is not None:
         settings.ATTRIBUTE_MAPPING_FILE.write_text(content)
 
-    response = client.get(READY)
+    checks = checks_of(client, 503, "not ready")
 
-    assert response.status_code == 503
-    assert response.json()["status"] == "not ready"
-    assert response.json()["checks"]["mapping"]["ok"] is False
-    reason = response.json()["checks"]["mapping"]["reason"]
+    assert checks["mapping"]["ok"] is False
+    reason = checks["mapping"]["reason"]
     assert 0 < len(reason) <= 200
     assert "\n" not in reason
-    assert response.json()["checks"]["database"] == {"ok": True}
+    assert checks["database"] == {"ok": True}
 
 
-@pytest.mark.django_db
 def test_with_authentication_the_reasons_need_the_token_or_a_session(client, settings, admin_user):
     settings.ENABLE_AUTH, settings.STATS_TOKEN = True, "a-token"
     MigrationRecorder.Migration.objects.filter(app="delivery").delete()
@@ -164,14 +151,10 @@ def test_with_authentication_the_reasons_need_the_token_or_a_session(client, set
     assert staff.json() == reader.json()
 
 
-@pytest.mark.django_db
 def test_without_the_database_no_session_is_read(client, settings, monkeypatch, admin_user):
     settings.ENABLE_AUTH = True
     client.force_login(admin_user)
     monkeypatch.setattr(connection, "cursor", refuse)
     monkeypatch.setattr("stats.api.views.is_staff_for_leads", lambda _: pytest.fail("read a session"))
 
-    response = client.get(READY)
-
-    assert response.status_code == 503
-    assert response.json()["checks"]["database"] == {"ok": False}
+    assert checks_of(client, 503, "not ready")["database"] == {"ok": False}

@@ -67,16 +67,8 @@ SENTENCES = [
     ),
     (lead("REJECTED", rejection_reason="BY_HAND"), [], "Rejected: BY_HAND; not sent to the customer"),
     (lead("DELIVERED"), [], "Delivered"),
-    (
-        lead("DELIVERED"),
-        [attempt(1), attempt(2, 200)],
-        "Delivered with attempt 2 of 5 at 2026-01-21T10:29:55Z",
-    ),
-    (
-        lead("DELIVERED"),
-        [begun(1, success=True)],
-        "Delivered with attempt 1 of 5 at 2026-01-21T10:29:56Z",
-    ),
+    (lead("DELIVERED"), [attempt(1), attempt(2, 200)], "Delivered with attempt 2 of 5 at 2026-01-21T10:29:55Z"),
+    (lead("DELIVERED"), [begun(1, success=True)], "Delivered with attempt 1 of 5 at 2026-01-21T10:29:56Z"),
     (
         lead("DELIVERED", uncounted_attempts=1),
         [attempt(1, 200), attempt(2)],
@@ -122,11 +114,7 @@ SENTENCES = [
         [attempt(1, response_status=None, error_message=None)],
         "Attempt 1 of 5 failed: no response; attempt 2 of 5 is due in 42 s",
     ),
-    (
-        lead(next_attempt_at=ahead(42)),
-        [attempt(1, 200)],
-        "Attempt 1 of 5 succeeded; attempt 2 of 5 is due in 42 s",
-    ),
+    (lead(next_attempt_at=ahead(42)), [attempt(1, 200)], "Attempt 1 of 5 succeeded; attempt 2 of 5 is due in 42 s"),
     (
         lead(next_attempt_at=ago(70)),
         attempts(2),

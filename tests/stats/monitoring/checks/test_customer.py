@@ -90,10 +90,7 @@ def test_a_customer_without_tls_is_a_failure(settings: Any) -> None:
     assert result.verdict is FAILURE
 
 
-@pytest.mark.parametrize(
-    ("token", "verdict"),
-    [("s3cret-word", OK), ("FakeCustomerToken", WARNING), ("", WARNING)],
-)
+@pytest.mark.parametrize(("token", "verdict"), [("s3cret-word", OK), ("FakeCustomerToken", WARNING), ("", WARNING)])
 def test_a_placeholder_instead_of_a_token_is_a_warning(settings: Any, token: str, verdict: Verdict) -> None:
     settings.CUSTOMER_API_TOKEN = token
 

@@ -106,12 +106,7 @@ def test_numbers_at_the_threshold_are_no_failure(numbers: dict[str, object]) -> 
 
 @pytest.mark.parametrize(
     ("attempts", "failed", "expected"),
-    [
-        (0, 0, Verdict.UNKNOWN),
-        (4, 4, Verdict.UNKNOWN),
-        (4, 1, Verdict.OK),
-        (5, 5, Verdict.FAILURE),
-    ],
+    [(0, 0, Verdict.UNKNOWN), (4, 4, Verdict.UNKNOWN), (4, 1, Verdict.OK), (5, 5, Verdict.FAILURE)],
 )
 def test_a_few_failures_prove_nothing_but_a_few_successes_do(attempts: int, failed: int, expected: Verdict) -> None:
     assert verdicts(replace(GOOD, attempts=AttemptCounts(attempts, failed)))[IncidentKind.DELIVERIES_FAIL] is expected
