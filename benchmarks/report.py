@@ -42,6 +42,7 @@ class Report:
     def write(self) -> Path:
         """Write the results to a file of their own and return its path."""
         size = f"-{self.leads}-leads" if self.leads else ""
+        _RESULTS.mkdir(exist_ok=True)
         file = _RESULTS / f"{self.began:%Y-%m-%d-%H%M}{size}.md"
         file.write_text(self.text())
         return file

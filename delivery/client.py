@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from delivery.deadline_http import DeadlineAdapter
+from delivery.deadline_http import DeadlineAdapter, time_left, was_idle_connection_closed
 from leadgateway import __version__
 
 USER_AGENT = f"lead-gateway/{__version__}"
@@ -110,6 +110,11 @@ class CustomerResponse:
     retry_after: str | None
     """The first 100 characters of the Retry-After header."""
     duration_ms: int
+    resent: bool = False
+    """The customer closed an idle connection when it was used again, and the request was sent once more.
+
+    The customer may have received the request twice, with the same Idempotency-Key.
+    """
 
     @property
     def last_answer(self) -> str:
@@ -119,11 +124,20 @@ class CustomerResponse:
 
 @dataclass(frozen=True)
 class CustomerAPI:
-    """The customer's URL, the bearer token ("": none), and the maximum duration of one exchange."""
+    """The customer's URL, the bearer token ("": none), and the maximum duration of one exchange.
+
+    Threads can share it, and with it the connections that the customer keeps open.
+    """
 
     url: str = field(repr=False)
     token: str = field(repr=False)
     timeout: timedelta
+    connections: int = 1
+    """The maximum number of idle connections."""
+    adapter: DeadlineAdapter = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "adapter", DeadlineAdapter(self.connections))
 
     def deliver(
         self,
@@ -133,7 +147,7 @@ class CustomerAPI:
         correlation_id: str,
         trace_headers: Mapping[str, str] | None = None,
     ) -> CustomerResponse:
-        """POST the payload as JSON on a connection of its own.
+        """POST the payload as JSON, on an idle connection if the customer has kept one open.
 
         Errors of the network, of the customer, of the URL or of the token are part of the result and are not raised.
         Redirects are not followed; proxies and a .netrc of the environment are not used.
@@ -145,7 +159,6 @@ class CustomerAPI:
             "Content-Type": "application/json",
             "Accept": "application/json",
             "Accept-Encoding": "identity",
-            "Connection": "close",
             "User-Agent": USER_AGENT,
             "Idempotency-Key": idempotency_key,
             "X-Correlation-ID": correlation_id,
@@ -154,13 +167,24 @@ class CustomerAPI:
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         started = time.monotonic()
-        status, text, retry_after, error = None, "", None, None
+        deadline = started + self.timeout.total_seconds()
+        status, text, retry_after, error, resent = None, "", None, None, False
         try:
             if check_url(self.url):
                 raise requests.exceptions.InvalidURL
-            request = requests.Request("POST", self.url, headers=headers, data=body).prepare()
+            request = _prepared(self.url).copy()
+            request.prepare_headers(headers)
+            request.prepare_body(body, None)
             # Not a Session: it reads the environment, and the whole body of a redirect even without following it.
-            with DeadlineAdapter().send(request, stream=True, timeout=self.timeout.total_seconds()) as response:
+            try:
+                response = self.adapter.send(request, stream=True, timeout=time_left(deadline))
+            except requests.ConnectionError as problem:
+                if not was_idle_connection_closed(problem):
+                    raise
+                resent = True
+            if resent:
+                response = DeadlineAdapter().send(request, stream=True, timeout=time_left(deadline))
+            with response:
                 status, text = response.status_code, self._read_body(response)
                 retry_after = response.headers.get("Retry-After")
             if not 200 <= status < 300:
@@ -170,7 +194,7 @@ class CustomerAPI:
         duration_ms = round((time.monotonic() - started) * 1000)
         if retry_after is not None:
             retry_after = retry_after[:MAX_RETRY_AFTER_CHARACTERS].replace(*_NUL)
-        return CustomerResponse(status, text, error, retry_after, duration_ms)
+        return CustomerResponse(status, text, error, retry_after, duration_ms, resent)
 
     def _read_body(self, response: requests.Response) -> str:
         """Return at most 64 KiB of the body, without the token. Never raises: the status is known, and it counts."""
@@ -204,6 +228,12 @@ class CustomerAPI:
             if error := _known_error(cause):
                 return error
         return DeliveryError("unexpected", {"detail": type(problem).__name__})
+
+
+@functools.cache
+def _prepared(url: str) -> requests.PreparedRequest:
+    """Return a request to a URL without headers and body. Its parts are parsed once."""
+    return requests.Request("POST", url).prepare()
 
 
 @functools.cache

@@ -52,7 +52,10 @@ def current() -> Configuration:
     """
     return Configuration(
         customer=CustomerAPI(
-            url=settings.CUSTOMER_API_URL, token=settings.CUSTOMER_API_TOKEN, timeout=settings.CUSTOMER_API_TIMEOUT
+            url=settings.CUSTOMER_API_URL,
+            token=settings.CUSTOMER_API_TOKEN,
+            timeout=settings.CUSTOMER_API_TIMEOUT,
+            connections=settings.WORKER_CONCURRENCY,
         ),
         mapping=load_mapping(settings.ATTRIBUTE_MAPPING_FILE),
         product_name=settings.CUSTOMER_PRODUCT_NAME,

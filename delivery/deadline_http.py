@@ -1,4 +1,4 @@
-"""An HTTP adapter whose exchange ends at one deadline and that opens a connection for each request.
+"""An HTTP adapter whose exchange ends at one deadline, also on a connection that is used again.
 
 The timeouts of requests and urllib3 start again with every piece of data that arrives, so a server that sends one byte
 at a time could occupy a worker forever. Here the timeout of `DeadlineAdapter.send` covers the whole exchange: name
@@ -17,19 +17,40 @@ import time
 from concurrent.futures import Future
 from typing import Any, cast
 
+import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
+#: How long an idle connection may be used again. Common servers close them after 5 s or more.
+MAX_IDLE_S = 4.0
+
 
 class DeadlineAdapter(HTTPAdapter):
-    """Sends one request on a connection of its own: never on an idle one that the server has closed in the meantime."""
+    """Sends requests, from any number of threads. A connection that the server keeps open is used again."""
 
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> HTTPConnectionPool:
-        pool = cast(HTTPConnectionPool, super().get_connection_with_tls_context(*args, **kwargs))
-        pool.ConnectionCls = DeadlineHTTPSConnection if pool.scheme == "https" else DeadlineHTTPConnection
+    def __init__(self, connections: int = 1) -> None:
+        """Create an adapter.
+
+        :param connections: the maximum number of idle connections.
+        """
+        super().__init__(pool_connections=1, pool_maxsize=connections)
+        self._pools: dict[str | None, HTTPConnectionPool] = {}
+
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
+    ) -> HTTPConnectionPool:
+        pool = self._pools.get(request.url)
+        if pool is None:
+            pool = cast(HTTPConnectionPool, super().get_connection_with_tls_context(request, *args, **kwargs))
+            pool.ConnectionCls = DeadlineHTTPSConnection if pool.scheme == "https" else DeadlineHTTPConnection
+            self._pools[request.url] = pool
         return pool
+
+
+class IdleConnectionClosedError(ConnectionError):
+    """The server has closed a connection that was used again, before the first byte of its response."""
 
 
 class FinalResponse(http.client.HTTPResponse):
@@ -47,6 +68,36 @@ class DeadlineHTTPConnection(HTTPConnection):
     """A connection whose `timeout` is for the whole exchange, from the name lookup on."""
 
     response_class = FinalResponse
+    #: The socket of the present exchange if it was used before.
+    _reused: "DeadlineSocket | None" = None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether an idle connection can be used again. urllib3 asks before each request."""
+        return super().is_connected and cast(DeadlineSocket, self.sock).idle_s < MAX_IDLE_S
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        sock = cast(DeadlineSocket | None, self.sock)
+        self._reused = sock if sock is not None and sock.received_at is not None else None
+        if self._reused is not None:
+            self._reused.renew(time.monotonic() + cast(float, self.timeout))
+        try:
+            super().request(*args, **kwargs)
+        except ssl.SSLError as error:  # after other errors urllib3 looks for a response
+            self._report_closed_connection(error)
+            raise
+
+    def getresponse(self) -> Any:
+        try:
+            return super().getresponse()
+        except (OSError, http.client.RemoteDisconnected) as error:
+            self._report_closed_connection(error)
+            raise
+
+    def _report_closed_connection(self, error: Exception) -> None:
+        """Raise IdleConnectionClosedError if this error of an exchange means that."""
+        if self._reused is not None and not self._reused.has_received and not isinstance(error, TimeoutError):
+            raise IdleConnectionClosedError from error
 
     def _new_conn(self) -> "DeadlineSocket":
         """Connect to the first address of the host that accepts. Each gets an equal share of the remaining time.
@@ -92,10 +143,26 @@ class DeadlineSocket(socket.socket):
     """
 
     deadline: float
+    #: When data was last received, by time.monotonic().
+    received_at: float | None = None
+    #: Whether a byte of the present response has arrived.
+    has_received = False
+
+    def renew(self, deadline: float) -> None:
+        """Prepare the socket for a further exchange."""
+        self.deadline, self.has_received = deadline, False
+
+    @property
+    def idle_s(self) -> float:
+        """The seconds since data was last received."""
+        return time.monotonic() - (self.received_at or 0.0)
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         self.settimeout(time_left(self.deadline))
-        return super().recv_into(*args, **kwargs)
+        received = super().recv_into(*args, **kwargs)
+        if received:
+            self.received_at, self.has_received = time.monotonic(), True
+        return received
 
     def sendall(self, *args: Any, **kwargs: Any) -> None:
         self.settimeout(time_left(self.deadline))
@@ -118,6 +185,13 @@ def tls_context() -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     context.sslsocket_class = DeadlineTLSSocket
     return context
+
+
+def was_idle_connection_closed(error: BaseException | None) -> bool:
+    """Return whether this led to an error of requests, which wraps its causes."""
+    while error is not None and not isinstance(error, IdleConnectionClosedError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _look_up(host: str, port: int, deadline: float) -> list[tuple[Any, ...]]:

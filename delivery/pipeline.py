@@ -1,23 +1,25 @@
-"""Deliver one lead: claim it, prepare the request, send it, settle the result.
+"""Deliver leads: claim them, prepare their requests, send them, settle the results.
 
 Each step is committed before the next one begins, so a worker can stop at any point: its lease expires, the lead is due
 again, and the audit log shows how far the worker came.
+
+All steps but `send` take several leads and share their statements and their transaction. `delivery.window` runs them.
 """
 
-import json
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from operator import itemgetter
-from typing import Any
+from functools import partial
+from operator import attrgetter, itemgetter
+from typing import Any, TypeVar
 
-import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from delivery import sweep
-from delivery.claims import RELEASED, Claim, claim_lead, update_claimed
 from delivery.client import CustomerResponse
 from delivery.configuration import Configuration
 from delivery.control import circuit, permission
@@ -26,304 +28,452 @@ from delivery.mapping import map_lead
 from delivery.models import RESTRICTIONS_EXIST, DeliveryAttempt
 from delivery.retry import GiveUp, after_failure
 from leadgateway import tracing
+from leadgateway.db.rows import as_table, columns_of
 from leadgateway.logging import get_logger
-from leads.audit.recording import build_event, record_all
+from leads.audit.recording import build_event
 from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
 from leads.normalization import normalize
 from leads.rules import RejectionReason, rejection_reason
-from leads.status import ClaimLost, change_status
+from leads.status import ClaimLost, LeadChange, change_leads
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 log = get_logger(__name__)
 
 WORKER = "worker"
 
+#: How much longer than a request the lease lasts: time to write the result, and to give up on a slow name lookup.
+LEASE_MARGIN = timedelta(seconds=15)
+
+#: A message can arrive early by the difference between two machines' clocks.
+CLOCK_TOLERANCE = timedelta(milliseconds=100)
+
 #: Longer waits are left to the sweep, because a message with a countdown stays in a worker's memory.
 LONGEST_COUNTDOWN = timedelta(minutes=5)
 
-#: Pause between two tries to store a result while the database is unavailable.
+#: Pause between two tries to store results while the database is unavailable.
 SETTLE_RETRY_PAUSE = timedelta(milliseconds=500)
 
 #: A request that took longer is logged as slow.
 _SLOW_DELIVERY_MS = 5000
 
-_COMPLETE_ATTEMPT = f"""
-    UPDATE delivery_attempt SET response_status = %s, response_body = %s, error_message = %s, error = %s,
-        success = %s, finished_at = %s, duration_ms = %s
-    WHERE id = %s AND finished_at IS NULL
-    RETURNING {RESTRICTIONS_EXIST}
+#: The columns of a lead that no worker has claimed.
+_RELEASED: dict[str, Any] = {"claimed_until": None, "claim_token": None}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to work on a lead until `until`, and what was known when the lead was claimed."""
+
+    lead: InboundLead
+    token: uuid.UUID
+    until: datetime
+    attempts_made: int
+    #: Whether delivery control may forbid or delay the request; see `RESTRICTIONS_EXIST`.
+    restrictions_exist: bool
+
+    @property
+    def ids(self) -> dict[str, Any]:
+        """The ids for log lines."""
+        return {"lead_id": self.lead.pk, "correlation_id": str(self.lead.correlation_id)}
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A request that may be sent: its attempt is stored."""
+
+    claim: Claim
+    attempt: DeliveryAttempt
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came back for a delivery."""
+
+    delivery: Delivery
+    response: CustomerResponse
+
+
+# --- claim -----------------------------------------------------------------------------------------------------------
+
+# The conditions are those of LeadQuerySet.due(). Of any number of workers exactly one gets a row. If a worker beyond
+# its lease stores an attempt at the same moment, the unique attempt number refuses the second one.
+_CLAIM = f"""
+    UPDATE inbound_lead SET claim_token = %s, claimed_until = %s, enqueued_at = NULL
+    WHERE id IN (%s) AND status IN ('RECEIVED', 'READY', 'FAILED') AND next_attempt_at <= %s
+        AND (claimed_until IS NULL OR claimed_until < %s)
+    RETURNING *,
+        (SELECT coalesce(max(attempt_no), 0) FROM delivery_attempt WHERE lead_id = inbound_lead.id) AS attempts_made,
+        {RESTRICTIONS_EXIST} AS restrictions_exist
 """  # noqa: S608 (constant SQL)
 
 
-def advance(lead_id: int, *, config: Configuration) -> datetime | None:
-    """Deliver a lead that is due and that no other worker has claimed.
+def claim(lead_ids: Sequence[int], *, request_timeout: timedelta) -> list[Claim]:
+    """Claim those of the leads that are due and that no other worker has, with one UPDATE.
 
-    :returns: when the lead is due again; None: nothing more happens automatically, or another worker has it.
-    :raises django.db.OperationalError: the database is unavailable. The lead is due again when the lease expires.
+    The claim is a lease in the lead's row (`claimed_until`) and a token (`claim_token`). The lease lasts as long as a
+    request can, plus a margin. While it runs, no other worker can claim the lead. Every write of a worker requires its
+    token, so a worker that lost the claim changes nothing.
+
+    :returns: claims in the order of the leads' ids.
     """
-    claim = claim_lead(lead_id, request_timeout=config.customer.timeout)
-    if claim is None:
-        log.debug("lead_not_due", lead_id=lead_id)
-        return None
-    correlation_id = str(claim.lead.correlation_id)
-    tracing.note({tracing.CORRELATION_ID: correlation_id})
-    with structlog.contextvars.bound_contextvars(lead_id=lead_id, correlation_id=correlation_id):
-        try:
-            attempt = prepare(claim, config=config)
-            if attempt is None:
-                return None
-            response = send(claim.lead, attempt, config=config)
-            due = settle(claim, attempt, response, config=config)
-        except ClaimLost:
-            log.warning("claim_lost")
-            return None
-        if config.limits.concurrency:
-            sweep.enqueue_next(now=timezone.now())
-        return due
+    now, token = timezone.now(), uuid.uuid4()
+    until = now + request_timeout + LEASE_MARGIN
+    stored_token = InboundLead._meta.get_field("claim_token").get_db_prep_value(token, connection)
+    statement = _CLAIM.replace("(%s)", f"({', '.join(['%s'] * len(lead_ids))})", 1)
+    # Typed as Any for the two columns that the statement adds.
+    leads: list[Any] = list(
+        InboundLead.objects.raw(statement, [stored_token, until, *lead_ids, now + CLOCK_TOLERANCE, now])
+    )
+    leads.sort(key=attrgetter("pk"))
+    return [Claim(lead, token, until, lead.attempts_made, bool(lead.restrictions_exist)) for lead in leads]
 
 
 # --- prepare ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Mapped:
-    """What is stored when a lead becomes READY."""
+def prepare(claims: Sequence[Claim], *, config: Configuration) -> list[Delivery]:
+    """Check and map received leads, and store the attempts before their requests are sent.
 
-    columns: dict[str, Any]
-    event: LeadEvent
+    Leads that may not be sent now are released or closed and do not have a delivery. Nor does a lead whose claim is
+    lost, or that cannot be processed: it is due again when its lease expires.
 
-
-def prepare(claim: Claim, *, config: Configuration) -> DeliveryAttempt | None:
-    """Check and map a received lead, and store the attempt before its request is sent.
-
-    :returns: None when no request may be sent now.
-    :raises ClaimLost: another worker has claimed the lead.
+    :raises django.db.OperationalError: the database is unavailable. The leads are due when their leases expire.
     """
-    lead, now = claim.lead, timezone.now()
+    return _for_all(lambda some: _prepare(some, config=config), claims, get_claim=lambda claim: claim)
+
+
+def _for_all(step: Callable[[Sequence[T]], list[R]], items: Sequence[T], *, get_claim: Callable[[T], Claim]) -> list[R]:
+    """Run a step for all items together. If that fails because of one item, run it for each item by itself."""
+    try:
+        return step(items)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        if len(items) > 1:
+            return [result for item in items for result in _for_all(step, [item], get_claim=get_claim)]
+        if isinstance(error, ClaimLost):
+            log.warning("claim_lost", **get_claim(items[0]).ids)
+        else:
+            log.error("lead_not_processed", **get_claim(items[0]).ids, exc_info=error)
+        return []
+
+
+def _prepare(claims: Sequence[Claim], *, config: Configuration) -> list[Delivery]:
+    now = timezone.now()
+    checked = [_check(claim, config=config, now=now) for claim in claims]
+    with transaction.atomic():
+        # A transaction that needs both locks the delivery control row before the leads' rows.
+        send_times = _send_times([one for one in checked if one.stop is None], config=config, now=now)
+        for one in checked:
+            if one.stop is None:
+                _start_attempt(one, send_times.get(one.claim.lead.pk), config=config, now=now)
+        change_leads([one.change for one in checked if one.change], actor=WORKER, now=now)
+        change_leads([one.stop for one in checked if one.stop], actor=WORKER, now=now)
+        _store_attempts([one.attempt for one in checked if one.attempt])
+    for one in checked:
+        if one.stop:
+            detail = one.stop.detail or {}
+            log.info("lead_stopped", **one.claim.ids, status=one.stop.to, reason=detail["reason"])
+        elif not one.attempt:
+            log.debug("lead_waits_for_delivery_control", **one.claim.ids)
+    sent = [one for one in checked if one.attempt]
+    for one in sent:
+        if one.change:
+            one.change.update_object(now=now)
+    return [Delivery(one.claim, one.attempt) for one in sent if one.attempt]
+
+
+@dataclass
+class _Checked:
+    """What is stored for a lead before its request."""
+
+    claim: Claim
+    #: The columns and the event of a received lead that becomes READY.
+    mapped: dict[str, Any] | None = None
+    mapped_event: LeadEvent | None = None
+    change: LeadChange | None = None
+    #: The change of a lead that is not sent and not processed again automatically.
+    stop: LeadChange | None = None
+    attempt: DeliveryAttempt | None = None
+
+    def confirm_claim(self, events: Sequence[LeadEvent] = (), **columns: Any) -> None:
+        """Change the lead only if the claim is still valid. A lead that has just been mapped becomes READY."""
+        to = None if self.mapped is None else LeadStatus.READY
+        events = [self.mapped_event, *events] if self.mapped_event else events
+        columns = (self.mapped or {}) | columns
+        self.change = LeadChange(self.claim.lead, to, claim=self.claim.token, events_after=events, columns=columns)
+
+    def close(self, to: LeadStatus, detail: dict[str, Any], *, old: str = "", **columns: Any) -> None:
+        """Release the lead for good."""
+        columns |= {"next_attempt_at": None, **_RELEASED}
+        self.stop = LeadChange(self.claim.lead, to, claim=self.claim.token, detail=detail, columns=columns, old=old)
+
+
+def _check(claim: Claim, *, config: Configuration, now: datetime) -> _Checked:
+    """Check and map a received lead; decide whether another lead has an attempt left."""
+    lead, checked = claim.lead, _Checked(claim)
     if lead.status != LeadStatus.RECEIVED:
-        return _start_attempt(claim, None, config=config, now=now)
+        return checked
     if reason := rejection_reason(lead.raw_payload):
-        _stop(claim, LeadStatus.REJECTED, now=now, detail={"reason": reason}, rejection_reason=reason)
-        log.info("lead_stopped", status=LeadStatus.REJECTED, reason=reason)
-        return None
+        checked.close(LeadStatus.REJECTED, {"reason": reason}, rejection_reason=reason)
+        return checked
     normalized = normalize(lead.raw_payload)
     result = map_lead(normalized, mapping=config.mapping, product_name=config.product_name)
-    columns = {
+    checked.mapped = {
         "normalized_payload": normalized,
         "customer_payload": result.payload,
         "mapping_sha256": config.mapping.sha256,
     }
     names = list(map(itemgetter("name"), result.payload["attributes"]))
     detail = {"mapping": config.mapping.sha256, "attributes": names, "omitted": result.omitted}
-    mapped = _Mapped(columns, build_event(lead, EventKind.MAPPED, actor=WORKER, now=now, detail=detail))
-    if not result.missing:
-        return _start_attempt(claim, mapped, config=config, now=now)
-    reason = RejectionReason.MISSING_REQUIRED_FIELD
-    detail = {"reason": reason, "missing": list(result.missing)}
-    with transaction.atomic():
-        _confirm_claim(claim, mapped, now=now)
-        _stop(claim, LeadStatus.FAILED, now=now, detail=detail, rejection_reason=reason)
-    log.info("lead_stopped", status=LeadStatus.FAILED, reason=reason)
-    return None
+    checked.mapped_event = build_event(lead, EventKind.MAPPED, actor=WORKER, now=now, detail=detail)
+    if result.missing:
+        reason = RejectionReason.MISSING_REQUIRED_FIELD
+        checked.confirm_claim()
+        detail = {"reason": reason, "missing": list(result.missing)}
+        checked.close(LeadStatus.FAILED, detail, old=LeadStatus.READY, rejection_reason=reason)
+    return checked
 
 
-def _start_attempt(
-    claim: Claim, mapped: _Mapped | None, *, config: Configuration, now: datetime
-) -> DeliveryAttempt | None:
-    """Store the next attempt, unless delivery control makes the lead wait or no attempt is left.
-
-    :param mapped: of a lead that becomes READY in the same transaction.
-    """
-    lead, attempt_no, send_at = claim.lead, claim.attempts_made + 1, now
-    with transaction.atomic():
-        # A transaction that needs both locks the delivery control row before the lead's row.
-        if claim.restrictions_exist or config.limits != NO_LIMITS:
-            allowed_at = permission.send_time(
-                lead.pk, circuit=config.circuit, limits=config.limits, timeout=config.customer.timeout, now=now
-            )
-            if allowed_at is None:
-                # The lead stays due, and the sweep enqueues it when it may be sent.
-                _confirm_claim(claim, mapped, now=now, **RELEASED)
-                log.debug("lead_waits_for_delivery_control")
-                return None
-            send_at = allowed_at
-        if mapped is None and config.policy.exhausted(claim.attempts_made - lead.uncounted_attempts):
-            # A worker stopped during the last attempt.
-            _stop(claim, LeadStatus.PERMANENTLY_FAILED, now=now, detail={"reason": {"code": "outcome_unknown"}})
-            log.error("lead_permanently_failed", reason="outcome_unknown")
-            return None
-        started = build_event(lead, EventKind.ATTEMPT_STARTED, actor=WORKER, now=now, detail={"attempt_no": attempt_no})
-        _confirm_claim(claim, mapped, now=now, events=[started])
-        return DeliveryAttempt.objects.create(lead=lead, attempt_no=attempt_no, requested_at=send_at, created_at=now)
+def _send_times(checked: Sequence[_Checked], *, config: Configuration, now: datetime) -> dict[int, datetime]:
+    """Return when each lead may be sent. The other leads have to wait for delivery control."""
+    leads = [one.claim.lead.pk for one in checked]
+    if config.limits == NO_LIMITS and not any(one.claim.restrictions_exist for one in checked):
+        return dict.fromkeys(leads, now)
+    return permission.send_times(
+        leads, circuit=config.circuit, limits=config.limits, timeout=config.customer.timeout, now=now
+    )
 
 
-def _confirm_claim(
-    claim: Claim, mapped: _Mapped | None, *, now: datetime, events: Sequence[LeadEvent] = (), **columns: Any
-) -> None:
-    """Lock the claimed lead, set `columns`, and record `events`. A lead that has just been mapped becomes READY.
-
-    :raises ClaimLost: another worker has claimed the lead.
-    """
-    if mapped is None:
-        update_claimed(claim, now=now, **columns)
-        record_all(events)
+def _start_attempt(checked: _Checked, send_at: datetime | None, *, config: Configuration, now: datetime) -> None:
+    """Add the next attempt, unless the lead has to wait or no attempt is left."""
+    claim, lead = checked.claim, checked.claim.lead
+    if send_at is None:
+        # The lead stays due, and the sweep enqueues it when it may be sent.
+        checked.confirm_claim(**_RELEASED)
+    elif checked.mapped is None and config.policy.exhausted(claim.attempts_made - lead.uncounted_attempts):
+        # A worker stopped during the last attempt.
+        checked.close(LeadStatus.PERMANENTLY_FAILED, {"reason": {"code": "outcome_unknown"}})
     else:
-        events = [mapped.event, *events]
-        changes = mapped.columns | columns
-        change_status(
-            claim.lead, LeadStatus.READY, actor=WORKER, now=now, claim=claim.token, events_after=events, **changes
+        number = claim.attempts_made + 1
+        detail = {"attempt_no": number}
+        started = build_event(lead, EventKind.ATTEMPT_STARTED, actor=WORKER, now=now, detail=detail)
+        checked.confirm_claim([started])
+        checked.attempt = DeliveryAttempt(lead=lead, attempt_no=number, requested_at=send_at, created_at=now)
+
+
+_ATTEMPT = columns_of(DeliveryAttempt, "lead_id", "attempt_no", "requested_at", "created_at")
+
+
+def _store_attempts(attempts: Sequence[DeliveryAttempt]) -> None:
+    """Store new attempts and set their ids."""
+    if not attempts:
+        return
+    rows = [(one.lead_id, one.attempt_no, one.requested_at, one.created_at) for one in attempts]
+    new, parameters = as_table(_ATTEMPT, rows)
+    names = ", ".join(_ATTEMPT)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO delivery_attempt ({names}) SELECT {names} FROM {new} RETURNING lead_id, id",  # noqa: S608
+            parameters,
         )
-
-
-def _stop(claim: Claim, to: LeadStatus, *, now: datetime, **changes: Any) -> None:
-    """Release a lead that is not sent and not processed again automatically.
-
-    :param changes: further arguments of `change_status`.
-    """
-    change_status(claim.lead, to, actor=WORKER, now=now, claim=claim.token, next_attempt_at=None, **changes, **RELEASED)
+        ids = dict(cursor.fetchall())
+    for attempt in attempts:
+        attempt.pk = ids[attempt.lead_id]
 
 
 # --- send ------------------------------------------------------------------------------------------------------------
 
 
-def send(lead: InboundLead, attempt: DeliveryAttempt, *, config: Configuration) -> CustomerResponse:
-    """Send the lead to the customer at the attempt's time, without a database connection or transaction."""
-    connection.close()
-    time.sleep(max(0.0, (attempt.requested_at - timezone.now()).total_seconds()))
+def send(delivery: Delivery, *, config: Configuration, trace: tracing.Headers | None = None) -> Result:
+    """Send a lead to the customer at the attempt's time. Uses no database connection.
+
+    :param trace: headers of the span that the request belongs to.
+    """
+    lead, attempt = delivery.claim.lead, delivery.attempt
+    if (wait_s := (attempt.requested_at - timezone.now()).total_seconds()) > 0:
+        time.sleep(wait_s)
     correlation_id = str(lead.correlation_id)
-    attributes: dict[str, str | int] = {
+    deliver = partial(
+        config.customer.deliver,
+        lead.customer_payload or {},
+        idempotency_key=str(lead.idempotency_key),
+        correlation_id=correlation_id,
+    )
+    if trace is None:
+        return Result(delivery, deliver())
+    attributes: tracing.Attributes = {
         tracing.LEAD_ID: lead.pk,
         tracing.ATTEMPT_NO: attempt.attempt_no,
         tracing.CORRELATION_ID: correlation_id,
     }
-    with tracing.span("POST customer", "CLIENT", attributes) as trace_headers:
-        response = config.customer.deliver(
-            lead.customer_payload or {},
-            idempotency_key=str(lead.idempotency_key),
-            correlation_id=correlation_id,
-            trace_headers=trace_headers,
-        )
+    with tracing.span("POST customer", "CLIENT", attributes, within=trace) as headers:
+        response = deliver(trace_headers=headers)
         tracing.note(
             {} if response.status is None else {tracing.HTTP_STATUS: response.status},
             error=response.error.message if response.error else None,
         )
-    return response
+    return Result(delivery, response)
 
 
 # --- settle ----------------------------------------------------------------------------------------------------------
 
 
-def settle(
-    claim: Claim, attempt: DeliveryAttempt, response: CustomerResponse, *, config: Configuration
-) -> datetime | None:
-    """Store the result of a request, and retry while the database is unavailable.
+def settle(results: Sequence[Result], *, config: Configuration) -> dict[int, datetime]:
+    """Store the results of requests, and retry while the database is unavailable.
 
-    A result that is not stored can lead to a second delivery, so the retries end only with the lease.
+    A result that is not stored can lead to a second delivery, so the retries end only with the lease. A result whose
+    claim is lost is not stored.
 
-    :returns: when the lead is due again; None: never automatically.
-    :raises ClaimLost: another worker has claimed the lead; nothing is stored.
+    :param results: in the order in which they arrived.
+    :returns: when leads are due again, if that is so soon that a message with a countdown can be sent.
+    :raises django.db.OperationalError: the database was unavailable until the leases ended.
     """
+    due = _settle_patiently(results, config=config)
+    if config.limits.concurrency:
+        with suppress(OperationalError, InterfaceError):  # the sweep enqueues them
+            sweep.enqueue_next(now=timezone.now(), most=len(results))
+    return due
+
+
+def _settle_patiently(results: Sequence[Result], *, config: Configuration) -> dict[int, datetime]:
     while True:
         try:
-            return _store_result(claim, attempt, response, config=config)
+            return dict(
+                _for_all(lambda some: _settle(some, config=config), results, get_claim=lambda one: one.delivery.claim)
+            )
         except (OperationalError, InterfaceError) as error:
-            if timezone.now() > claim.until:
-                raise
-            log.warning("result_not_stored_yet", attempt_no=attempt.attempt_no, exc_info=error)
             connection.close()
+            if timezone.now() > max(result.delivery.claim.until for result in results):
+                raise
+            log.warning("results_not_stored_yet", results=len(results), exc_info=error)
             time.sleep(SETTLE_RETRY_PAUSE.total_seconds())
 
 
-def _store_result(
-    claim: Claim, attempt: DeliveryAttempt, response: CustomerResponse, *, config: Configuration
-) -> datetime | None:
-    """Complete the attempt, change the lead's status and record the events, all in one transaction."""
-    lead, now = claim.lead, timezone.now()
-    next_step: timedelta | GiveUp | None = None  # None: the lead is delivered
-    uncounted = lead.uncounted_attempts
+def _settle(results: Sequence[Result], *, config: Configuration) -> list[tuple[int, datetime]]:
+    """Complete the attempts, change the leads and record the events, all in one transaction."""
+    now = timezone.now()
     with transaction.atomic():
-        restrictions_exist = _complete_attempt(attempt, response, now=now)
-        if restrictions_exist is None:
-            return None  # an earlier try was committed, but its confirmation was lost
-        # A transaction that needs both locks the delivery control row before the lead's row.
-        if response.error:
-            uncounted += circuit.record_failure(lead.pk, response, policy=config.circuit, now=now)
-            next_step = after_failure(
-                config.policy, response.status, attempt.attempt_no - uncounted, response.retry_after, now=now
+        restrictions_exist = _complete_attempts(results, now=now)
+        # A result is missing here if an earlier try was committed, but the confirmation was lost.
+        stored = [result for result in results if result.delivery.attempt.pk in restrictions_exist]
+        uncounted: set[int] = set()
+        if any(restrictions_exist.values()) or any(result.response.error for result in stored):
+            # A transaction that needs both locks the delivery control row before the leads' rows.
+            uncounted = circuit.record_responses(
+                [(result.delivery.claim.lead.pk, result.response) for result in stored],
+                restrictions_exist=any(restrictions_exist.values()),
+                policy=config.circuit,
+                now=now,
             )
-        elif restrictions_exist:
-            circuit.record_success(now=now)
-        _change_lead(claim, attempt, response, next_step, uncounted=uncounted, now=now)
+        outcomes = [_outcome(one, uncounted=uncounted, config=config, now=now) for one in stored]
+        outcomes.sort(key=lambda one: one.change.lead.pk)
+        change_leads([one.change for one in outcomes], actor=WORKER, now=now)
+    for one in outcomes:
+        _log(one)
+    return [(one.change.lead.pk, one.enqueue_at) for one in outcomes if one.enqueue_at]
+
+
+_COMPLETE_ATTEMPTS = """
+    UPDATE delivery_attempt SET response_status = new.response_status, response_body = new.response_body,
+        error_message = new.error_message, error = new.error, success = new.success, finished_at = new.finished_at,
+        duration_ms = new.duration_ms
+    FROM {new} WHERE delivery_attempt.id = new.id AND delivery_attempt.finished_at IS NULL
+    RETURNING delivery_attempt.id, {restrictions_exist}
+"""
+_RESULT = columns_of(
+    DeliveryAttempt,
+    *("id", "response_status", "response_body", "error_message", "error", "success", "finished_at", "duration_ms"),
+)
+
+
+def _complete_attempts(results: Sequence[Result], *, now: datetime) -> dict[int, bool]:
+    """Store the responses in the attempts' rows.
+
+    :returns: for each attempt that was not complete already, whether delivery control has restrictions.
+    """
+    rows = []
+    for result in results:
+        response, error = result.response, result.response.error
+        message, stored = (error.message, error.as_json()) if error else (None, None)
+        key, body = result.delivery.attempt.pk, response.body or None
+        rows.append((key, response.status, body, message, stored, error is None, now, response.duration_ms))
+    new, parameters = as_table(_RESULT, rows)
+    with connection.cursor() as cursor:
+        cursor.execute(_COMPLETE_ATTEMPTS.format(new=new, restrictions_exist=RESTRICTIONS_EXIST), parameters)
+        return {attempt: bool(restrictions_exist) for attempt, restrictions_exist in cursor.fetchall()}
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What a result means for the lead."""
+
+    result: Result
+    change: LeadChange
+    #: The wait before the next attempt; None: the lead is delivered.
+    next_step: timedelta | GiveUp | None
+    enqueue_at: datetime | None = None
+
+
+def _outcome(result: Result, *, uncounted: set[int], config: Configuration, now: datetime) -> _Outcome:
+    """Decide what becomes of the lead: delivered, waiting for the next attempt, or given up."""
+    claim, attempt, response = result.delivery.claim, result.delivery.attempt, result.response
+    lead, enqueue_at, detail = claim.lead, None, None
+    error = response.error.as_json() if response.error else None
+    next_step: timedelta | GiveUp | None = None
+    columns: dict[str, Any]
+    if error is None:
+        to, columns = LeadStatus.DELIVERED, {"delivered_at": now, "rejection_reason": None, "next_attempt_at": None}
+    else:
+        uncounted_attempts = lead.uncounted_attempts + (lead.pk in uncounted)
+        counted = attempt.attempt_no - uncounted_attempts
+        next_step = after_failure(config.policy, response.status, counted, response.retry_after, now=now)
+        if isinstance(next_step, GiveUp):
+            reason: dict[str, Any] = {"code": next_step, "error": error}
+            if next_step is GiveUp.EXHAUSTED:
+                reason["attempts"] = counted
+            detail = {"reason": reason}
+            to, columns = LeadStatus.PERMANENTLY_FAILED, {"next_attempt_at": None}
+        else:
+            due = now + next_step
+            # The caller enqueues the message for a short wait.
+            enqueue_at = due if next_step <= LONGEST_COUNTDOWN else None
+            to = LeadStatus.FAILED
+            columns = {"uncounted_attempts": uncounted_attempts, "next_attempt_at": due, "enqueued_at": enqueue_at}
+    finished = {
+        "attempt_no": attempt.attempt_no,
+        "response_status": response.status,
+        "error": error,
+        "duration_ms": response.duration_ms,
+        "next_attempt_in_s": next_step.total_seconds() if isinstance(next_step, timedelta) else None,
+        "resent": response.resent or None,
+    }
+    change = LeadChange(
+        lead,
+        to,
+        claim=claim.token,
+        detail=detail,
+        events_before=[build_event(lead, EventKind.ATTEMPT_FINISHED, actor=WORKER, now=now, detail=finished)],
+        columns={**columns, "last_answer": response.last_answer, **_RELEASED},
+    )
+    return _Outcome(result, change, next_step, enqueue_at)
+
+
+def _log(outcome: _Outcome) -> None:
+    response, next_step, ids = outcome.result.response, outcome.next_step, outcome.result.delivery.claim.ids
     slow = response.duration_ms > _SLOW_DELIVERY_MS
     write = log.warning if slow or response.error else log.info
     write(
         "slow_delivery" if slow else "delivery_attempted",
-        attempt_no=attempt.attempt_no,
-        status=lead.status,
+        **ids,
+        attempt_no=outcome.result.delivery.attempt.attempt_no,
+        status=outcome.change.to,
         response_status=response.status,
         error=response.error.message if response.error else None,
         duration_ms=response.duration_ms,
         next_attempt_in_s=next_step.total_seconds() if isinstance(next_step, timedelta) else None,
     )
-    return lead.next_attempt_at
-
-
-def _complete_attempt(attempt: DeliveryAttempt, response: CustomerResponse, *, now: datetime) -> bool | None:
-    """Store the response in the attempt's row.
-
-    :returns: whether delivery control has restrictions; None: the attempt was complete already.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _COMPLETE_ATTEMPT,
-            [
-                response.status,
-                response.body or None,
-                response.error.message if response.error else None,
-                json.dumps(response.error.as_json()) if response.error else None,
-                response.error is None,
-                connection.ops.adapt_datetimefield_value(now),
-                response.duration_ms,
-                attempt.pk,
-            ],
-        )
-        row = cursor.fetchone()
-    return None if row is None else bool(row[0])
-
-
-def _change_lead(
-    claim: Claim,
-    attempt: DeliveryAttempt,
-    response: CustomerResponse,
-    next_step: timedelta | GiveUp | None,
-    *,
-    uncounted: int,
-    now: datetime,
-) -> None:
-    """Record the end of the attempt, and change the lead: delivered, waiting for the next attempt, or given up."""
-    delay = next_step if isinstance(next_step, timedelta) else None
-    error = response.error.as_json() if response.error else None
-    detail = {
-        "attempt_no": attempt.attempt_no,
-        "response_status": response.status,
-        "error": error,
-        "duration_ms": response.duration_ms,
-        "next_attempt_in_s": None if delay is None else delay.total_seconds(),
-    }
-    finished = build_event(claim.lead, EventKind.ATTEMPT_FINISHED, actor=WORKER, now=now, detail=detail)
-    changes: dict[str, Any]
-    if next_step is None:
-        to, changes = LeadStatus.DELIVERED, {"delivered_at": now, "rejection_reason": None, "next_attempt_at": None}
-    elif isinstance(next_step, GiveUp):
-        reason: dict[str, Any] = {"code": next_step, "error": error}
-        if next_step is GiveUp.EXHAUSTED:
-            reason["attempts"] = attempt.attempt_no - uncounted
-        to, changes = LeadStatus.PERMANENTLY_FAILED, {"detail": {"reason": reason}, "next_attempt_at": None}
-        log.error("lead_permanently_failed", reason=next_step)
-    else:
-        due = now + next_step
-        # The caller enqueues the message for a short wait.
-        enqueued_at = due if next_step <= LONGEST_COUNTDOWN else None
-        to = LeadStatus.FAILED
-        changes = {"uncounted_attempts": uncounted, "next_attempt_at": due, "enqueued_at": enqueued_at}
-    changes |= {"last_answer": response.last_answer, **RELEASED}
-    change_status(claim.lead, to, actor=WORKER, now=now, claim=claim.token, events_before=[finished], **changes)
+    if isinstance(next_step, GiveUp):
+        log.error("lead_permanently_failed", **ids, reason=next_step)

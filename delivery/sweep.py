@@ -4,7 +4,8 @@ A lead whose message was lost (with Redis, with a worker, or never sent) is foun
 """
 
 from datetime import datetime, timedelta
-from itertools import chain, zip_longest
+from itertools import chain, groupby, zip_longest
+from operator import itemgetter
 
 from django.conf import settings
 from django.db import transaction
@@ -18,10 +19,13 @@ from leads.models import InboundLead, LeadQuerySet, LeadStatus
 
 log = get_logger(__name__)
 
-#: Maximum number of leads per sweep, and the queue depth up to which messages count as lost.
+#: Maximum number of leads per sweep. While the queue holds more messages than a sweep sends, none counts as lost.
 BATCH = 1000
 
-#: Number of candidate leads for `enqueue_next`. Other workers compete for the same leads.
+#: Maximum number of leads in one message. More would keep leads waiting behind one worker while another is idle.
+LEADS_PER_MESSAGE = 16
+
+#: Number of candidates for each lead of `enqueue_next`. Other workers compete for the same leads.
 _CANDIDATES = 10
 
 
@@ -51,15 +55,20 @@ def sweep(*, now: datetime, limits: Limits = NO_LIMITS, window: timedelta = time
     return enqueued
 
 
-def enqueue_next(*, now: datetime) -> None:
-    """Enqueue one waiting lead after a request has ended, under a concurrency limit."""
+def enqueue_next(*, now: datetime, most: int) -> None:
+    """Enqueue waiting leads after requests have ended, under a concurrency limit.
+
+    :param most: the maximum number of leads.
+    """
     if DeliveryControl.objects.current().is_blocked:
         return
-    due = InboundLead.objects.due(now)
-    for lead_id in _alternate(*_not_enqueued(due, _CANDIDATES))[:_CANDIDATES]:
-        if _mark([lead_id], now=now, enqueue_at=now):
-            _enqueue_marked([lead_id], [timedelta()], enqueue_at=now)
-            return
+    candidates = most * _CANDIDATES
+    waiting = _alternate(*_not_enqueued(InboundLead.objects.due(now), candidates))[:candidates]
+    while waiting and most > 0:
+        tried, waiting = waiting[:most], waiting[most:]
+        marked = sorted(_mark(tried, now=now, enqueue_at=now), key=tried.index)
+        _enqueue_marked(marked, [timedelta()] * len(marked), enqueue_at=now)
+        most -= len(marked)
 
 
 def _choose(leads: LeadQuerySet, *, now: datetime, most: int) -> list[int]:
@@ -95,8 +104,9 @@ def _presumed_lost(leads: LeadQuerySet, *, now: datetime, most: int) -> list[int
 
 
 def _queue_is_shallow() -> bool:
+    """Return whether the queue holds at most the messages of one sweep."""
     try:
-        return queue.depth() <= BATCH
+        return queue.depth() <= BATCH // LEADS_PER_MESSAGE
     except queue.QueueUnavailable:
         return False
 
@@ -113,11 +123,15 @@ def _mark(leads: list[int], *, now: datetime, enqueue_at: datetime) -> set[int]:
 
 def _enqueue_marked(leads: list[int], delays: list[timedelta], *, enqueue_at: datetime) -> int:
     """Enqueue marked leads, and return their number. When the queue becomes unavailable, unmark the rest."""
-    for done, (lead_id, delay) in enumerate(zip(leads, delays, strict=False)):
-        try:
-            queue.enqueue([lead_id], delay=delay, is_retry=True)
-        except queue.QueueUnavailable as error:
-            log.warning("sweep_stopped", reason=str(error), leads=len(leads) - done)
-            InboundLead.objects.filter(pk__in=leads[done:], enqueued_at=enqueue_at).update(enqueued_at=None)
-            return done
-    return len(leads)
+    done = 0
+    for delay, group in groupby(zip(delays, leads, strict=False), key=itemgetter(0)):
+        for _, message in groupby(enumerate(lead for _, lead in group), key=lambda item: item[0] // LEADS_PER_MESSAGE):
+            lead_ids = [lead for _, lead in message]
+            try:
+                queue.enqueue(lead_ids, delay=delay, is_retry=True)
+            except queue.QueueUnavailable as error:
+                log.warning("sweep_stopped", reason=str(error), leads=len(leads) - done)
+                InboundLead.objects.filter(pk__in=leads[done:], enqueued_at=enqueue_at).update(enqueued_at=None)
+                return done
+            done += len(lead_ids)
+    return done

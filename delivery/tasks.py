@@ -1,11 +1,14 @@
 """The Celery tasks of delivery. They hold no rules and no state: the database says what is due."""
 
 import time
+from collections import defaultdict
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from celery import Task, shared_task
+from celery.signals import worker_shutting_down
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
@@ -13,8 +16,8 @@ from django.utils import timezone
 from delivery import sweep as sweeping
 from delivery.bulk_actions import processing
 from delivery.configuration import current, limits
-from delivery.pipeline import LONGEST_COUNTDOWN, advance
 from delivery.privacy import retention
+from delivery.window import Job, Window
 from leadgateway import queue, tracing
 from leadgateway.logging import get_logger
 from leads.models import InboundLead
@@ -26,6 +29,17 @@ _INFRASTRUCTURE_ERRORS = (OperationalError, InterfaceError)
 
 #: How long an hourly run of retention may take. It deletes about a thousand leads a second.
 LONGEST_RETENTION = timedelta(minutes=10)
+
+
+@cache
+def window() -> Window:
+    """Return the window of this worker process."""
+    return Window(settings.WORKER_CONCURRENCY, config=current())
+
+
+@worker_shutting_down.connect
+def _stop_window(**_: object) -> None:
+    window().stop()
 
 
 @shared_task(
@@ -40,32 +54,45 @@ LONGEST_RETENTION = timedelta(minutes=10)
 def process_lead(self: Task, lead_ids: Sequence[int], **_: Any) -> None:
     """Deliver the leads that are due, and enqueue messages for their next attempts."""
     message = self.request
-    for lead_id in lead_ids:
-        # A message of the sweep has no trace to continue. The correlation id connects the lead's traces.
-        with tracing.span("process_lead", "CONSUMER", {tracing.LEAD_ID: lead_id}, within=message.headers or {}):
-            if not (message.eta and not message.retries and _requeue_after_countdown(lead_id)):
-                _process(lead_id)
+    headers = message.headers or {}
+    if message.eta and not message.retries:
+        with tracing.span("process_lead", "CONSUMER", {tracing.LEAD_ID: lead_ids[0]}, within=headers):
+            if _requeue_after_countdown(lead_ids):
+                return
+    error: Exception | None = None
+    for jobs in window().deliver(lead_ids, headers=headers):
+        if again := [job for job in jobs if job.due or job.is_returned]:
+            _enqueue_again(again)
+        error = error or next((job.error for job in jobs if job.error), None)
+    if error:
+        raise error
 
 
-def _process(lead_id: int) -> None:
-    due = advance(lead_id, config=current())
-    if due is None or (wait := due - timezone.now()) > LONGEST_COUNTDOWN:
-        return
-    try:
-        queue.enqueue([lead_id], delay=wait, is_retry=True)
-    except queue.QueueUnavailable as error:
-        log.warning("enqueue_failed", lead_id=lead_id, reason=str(error))
-        InboundLead.objects.filter(pk=lead_id, enqueued_at=due).update(enqueued_at=None)
+def _enqueue_again(jobs: Sequence[Job]) -> None:
+    """Enqueue messages for next attempts, and for leads that a stopping worker has not claimed."""
+    groups: dict[tuple[datetime | None, tracing.Trace | None], list[int]] = defaultdict(list)
+    for job in jobs:
+        groups[job.due, job.trace].append(job.lead_id)  # a message continues one trace
+    for (due, trace), lead_ids in groups.items():
+        delay = max(due - timezone.now(), timedelta()) if due else timedelta()
+        try:
+            with tracing.current(trace):
+                queue.enqueue(lead_ids, delay=delay, is_retry=True)
+        except queue.QueueUnavailable as error:
+            log.warning("enqueue_failed", leads=len(lead_ids), reason=str(error))
+            # The sweep enqueues them.
+            unclaimed = InboundLead.objects.filter(pk__in=lead_ids, claim_token=None)
+            (unclaimed.filter(enqueued_at=due) if due else unclaimed).update(enqueued_at=None)
 
 
-def _requeue_after_countdown(lead_id: int) -> bool:
+def _requeue_after_countdown(lead_ids: Sequence[int]) -> bool:
     """Put a message whose countdown has ended into the retry queue, and return whether that worked.
 
     A worker keeps its countdowns in memory and runs them before the queue: a thousand of them would delay all new
     leads. From the queue all workers share them.
     """
     try:
-        queue.enqueue([lead_id], is_retry=True)
+        queue.enqueue(lead_ids, is_retry=True)
     except queue.QueueUnavailable:
         return False
     return True

@@ -6,6 +6,7 @@ contain the phone numbers that staff search for. Without an endpoint, the librar
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from django.conf import settings
@@ -14,7 +15,7 @@ from leadgateway import __version__
 
 if TYPE_CHECKING:
     from opentelemetry.propagators.textmap import TextMapPropagator
-    from opentelemetry.trace import Tracer
+    from opentelemetry.trace import Span, Tracer
 
 # Attributes of spans, named after OpenTelemetry's conventions where there are any.
 LEAD_ID = "lead_gateway.lead_id"
@@ -24,6 +25,9 @@ HTTP_STATUS = "http.response.status_code"
 ERROR = "error.type"
 
 Attributes = Mapping[str, str | int]
+
+#: Headers with which a receiver continues a trace.
+Headers = Mapping[str, str]
 
 _tracer: "Tracer | None" = None
 
@@ -48,8 +52,49 @@ def start() -> None:
 
 
 def is_on() -> bool:
-    """Return whether this process records traces."""
+    """Return whether spans are recorded."""
     return _tracer is not None
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """A span that several threads work on, one after the other. It is not the current span of any of them."""
+
+    span: "Span"
+    headers: Headers
+
+    def note(self, attributes: Attributes, *, error: str | None = None) -> None:
+        """Add attributes to the span. `error` marks it as failed; it must not contain personal data."""
+        _note(self.span, attributes, error)
+
+    def end(self, *, error: str | None = None) -> None:
+        """End the span."""
+        self.note({}, error=error)
+        self.span.end()
+
+
+def begin(name: str, kind: Literal["CONSUMER"], attributes: Attributes, within: Headers) -> Trace | None:
+    """Begin a span in the trace of `within`, or in a new one. None: tracing is off."""
+    if _tracer is None:
+        return None
+    from opentelemetry.trace import SpanKind, set_span_in_context
+
+    begun = _tracer.start_span(name, kind=SpanKind[kind], attributes=attributes, **_parent(within, None))
+    headers: dict[str, str] = {}
+    _propagator().inject(headers, context=set_span_in_context(begun))
+    return Trace(begun, headers)
+
+
+@contextmanager
+def current(trace: Trace | None) -> Iterator[None]:
+    """Make the span of a trace the current one, so that messages sent in the block continue it."""
+    if trace is None:
+        yield
+        return
+    from opentelemetry.trace import use_span
+
+    with use_span(trace.span):
+        yield
 
 
 @contextmanager
@@ -90,9 +135,14 @@ def note(attributes: Attributes, *, error: str | None = None) -> None:
     """Add attributes to the current span. `error` marks it as failed; it must not contain personal data."""
     if _tracer is None:
         return
-    from opentelemetry.trace import Status, StatusCode, get_current_span
+    from opentelemetry.trace import get_current_span
 
-    span = get_current_span()
+    _note(get_current_span(), attributes, error)
+
+
+def _note(span: "Span", attributes: Attributes, error: str | None) -> None:
+    from opentelemetry.trace import Status, StatusCode
+
     span.set_attributes(attributes)
     if error:
         span.set_status(Status(StatusCode.ERROR, error))

@@ -117,6 +117,7 @@ _START_PROCESSES = [Path(__file__).parent / name for name in ("browser", "e2e", 
 
 #: Modules that start programs other than the gateway: Python, pip-audit, promtool, servers of their own.
 _START_PROGRAMS = (
+    "benchmarks/test_measurements.py",
     "benchmarks/test_seed_leads.py",
     "leadgateway/test_tracing.py",
     "leadgateway/test_settings.py",

@@ -1,5 +1,6 @@
 """The actions that an operator can take on one lead. Each records the operator and the reason in the audit log."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from django.db import transaction
@@ -119,14 +120,15 @@ def release(lead_id: int, *, now: datetime) -> bool:
     return waiting.exclude(claimed_until__gt=now).update(next_attempt_at=now, enqueued_at=None, updated_at=now) == 1
 
 
-def enqueue(lead_id: int, *, now: datetime) -> None:
-    """Enqueue a lead that one of the functions above has made due at `now`.
+def enqueue(lead_ids: Sequence[int], *, now: datetime) -> None:
+    """Enqueue leads that the functions above have made due, with one message.
 
-    :raises QueueUnavailable: the queue did not take the message. The lead stays due, and the sweep enqueues it later.
+    :raises QueueUnavailable: the queue did not take the message. The leads stay due, and the sweep enqueues them later.
     """
-    queue.enqueue([lead_id], is_retry=True)
-    # A worker may have claimed the lead since; then the message is used up.
-    InboundLead.objects.filter(pk=lead_id, claim_token=None, next_attempt_at=now).update(enqueued_at=now)
+    queue.enqueue(lead_ids, is_retry=True)
+    # A worker may have claimed a lead since; then the message is used up.
+    unclaimed = InboundLead.objects.filter(pk__in=lead_ids, claim_token=None, next_attempt_at__lte=now)
+    unclaimed.update(enqueued_at=now)
 
 
 def _lock_lead(lead_id: int) -> InboundLead:
@@ -158,13 +160,15 @@ def _restart(
             now=now,
             by_operator=True,
             events_before=[build_event(lead, kind, actor=actor, now=now, detail=detail)],
-            uncounted_attempts=lead.attempts.aggregate(last=Max("attempt_no"))["last"] or 0,
-            next_attempt_at=now,
-            rejection_reason=None,
-            resolved_at=None,
-            claim_token=None,
-            claimed_until=None,
-            enqueued_at=None,
+            columns={
+                "uncounted_attempts": lead.attempts.aggregate(last=Max("attempt_no"))["last"] or 0,
+                "next_attempt_at": now,
+                "rejection_reason": None,
+                "resolved_at": None,
+                "claim_token": None,
+                "claimed_until": None,
+                "enqueued_at": None,
+            },
         )
     except TransitionNotAllowed as error:
         raise ActionNotAllowed(_SKIP_REASONS[old_status], lead.pk) from error

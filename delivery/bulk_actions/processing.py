@@ -1,4 +1,4 @@
-"""Process bulk actions, one lead and one transaction at a time.
+"""Process bulk actions, one lead and one transaction at a time. Changed leads are enqueued together.
 
 The transaction that changes a lead also stores the item's outcome and the new counts of the bulk action. A worker can
 therefore stop anywhere: an item without an outcome was not processed, and the next worker continues there.
@@ -14,6 +14,7 @@ from django.utils import timezone
 from delivery.bulk_actions import lead_actions
 from delivery.bulk_actions.lead_actions import ActionNotAllowed, SkipReason
 from delivery.models import BulkAction, BulkActionItem, BulkActionKind
+from delivery.sweep import LEADS_PER_MESSAGE
 from leadgateway import queue
 from leadgateway.logging import get_logger
 
@@ -43,10 +44,27 @@ def process_one(bulk_action_id: int, *, now: datetime, max_leads: int) -> int:
     if not _unclaimed(now).filter(pk=bulk_action_id).update(claimed_until=claimed_until):
         return 0
     processed = 0
-    while processed < max_leads and (renewed := _process_next_lead(bulk_action_id, claimed_until=claimed_until)):
+    to_enqueue: list[int] = []
+    while processed < max_leads:
+        renewed = _process_next_lead(bulk_action_id, claimed_until=claimed_until, to_enqueue=to_enqueue)
+        if renewed is None:
+            break
         processed, claimed_until = processed + 1, renewed
+        if len(to_enqueue) == LEADS_PER_MESSAGE:
+            _enqueue(to_enqueue)
+    _enqueue(to_enqueue)
     _finish_or_release(bulk_action_id, claimed_until=claimed_until)
     return processed
+
+
+def _enqueue(lead_ids: list[int]) -> None:
+    """Enqueue the leads, and empty the list."""
+    if lead_ids:
+        try:
+            lead_actions.enqueue(lead_ids, now=timezone.now())
+        except queue.QueueUnavailable as error:  # the sweep enqueues the leads later
+            log.warning("enqueue_failed", leads=len(lead_ids), reason=str(error))
+    lead_ids.clear()
 
 
 def _unclaimed(now: datetime) -> QuerySet[BulkAction]:
@@ -54,8 +72,8 @@ def _unclaimed(now: datetime) -> QuerySet[BulkAction]:
     return BulkAction.objects.filter(is_unclaimed, finished_at=None, cancelled_at=None)
 
 
-def _process_next_lead(bulk_action_id: int, *, claimed_until: datetime) -> datetime | None:
-    """Process the next lead and return the end of the renewed claim.
+def _process_next_lead(bulk_action_id: int, *, claimed_until: datetime, to_enqueue: list[int]) -> datetime | None:
+    """Process the next lead and return the end of the renewed claim. Add the lead to `to_enqueue` if it is due now.
 
     Return None if no lead is left or the claim is lost: the bulk action was cancelled, or the claim expired and
     another worker took it.
@@ -70,10 +88,7 @@ def _process_next_lead(bulk_action_id: int, *, claimed_until: datetime) -> datet
         skip_reason = _apply(bulk_action, item.lead_id, now=now)
         _store_outcome(bulk_action, item, skip_reason, claimed_until=now + LEASE)
     if skip_reason is None and bulk_action.kind != BulkActionKind.RESOLVE:
-        try:
-            lead_actions.enqueue(item.lead_id, now=now)
-        except queue.QueueUnavailable as error:  # the sweep enqueues the lead later
-            log.warning("enqueue_failed", lead_id=item.lead_id, reason=str(error))
+        to_enqueue.append(item.lead_id)
     return now + LEASE
 
 

@@ -5,6 +5,7 @@ open it. While it is open, leads wait; from time to time one lead is sent as a p
 Failures in the meantime do not use up a lead's attempts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -47,33 +48,33 @@ class CircuitPolicy:
         return doubled(self.base, probes, longest=self.longest)
 
 
-def record_failure(lead_id: int, response: CustomerResponse, *, policy: CircuitPolicy, now: datetime) -> bool:
-    """Count a failure of the customer's infrastructure, or slow down after a 429.
+def record_responses(
+    responses: Sequence[tuple[int, CustomerResponse]], *, restrictions_exist: bool, policy: CircuitPolicy, now: datetime
+) -> set[int]:
+    """Learn from the customer's responses whether it is available.
 
-    Locks the delivery control row until the end of the caller's transaction. A permanent failure concerns the lead
-    alone and changes nothing: a customer that is partly down may answer 404 to everything.
+    Locks the delivery control row until the end of the caller's transaction, unless there is nothing to store. A
+    permanent failure concerns the lead alone and changes nothing: a customer that is partly down may answer 404 to
+    everything.
 
-    :returns: whether the customer is down, so that the failure does not count for the lead.
+    :param responses: each with its lead, in the order in which they arrived.
+    :param restrictions_exist: see `delivery.models.RESTRICTIONS_EXIST`.
+    :returns: the leads whose failure does not count, because the customer is down.
     """
-    if classify_response(response.status) is not ResponseClass.RETRY:
-        return False
+    classes = [classify_response(response.status) for _, response in responses]
+    can_be_reset = restrictions_exist and ResponseClass.DELIVERED in classes
+    if not can_be_reset and ResponseClass.RETRY not in classes:
+        return set()
     control = DeliveryControl.objects.locked()
-    if response.status == _TOO_MANY_REQUESTS:
-        slow_down(control, response.retry_after, now=now)
-    elif control.circuit_opened_at is None:
-        _count_failure(control, lead_id, response, policy=policy, now=now)
-    return control.circuit_opened_at is not None
-
-
-def record_success(*, now: datetime) -> None:
-    """Reset the counted failures and close the circuit breaker. Locks the row as `record_failure` does."""
-    control = DeliveryControl.objects.locked()
-    if control.circuit_opened_at is not None:
-        down_s = round((now - control.circuit_opened_at).total_seconds())
-        _record(EventKind.CIRCUIT_CLOSED, now=now, down_s=down_s, probes=control.probes)
-    control.failures, control.failed_leads = 0, []
-    control.circuit_opened_at, control.probes, control.next_probe_at = None, 0, None
-    control.save(update_fields=["failures", "failed_leads", "circuit_opened_at", "probes", "next_probe_at"])
+    uncounted = set()
+    for response_class, (lead_id, response) in zip(classes, responses, strict=True):
+        if response_class is ResponseClass.DELIVERED:
+            _record_success(control, now=now)
+        elif response_class is ResponseClass.RETRY:
+            _record_failure(control, lead_id, response, policy=policy, now=now)
+            if control.circuit_opened_at is not None:
+                uncounted.add(lead_id)
+    return uncounted
 
 
 def take_probe(control: DeliveryControl, *, policy: CircuitPolicy, timeout: timedelta, now: datetime) -> bool:
@@ -89,9 +90,27 @@ def take_probe(control: DeliveryControl, *, policy: CircuitPolicy, timeout: time
     return True
 
 
-def _count_failure(
+def _record_success(control: DeliveryControl, *, now: datetime) -> None:
+    """Reset the counted failures and close the circuit breaker."""
+    if control.circuit_opened_at is not None:
+        down_s = round((now - control.circuit_opened_at).total_seconds())
+        _record(EventKind.CIRCUIT_CLOSED, now=now, down_s=down_s, probes=control.probes)
+    elif not control.failures:
+        return
+    control.failures, control.failed_leads = 0, []
+    control.circuit_opened_at, control.probes, control.next_probe_at = None, 0, None
+    control.save(update_fields=["failures", "failed_leads", "circuit_opened_at", "probes", "next_probe_at"])
+
+
+def _record_failure(
     control: DeliveryControl, lead_id: int, response: CustomerResponse, *, policy: CircuitPolicy, now: datetime
 ) -> None:
+    """Slow down after a 429. Otherwise count a failure of the customer's infrastructure."""
+    if response.status == _TOO_MANY_REQUESTS:
+        slow_down(control, response.retry_after, now=now)
+        return
+    if control.circuit_opened_at is not None:
+        return
     control.failures += 1
     if lead_id not in control.failed_leads and len(control.failed_leads) < policy.leads:
         control.failed_leads.append(lead_id)

@@ -3,6 +3,7 @@
 `DeliveryControl.next_send_at` is when the next request may be sent. Each request moves it by one interval.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
@@ -29,22 +30,27 @@ class Limits:
 NO_LIMITS = Limits()
 
 
-def reserve_send_time(control: DeliveryControl, lead_id: int, *, limits: Limits, now: datetime) -> datetime | None:
-    """Reserve the next send time and return it. None: the lead has to wait. `control` is locked."""
+def reserve_send_times(
+    control: DeliveryControl, lead_ids: Sequence[int], *, limits: Limits, now: datetime
+) -> dict[int, datetime]:
+    """Reserve the next send times and return them by lead. The other leads have to wait. `control` is locked."""
+    free = limits.concurrency - _requests_in_progress(lead_ids, now) if limits.concurrency else len(lead_ids)
+    reserved: dict[int, datetime] = {}
     send_at = max(control.next_send_at or now, now)
-    if send_at - now > MAX_WAIT:
-        return None
-    if limits.concurrency and _requests_in_progress(lead_id, now) >= limits.concurrency:
-        return None
-    if limits.interval:
-        control.next_send_at = send_at + limits.interval
+    for lead_id in lead_ids[: max(free, 0)]:
+        if send_at - now > MAX_WAIT:
+            break
+        reserved[lead_id] = send_at
+        send_at += limits.interval or timedelta()
+    if limits.interval and reserved:
+        control.next_send_at = send_at
         control.save(update_fields=["next_send_at"])
-    return send_at
+    return reserved
 
 
-def _requests_in_progress(lead_id: int, now: datetime) -> int:
+def _requests_in_progress(lead_ids: Sequence[int], now: datetime) -> int:
     """Count the other leads that are being sent. A lead whose worker stopped counts until its lease expires."""
-    sent = DeliveryAttempt.objects.filter(OUTCOME_UNKNOWN, lead__claimed_until__gt=now).exclude(lead=lead_id)
+    sent = DeliveryAttempt.objects.filter(OUTCOME_UNKNOWN, lead__claimed_until__gt=now).exclude(lead__in=lead_ids)
     return sent.values("lead").distinct().count()
 
 

@@ -88,7 +88,7 @@ def _count(leads: int) -> str:
 def _enqueue(lead_id: int, *, now: datetime) -> str:
     """Enqueue the lead, and return the condition to mention if that is not possible."""
     try:
-        lead_actions.enqueue(lead_id, now=now)
+        lead_actions.enqueue([lead_id], now=now)
     except queue.QueueUnavailable:
         return " when the queue is available again"
     return ""

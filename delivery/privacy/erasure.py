@@ -114,7 +114,8 @@ def _close(lead: InboundLead, *, actor: str, now: datetime) -> None:
         return
     to = LeadStatus.REJECTED if lead.status == LeadStatus.RECEIVED else LeadStatus.PERMANENTLY_FAILED
     detail = {"reason": PERSON_ERASED}
-    change_status(lead, to, actor=actor, now=now, detail=detail, rejection_reason=PERSON_ERASED, next_attempt_at=None)
+    columns = {"rejection_reason": PERSON_ERASED, "next_attempt_at": None}
+    change_status(lead, to, actor=actor, now=now, detail=detail, columns=columns)
 
 
 def _empty(lead: InboundLead, person: Person, *, now: datetime) -> None:

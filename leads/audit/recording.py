@@ -10,7 +10,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.db import connection
+
+from leadgateway.db.rows import as_table, columns_of
 from leads.models import EventKind, InboundLead, LeadEvent
+
+_COLUMNS = columns_of(
+    LeadEvent, "lead_id", "at", "kind", "from_status", "to_status", "actor", "correlation_id", "detail"
+)
 
 
 def build_event(
@@ -52,7 +59,11 @@ def record_all(events: Iterable[LeadEvent]) -> None:
     Give the events of several leads in the order of the leads' ids: transactions that lock the ends of several hash
     chains in different orders can deadlock.
     """
-    LeadEvent.objects.bulk_create(events)
+    rows = [[getattr(event, field.attname) for field in _COLUMNS.values()] for event in events]
+    table, parameters = as_table(_COLUMNS, rows)
+    names = ", ".join(_COLUMNS)
+    with connection.cursor() as cursor:
+        cursor.execute(f"INSERT INTO lead_event ({names}) SELECT {names} FROM {table}", parameters)  # noqa: S608
 
 
 def record(

@@ -4,6 +4,7 @@ hourly statistics and `/stats/leads/counts`. The counters that never fall are bu
 
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db import connection
@@ -18,6 +19,11 @@ from leads.models import EventKind, InboundLead, LeadEvent, LeadStatus
 def leads_by_status(leads: QuerySet[InboundLead]) -> Counter[str]:
     """Return the number of leads in each status that has any; one query, so that the numbers add up."""
     return Counter(dict(leads.order_by().values_list("status").annotate(number=Count("*"))))
+
+
+def enqueued_leads(now: datetime) -> QuerySet[InboundLead]:
+    """Return the leads in messages that wait for a worker, without those with a delay."""
+    return InboundLead.objects.due(now).filter(enqueued_at__lte=now)
 
 
 # --- attempts --------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from leadgateway.server import request_metrics as web_server
 from leads.models import NEEDS_ATTENTION, OPEN_STATUSES, EventKind, InboundLead, LeadStatus
 from leads.rules import RejectionReason
 from stats.models import Heartbeat, Incident, MonitoringState
-from stats.monitoring import counters
+from stats.monitoring import counters, counting
 from stats.monitoring.checks.pipeline import IncidentKind
 
 log = get_logger(__name__)
@@ -86,7 +86,7 @@ def _queue(depths: Future[dict[str, int]]) -> Iterator[Metric]:
         waiting = None
     yield _gauge("queue_up", "Whether the queue answers: 1 or 0.", waiting is not None)
     if waiting is not None:
-        help_text = "Messages that wait for a worker, by queue, without delayed ones."
+        help_text = "Messages that wait for a worker, by queue, without delayed ones. One carries up to 64 leads."
         depth = GaugeMetricFamily("lead_gateway_queue_depth", help_text, labels=["queue"])
         for name, number in waiting.items():
             depth.add_metric([name], number)
@@ -129,6 +129,8 @@ def _leads(*, now: datetime) -> Iterator[Metric]:
     due = InboundLead.objects.due(now).aggregate(number=Count("*"), since=Min("next_attempt_at"))
     yield _gauge("leads_due", "Leads that are due and not claimed by a worker.", due["number"])
     yield _age("oldest_due", "Time since the first of these leads is due", due["since"], now)
+    enqueued = counting.enqueued_leads(now).count()
+    yield _gauge("leads_enqueued", "Leads in messages that wait for a worker, without delayed ones.", enqueued)
     attention = InboundLead.objects.filter(NEEDS_ATTENTION).count()
     yield _gauge(
         "leads_needing_attention", "Leads without automatic retries that an operator has to look at.", attention

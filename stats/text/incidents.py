@@ -155,7 +155,7 @@ INCIDENTS: dict[IncidentKind, IncidentText] = {
         "queue depth",
         ngettext_lazy("{number} lead waits for a worker", "{number} leads wait for a worker", "count"),
         _("More leads are accepted than delivered. Start more workers, or raise WORKER_CONCURRENCY."),
-        lambda facts: f"{facts['depth']} messages",
+        lambda facts: f"{facts['depth']} leads",
     ),
     IncidentKind.SOURCE_SILENT: IncidentText(
         _("Source silent"),

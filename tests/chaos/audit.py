@@ -129,10 +129,14 @@ def _cases(evidence: Evidence) -> list[Case]:
     requests, attempts, events = defaultdict(list), defaultdict(list), defaultdict(list)
     for record in evidence.ledger:
         requests[record["idempotency_key"]].append(_request(record))
-    for attempt in evidence.attempts:
-        attempts[attempt["lead_id"]].append(attempt)
     for event in evidence.events:
         events[event["lead_id"]].append(event)
+    resent = {
+        (event["lead_id"], event["detail"]["attempt_no"]) for event in evidence.events if event["detail"].get("resent")
+    }
+    for attempt in evidence.attempts:
+        is_resent = (attempt["lead_id"], attempt["attempt_no"]) in resent
+        attempts[attempt["lead_id"]].append({**attempt, "resent": is_resent})
     return [
         Case(
             row=row,
@@ -250,17 +254,19 @@ def _attempts(case: Case) -> Iterator[str]:
 def _pair(requests: Sequence[Request], attempts: Sequence[Row]) -> list[Row] | None:
     """Return the attempt of each request in order, None when they cannot be paired.
 
-    An attempt sends at most one request after its row is written, and its status is the one that the customer sent.
-    An attempt without response may have ended before it sent a request.
+    An attempt sends a request after its row is written, and its status is the one that the customer sent. If the
+    customer closed an idle connection that was used again, it sends a second request. An attempt without response may
+    have ended before it sent a request.
     """
     if not attempts:
         return None if requests else []
     first, later = attempts[0], attempts[1:]
     status = first["response_status"]
-    if requests and first["created_at"] <= requests[0].at + _TICK and status in (None, requests[0].answer):
-        rest = _pair(requests[1:], later)
-        if rest is not None:
-            return [first, *rest]
+    for count in (1, 2) if first.get("resent") or status is None else (1,):
+        sent, others = requests[:count], requests[count:]
+        is_answered = len(sent) == count and status in (None, sent[-1].answer)
+        if is_answered and first["created_at"] <= sent[0].at + _TICK and (rest := _pair(others, later)) is not None:
+            return [*[first] * count, *rest]
     return _pair(requests, later) if status is None else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -41,6 +41,16 @@ def config(customer: HostileCustomer) -> Configuration:
     )
 
 
+def advance(lead_id: int, *, config: Configuration) -> datetime | None:
+    """Deliver one lead, step by step in this thread. Return when it is due again, if it needs a message then."""
+    from delivery import pipeline
+
+    claims = pipeline.claim([lead_id], request_timeout=config.customer.timeout)
+    deliveries = pipeline.prepare(claims, config=config) if claims else []
+    results = [pipeline.send(delivery, config=config) for delivery in deliveries]
+    return pipeline.settle(results, config=config).get(lead_id) if results else None
+
+
 def during_request(
     config: Configuration, *, before: Callable[[], object] = bool, after: Callable[[], object] = bool
 ) -> Configuration:
@@ -54,4 +64,5 @@ def during_request(
             after()
             return response
 
-    return replace(config, customer=ObservedAPI(**vars(config.customer)))
+    customer = config.customer
+    return replace(config, customer=ObservedAPI(customer.url, customer.token, customer.timeout))

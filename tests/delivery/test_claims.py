@@ -1,14 +1,13 @@
-import uuid
 from datetime import timedelta
 from itertools import product
 
 import pytest
 from django.utils import timezone
 
-from delivery.claims import CLOCK_TOLERANCE, LEASE_MARGIN, claim_lead, update_claimed
+from delivery import pipeline
 from delivery.models import DeliveryControl
+from delivery.pipeline import CLOCK_TOLERANCE, LEASE_MARGIN
 from leads.models import InboundLead, LeadStatus
-from leads.status import ClaimLost
 from tests import make
 
 pytestmark = pytest.mark.django_db
@@ -18,7 +17,7 @@ HOUR = timedelta(hours=1)
 
 
 def claim(lead):
-    return claim_lead(lead.pk, request_timeout=TIMEOUT)
+    return next(iter(pipeline.claim([lead.pk], request_timeout=TIMEOUT)), None)
 
 
 def test_a_claim_returns_the_lead_with_its_lease_and_token():
@@ -76,13 +75,12 @@ def test_a_claim_knows_whether_delivery_control_has_restrictions(state, restrict
     assert claim(make.lead()).restrictions_exist is restrictions_exist
 
 
-def test_only_the_worker_that_has_the_claim_can_change_the_lead():
-    lead = make.lead()
-    taken = claim(lead)
-    update_claimed(taken, now=timezone.now(), last_answer="timeout")
-    InboundLead.objects.filter(pk=lead.pk).update(claim_token=uuid.uuid4())
+def test_several_leads_are_claimed_with_one_statement(django_assert_num_queries):
+    due, later, other = make.lead(), make.lead(next_attempt_at=timezone.now() + HOUR), make.lead(status="FAILED")
+    make.attempt(other)
 
-    with pytest.raises(ClaimLost):
-        update_claimed(taken, now=timezone.now(), last_answer="503")
+    with django_assert_num_queries(1):
+        claims = pipeline.claim([other.pk, later.pk, due.pk, 2_000_000_000], request_timeout=TIMEOUT)
 
-    assert InboundLead.objects.get(pk=lead.pk).last_answer == "timeout"
+    assert [(taken.lead.pk, taken.attempts_made) for taken in claims] == [(due.pk, 0), (other.pk, 1)]
+    assert InboundLead.objects.get(pk=later.pk).claim_token is None

@@ -160,7 +160,6 @@ def test_the_request_is_exactly_as_specified() -> None:
             f"User-Agent: lead-gateway/{__version__}",
             "Accept: application/json",
             "Accept-Encoding: identity",
-            "Connection: close",
         ]
     )
     assert body == json.dumps(PAYLOAD, ensure_ascii=False).encode()
@@ -778,3 +777,165 @@ def test_a_valid_url_has_no_problem(url: str) -> None:
 )
 def test_the_problem_of_a_url_never_quotes_it(url: str, problem: str) -> None:
     assert check_url(url) == problem
+
+
+# Connections that are used again
+
+
+def keeping_open(
+    *answers: bytes, requests: list[int], close: Callable[[socket.socket], None] | None = None
+) -> Behaviour:
+    """Answer one request after the other on the same connection, then close it with `close`."""
+
+    def behave(connection: socket.socket) -> None:
+        for answer in answers:
+            head, _ = read_request(connection)
+            if head:
+                requests.append(connection.fileno())
+                connection.sendall(answer)
+        if close:
+            read_request(connection)
+            close(connection)
+        else:
+            time.sleep(5)
+
+    return behave
+
+
+def test_a_connection_that_the_customer_keeps_open_is_used_again() -> None:
+    requests: list[int] = []
+    with Customer(keeping_open(OK, OK, OK, requests=requests)) as customer:
+        api = CustomerAPI(customer.url, TOKEN, timedelta(seconds=5))
+        responses = [api.deliver(PAYLOAD, idempotency_key=key, correlation_id="c") for key in "abc"]
+
+        assert [outcome(response) for response in responses] == [(200, None)] * 3
+        assert len(customer.connections) == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [OK.replace(b"1.1", b"1.0"), OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")]
+)
+def test_a_connection_that_the_customer_wants_closed_is_not_used_again(answer: bytes) -> None:
+    with Customer(answering(answer)) as customer:
+        api = CustomerAPI(customer.url, TOKEN, timedelta(seconds=5))
+        responses = [api.deliver(PAYLOAD, idempotency_key=key, correlation_id="c") for key in "ab"]
+
+        assert [outcome(response) for response in responses] == [(200, None)] * 2
+        assert len(customer.connections) == 2
+
+
+@pytest.mark.parametrize("close", [reset, socket.socket.close], ids=["reset", "closed"])
+def test_a_request_on_a_connection_closed_before_the_response_is_sent_once_more(
+    close: Callable[[socket.socket], None],
+) -> None:
+    keys: list[str] = []
+
+    def behave(connection: socket.socket) -> None:
+        for number in range(2):
+            head, _ = read_request(connection)
+            keys.extend(line for line in head if line.startswith("Idempotency-Key"))
+            if number == 1:
+                return close(connection)
+            connection.sendall(OK)
+        return None
+
+    with Customer(behave) as customer:
+        api = CustomerAPI(customer.url, TOKEN, timedelta(seconds=5))
+        responses = [api.deliver(PAYLOAD, idempotency_key=key, correlation_id="c") for key in ("lead-1", "lead-2")]
+
+        assert [outcome(response) for response in responses] == [(200, None)] * 2
+        assert [response.resent for response in responses] == [False, True]
+        assert keys == ["Idempotency-Key: lead-1", "Idempotency-Key: lead-2", "Idempotency-Key: lead-2"]
+        assert len(customer.connections) == 2
+
+
+def test_a_request_on_a_new_connection_is_never_sent_twice() -> None:
+    with Customer(reset) as customer:
+        assert deliver(customer.url).status is None
+        assert len(customer.connections) == 1
+
+
+@pytest.mark.parametrize("partial", [b"H", b"HTTP/1.1 200 OK\r\nContent-Le"])
+def test_a_response_that_has_begun_is_not_asked_for_again(partial: bytes) -> None:
+    def behave(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(OK)
+        read_request(connection)
+        connection.sendall(partial)
+        reset(connection)
+
+    with Customer(behave) as customer:
+        api = CustomerAPI(customer.url, TOKEN, timedelta(seconds=5))
+        responses = [api.deliver(PAYLOAD, idempotency_key=key, correlation_id="c") for key in "ab"]
+
+        assert [response.status for response in responses] in ([200, None], [200, 200])
+        assert len(customer.connections) == 1
+
+
+def test_a_timeout_covers_the_exchange_on_a_reused_connection_and_is_not_repeated() -> None:
+    def behave(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(OK)
+        dripping(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n")(connection)
+
+    with Customer(behave) as customer:
+        api = CustomerAPI(customer.url, TOKEN, SHORT)
+        api.deliver(PAYLOAD, idempotency_key="a", correlation_id="c")
+        time.sleep(0.6)  # the time between two exchanges does not count
+        response = api.deliver(PAYLOAD, idempotency_key="b", correlation_id="c")
+
+        assert message(response) == "timed out after 1 s"
+        assert 900 <= response.duration_ms < 10_000
+        assert len(customer.connections) == 1
+
+
+def test_the_second_try_has_what_is_left_of_the_timeout() -> None:
+    def behave(connection: socket.socket) -> None:
+        if len(customer.connections) > 1:
+            return dripping(b"HTTP/1.1 ")(connection)
+        read_request(connection)
+        connection.sendall(OK)
+        read_request(connection)
+        time.sleep(0.7)
+        return reset(connection)
+
+    with Customer(behave) as customer:
+        api = CustomerAPI(customer.url, TOKEN, SHORT)
+        api.deliver(PAYLOAD, idempotency_key="a", correlation_id="c")
+        response = api.deliver(PAYLOAD, idempotency_key="b", correlation_id="c")
+
+        assert message(response) == "timed out after 1 s"
+        assert 900 <= response.duration_ms < 1_600 + 10_000
+        assert len(customer.connections) == 2
+
+
+def test_an_idle_connection_with_unexpected_data_is_not_used_again() -> None:
+    is_sent = threading.Event()
+
+    def behave(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(OK)
+        if not is_sent.wait(0.05):
+            connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            is_sent.set()
+            connection.recv(1)
+
+    with Customer(behave) as customer:
+        api = CustomerAPI(customer.url, TOKEN, timedelta(seconds=5))
+        first = api.deliver(PAYLOAD, idempotency_key="a", correlation_id="c")
+        assert is_sent.wait(5)
+        second = api.deliver(PAYLOAD, idempotency_key="b", correlation_id="c")
+
+        assert outcome(first) == outcome(second) == (200, None)
+        assert len(customer.connections) == 2
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delivery.deadline_http.MAX_IDLE_S", 0.05)
+    with Customer(keeping_open(OK, OK, requests=[])) as customer:
+        api = CustomerAPI(customer.url, TOKEN, timedelta(seconds=5))
+        for key in "ab":
+            api.deliver(PAYLOAD, idempotency_key=key, correlation_id="c")
+            time.sleep(0.1)
+
+        assert len(customer.connections) == 2

@@ -12,8 +12,8 @@ from django.core.management.base import CommandError
 from django.db import connection
 
 from delivery.configuration import Configuration
-from delivery.pipeline import advance
 from leads.models import InboundLead, LeadStatus
+from tests.delivery.conftest import advance
 from tests.hostile_customer import HostileCustomer
 from tests.http_server import Answer, http_server
 from tests.processes import free_port

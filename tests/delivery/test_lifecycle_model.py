@@ -4,6 +4,7 @@ A worker's job is split into the part before the request and the part after it, 
 a worker that never continues has stopped. An hour passes by moving all stored times an hour into the past.
 """
 
+import uuid
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -26,7 +27,6 @@ from hypothesis.stateful import (
 
 from delivery import pipeline
 from delivery.bulk_actions.lead_actions import ActionNotAllowed, redeliver, reprocess, resolve
-from delivery.claims import Claim, claim_lead
 from delivery.client import CustomerResponse, DeliveryError
 from delivery.control.circuit import CircuitPolicy
 from delivery.control.pause import pause_delivery, resume_delivery
@@ -36,7 +36,6 @@ from delivery.sweep import sweep
 from leadgateway import queue
 from leads.audit.verification import Anchors, check
 from leads.models import InboundLead, LeadStatus
-from leads.status import ClaimLost
 from leads.webhook.strict_json import ParsedObject
 from tests import make
 
@@ -56,9 +55,12 @@ FINISHED = (LeadStatus.REJECTED, LeadStatus.DELIVERED, LeadStatus.PERMANENTLY_FA
 class Work:
     """A request in progress, and whether its worker's lease has not expired."""
 
-    claim: Claim
-    attempt: DeliveryAttempt
+    delivery: pipeline.Delivery
     is_leased: bool = True
+
+    @property
+    def lead_id(self) -> int:
+        return self.delivery.claim.lead.pk
 
 
 class LifeCycle(RuleBasedStateMachine):
@@ -75,6 +77,8 @@ class LifeCycle(RuleBasedStateMachine):
         self.payloads: dict[int, ParsedObject] = {}
         #: Lead -> the worker that has claimed it. After the lease the worker keeps it until another one claims it.
         self.owners: dict[int, Work] = {}
+        #: Lead -> the token of a claim whose worker has already stopped.
+        self.intruders: dict[int, uuid.UUID] = {}
         self.delivered: set[int] = set()
         DeliveryControl.objects.all().delete()
 
@@ -104,56 +108,96 @@ class LifeCycle(RuleBasedStateMachine):
 
     # --- workers ---
 
-    @rule(target=works, lead_id=leads)
-    def begin(self, lead_id: int):
-        work = self.begun(lead_id)
+    @rule(target=works, lead_ids=st.lists(leads, min_size=1, max_size=3, unique=True))
+    def begin(self, lead_ids: list[int]):
+        works = self.begun(lead_ids)
         self.sweep()  # Beat starts it all the time.
-        return multiple(*([work] if work else []))
+        return multiple(*works)
 
-    @rule(lead_id=leads, status=STATUSES)
-    def try_in_an_hour(self, lead_id: int, status: int | None) -> None:
+    @rule(
+        lead_ids=st.lists(leads, min_size=1, max_size=3, unique=True),
+        statuses=st.lists(STATUSES, min_size=3, max_size=3),
+    )
+    def try_in_an_hour(self, lead_ids: list[int], statuses: list[int | None]) -> None:
         self.an_hour_passes()
-        if work := self.begun(lead_id):
-            self.finish(work, status)
+        self.settle(list(zip(self.begun(lead_ids), statuses, strict=False)))
 
     @rule(target=works, lead_id=leads)
     def begin_in_an_hour(self, lead_id: int):
         self.an_hour_passes()
-        return self.begin(lead_id)
+        return self.begin([lead_id])
 
-    def begun(self, lead_id: int) -> Work | None:
-        """Claim a lead and store the attempt. Return None when that is not possible."""
-        was = self.row(lead_id)
-        claim = claim_lead(lead_id, request_timeout=self.config.customer.timeout)
-        may = was.status not in FINISHED and was.next_attempt_at is not None and was.next_attempt_at <= timezone.now()
-        assert (claim is not None) == (may and not self.is_leased(lead_id))
-        if claim is None:
-            return None
-        self.owners.pop(lead_id, None)
-        attempt = pipeline.prepare(claim, config=self.config)
-        if attempt is None:
-            return None
-        assert DeliveryControl.objects.current().paused_at is None
-        assert attempt.attempt_no - self.row(lead_id).uncounted_attempts <= MAX_ATTEMPTS
-        self.owners[lead_id] = Work(claim, attempt)
-        return self.owners[lead_id]
+    @rule(target=works, lead_ids=st.lists(leads, min_size=2, max_size=3, unique=True))
+    def begin_while_one_lead_of_the_group_changes(self, lead_ids: list[int]):
+        """Between claim and attempt, the lease of one lead ends and another worker claims it, and stops."""
+
+        def interfere(claims: list[pipeline.Claim]) -> None:
+            lost = claims[0].lead.pk
+            InboundLead.objects.filter(pk=lost).update(
+                claimed_until=F("claimed_until") - HOUR, claim_token=uuid.uuid4()
+            )
+            self.intruders[lost] = InboundLead.objects.values_list("claim_token", flat=True).get(pk=lost)
+
+        return multiple(*self.begun(lead_ids, then=interfere))
+
+    def begun(self, lead_ids: list[int], then=lambda claims: None) -> list[Work]:
+        """Claim leads and store the attempts. Return those that may be sent."""
+        was = InboundLead.objects.in_bulk(lead_ids)
+        claims = pipeline.claim(lead_ids, request_timeout=self.config.customer.timeout)
+        now = timezone.now()
+        may = {
+            lead_id
+            for lead_id, lead in was.items()
+            if lead.status not in FINISHED
+            and lead.next_attempt_at is not None
+            and lead.next_attempt_at <= now
+            and not self.is_leased(lead_id)
+        }
+        assert [claim.lead.pk for claim in claims] == sorted(may)
+        for claim in claims:
+            self.owners.pop(claim.lead.pk, None)
+            self.intruders.pop(claim.lead.pk, None)
+        if not claims:
+            return []
+        then(claims)
+        deliveries = pipeline.prepare(claims, config=self.config)
+        assert not (deliveries and DeliveryControl.objects.current().paused_at)
+        for delivery in deliveries:
+            lead_id = delivery.claim.lead.pk
+            assert lead_id not in self.intruders
+            assert delivery.attempt.attempt_no - self.row(lead_id).uncounted_attempts <= MAX_ATTEMPTS
+            self.owners[lead_id] = Work(delivery)
+        return [self.owners[delivery.claim.lead.pk] for delivery in deliveries]
 
     @rule(work=consumes(works), status=STATUSES)
     def finish(self, work: Work, status: int | None) -> None:
-        lead_id = work.claim.lead.pk
-        if status is None:
-            error = DeliveryError("connection_reset")
-        else:
-            error = None if status == 200 else DeliveryError("http_status", {"status": status})
-        response = CustomerResponse(status, body="", error=error, retry_after=None, duration_ms=1)
-        try:
-            pipeline.settle(work.claim, work.attempt, response, config=self.config)
-        except ClaimLost:
-            assert self.owners.get(lead_id) is not work
+        self.settle([(work, status)])
+
+    @rule(work=consumes(works), other=consumes(works), statuses=st.tuples(STATUSES, STATUSES))
+    def finish_together(self, work: Work, other: Work, statuses: tuple[int | None, int | None]) -> None:
+        """Two results of one group; the claim of one of them, or of both, can be lost."""
+        self.settle(list(zip((work, other), statuses, strict=True)))
+
+    def settle(self, works: list[tuple[Work, int | None]]) -> None:
+        results = []
+        for work, status in works:
+            if status is None:
+                error = DeliveryError("connection_reset")
+            else:
+                error = None if status == 200 else DeliveryError("http_status", {"status": status})
+            response = CustomerResponse(status, body="", error=error, retry_after=None, duration_ms=1)
+            results.append(pipeline.Result(work.delivery, response))
+        if not results:
             return
-        assert self.owners.pop(lead_id) is work
-        if status == 200:
-            self.delivered.add(lead_id)
+        pipeline.settle(results, config=self.config)
+        for work, status in works:
+            attempt = DeliveryAttempt.objects.get(pk=work.delivery.attempt.pk)
+            owns = self.owners.get(work.lead_id) is work
+            assert attempt.has_outcome == owns  # who has lost the claim stores nothing
+            if owns:
+                del self.owners[work.lead_id]
+                if status == 200:
+                    self.delivered.add(work.lead_id)
 
     @rule(work=consumes(works))
     def die(self, work: Work) -> None:
@@ -197,6 +241,7 @@ class LifeCycle(RuleBasedStateMachine):
         if what is not resolve:
             assert not self.is_leased(lead_id)
             self.owners.pop(lead_id, None)
+            self.intruders.pop(lead_id, None)
             self.delivered.discard(lead_id)
 
     @rule()
@@ -228,7 +273,8 @@ class LifeCycle(RuleBasedStateMachine):
             is_over = row.status in FINISHED or row.rejection_reason == "MISSING_REQUIRED_FIELD"
             assert (row.next_attempt_at is None) == is_over
             owner = self.owners.get(row.pk)
-            assert row.claim_token == (owner.claim.token if owner else None)
+            token = owner.delivery.claim.token if owner else self.intruders.get(row.pk)
+            assert row.claim_token == token
 
     def teardown(self) -> None:
         for lead_id in self.payloads:

@@ -10,14 +10,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from delivery import pipeline
-from delivery.claims import claim_lead
 from delivery.models import DeliveryAttempt
-from delivery.pipeline import advance
 from leads.models import InboundLead
-from leads.status import ClaimLost
 from tests import make
 from tests.background import run_at_once
-from tests.delivery.conftest import during_request
+from tests.delivery.conftest import advance, during_request
 from tests.processes import wait_until
 
 # No transaction around a test: the pipeline commits between its steps and closes its connection.
@@ -200,8 +197,8 @@ def test_a_later_retry_after_replaces_the_schedule(config, customer, asked, wait
 
     due = advance(lead.pk, config=config)
 
-    assert due == lead.attempts.get().finished_at + timedelta(seconds=wait)
-    assert stored(lead).enqueued_at == (due if wait <= 300 else None)
+    assert stored(lead).next_attempt_at == lead.attempts.get().finished_at + timedelta(seconds=wait)
+    assert stored(lead).enqueued_at == due == (stored(lead).next_attempt_at if wait <= 300 else None)
 
 
 def test_a_lead_that_cannot_be_claimed_or_does_not_exist_is_not_processed(config, customer):
@@ -239,7 +236,7 @@ def let_lease_expire(lead):
     InboundLead.objects.filter(pk=lead.pk).update(claimed_until=timezone.now() - timedelta(seconds=1))
 
 
-@pytest.mark.parametrize("statement", ['UPDATE "inbound_lead"', 'INSERT INTO "delivery_attempt"'])
+@pytest.mark.parametrize("statement", ["UPDATE inbound_lead SET status", "INSERT INTO delivery_attempt"])
 def test_a_worker_that_stops_before_the_request_leaves_no_attempt(config, customer, statement):
     lead = make.lead()
 
@@ -306,15 +303,19 @@ def test_a_worker_that_was_frozen_beyond_its_lease_stores_nothing(config, custom
 
 
 @pytest.mark.parametrize("status", ["RECEIVED", "READY"])
-def test_a_worker_that_lost_its_claim_before_the_request_stores_no_attempt(config, status):
+def test_a_worker_that_lost_its_claim_before_the_request_stores_no_attempt(config, status, caplog):
     lead = make.lead(status=status)
-    claim = claim_lead(lead.pk, request_timeout=timedelta(seconds=2))
+    other = make.lead(status=status)
+    claims = pipeline.claim([lead.pk, other.pk], request_timeout=timedelta(seconds=2))
     InboundLead.objects.filter(pk=lead.pk).update(claim_token=uuid.uuid4())
 
-    with pytest.raises(ClaimLost):
-        pipeline.prepare(claim, config=config)
+    deliveries = pipeline.prepare(claims, config=config)
 
+    assert [delivery.claim.lead.pk for delivery in deliveries] == [other.pk]
     assert not lead.attempts.exists()
+    assert kinds(lead) == []
+    assert other.attempts.count() == 1
+    assert "claim_lost" in caplog.text
 
 
 @pytest.mark.needs_postgres
@@ -332,7 +333,7 @@ def test_a_duplicate_post_waits_while_the_result_is_stored(config, customer, cap
 
     def start_post_after_the_row_is_locked(execute, sql, *args):
         result = execute(sql, *args)
-        if sql.startswith("UPDATE") and '"delivered_at"' in sql:
+        if sql.startswith("UPDATE inbound_lead") and "delivered_at" in sql:
             sender.start()
             wait_until(is_lock_awaited, 10, "the post to wait", pause=0.01)
         return result
@@ -343,7 +344,7 @@ def test_a_duplicate_post_waits_while_the_result_is_stored(config, customer, cap
 
     sender.join()
     assert kinds(lead)[-2:] == ["status DELIVERED", "duplicate"]
-    assert "result_not_stored_yet" not in caplog.text
+    assert "results_not_stored_yet" not in caplog.text
 
 
 def is_lock_awaited():
@@ -372,12 +373,11 @@ def test_a_result_is_stored_when_the_database_is_available_again(config, custome
 
 def test_a_result_whose_commit_was_not_confirmed_is_not_stored_twice(config, customer):
     lead = make.lead()
-    claim = claim_lead(lead.pk, request_timeout=timedelta(seconds=2))
-    attempt = pipeline.prepare(claim, config=config)
-    response = pipeline.send(claim.lead, attempt, config=config)
+    claims = pipeline.claim([lead.pk], request_timeout=timedelta(seconds=2))
+    results = [pipeline.send(one, config=config) for one in pipeline.prepare(claims, config=config)]
 
-    pipeline.settle(claim, attempt, response, config=config)
-    assert pipeline.settle(claim, attempt, response, config=config) is None
+    pipeline.settle(results, config=config)
+    assert pipeline.settle(results, config=config) == {}
 
     assert stored(lead).status == "DELIVERED"
     assert kinds(lead).count("attempt_finished") == 1

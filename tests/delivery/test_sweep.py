@@ -8,7 +8,7 @@ from django.utils import timezone
 from delivery import sweep as sweeping
 from delivery.control.limits import Limits
 from delivery.models import DeliveryControl
-from delivery.sweep import sweep
+from delivery.sweep import LEADS_PER_MESSAGE, sweep
 from leadgateway import queue
 from leads.models import InboundLead
 from tests import make
@@ -137,7 +137,7 @@ def test_a_lead_that_a_frozen_process_has_locked_does_not_block_others(enqueued,
 
 
 def test_leads_left_when_the_queue_becomes_unavailable_are_enqueued_later(enqueued, monkeypatch):
-    leads = [make.lead(next_attempt_at=ago(minutes=age)).pk for age in (3, 2, 1)]
+    leads = [make.lead(next_attempt_at=ago(minutes=age)).pk for age in range(LEADS_PER_MESSAGE + 2, 0, -1)]
 
     def fails_after_the_first(lead_ids, **_):
         if enqueued:
@@ -146,7 +146,7 @@ def test_leads_left_when_the_queue_becomes_unavailable_are_enqueued_later(enqueu
 
     with monkeypatch.context() as patch:
         patch.setattr(queue, "enqueue", fails_after_the_first)
-        assert sweep(now=NOW) == 1
+        assert sweep(now=NOW) == LEADS_PER_MESSAGE
 
     assert sweep(now=NOW) == 2
     assert enqueued == leads

@@ -22,7 +22,7 @@ def change(lead, to, **kwargs):
 def test_every_allowed_transition_changes_the_row_and_records_one_event(was, to):
     lead = make.lead(status=was)
 
-    change(lead, to, detail={"reason": "x"}, rejection_reason="ZIP_NOT_66XXX")
+    change(lead, to, detail={"reason": "x"}, columns={"rejection_reason": "ZIP_NOT_66XXX"})
 
     stored = InboundLead.objects.get(pk=lead.pk)
     assert (stored.status, stored.rejection_reason, lead.status) == (to, "ZIP_NOT_66XXX", to)

@@ -63,7 +63,7 @@ def _requeue(leads: list[int]) -> int:
         if not lead_actions.release(lead_id, now=now):
             continue
         try:
-            lead_actions.enqueue(lead_id, now=now)
+            lead_actions.enqueue([lead_id], now=now)
         except queue.QueueUnavailable as error:
             raise CommandError(
                 f"The queue is unavailable ({error}). {requeued} lead{pluralize(requeued)} requeued. "

@@ -100,7 +100,7 @@ class Snapshot:
     """The numbers that the checks judge, at one moment."""
 
     taken_at: datetime
-    #: Number of messages; None if the queue is unavailable.
+    #: Number of enqueued leads, of which a message carries several; None if the queue is unavailable.
     queue_depth: int | None
     #: Those that are running, and those that stopped unexpectedly within the last day.
     processes: Sequence[Heartbeat]
@@ -123,7 +123,7 @@ def take_snapshot(*, now: datetime) -> Snapshot:
     control = DeliveryControl.objects.current()
     return Snapshot(
         taken_at=now,
-        queue_depth=_depth(),
+        queue_depth=_depth(now),
         processes=heartbeat.recent_processes(now=now),
         control=control,
         **_late(control, now=now),
@@ -133,11 +133,12 @@ def take_snapshot(*, now: datetime) -> Snapshot:
     )
 
 
-def _depth() -> int | None:
+def _depth(now: datetime) -> int | None:
     try:
-        return queue.depth()
+        queue.depth()
     except queue.QueueUnavailable:
         return None
+    return counting.enqueued_leads(now).count()
 
 
 def _late(control: DeliveryControl, *, now: datetime) -> dict[str, Any]:

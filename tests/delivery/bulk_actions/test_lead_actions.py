@@ -153,7 +153,7 @@ def test_enqueue_stores_the_time_unless_a_worker_has_claimed_the_lead(
 ) -> None:
     lead = make.lead(next_attempt_at=NOW, claim_token=claim_token)
 
-    enqueue(lead.pk, now=NOW)
+    enqueue([lead.pk], now=NOW)
 
     lead.refresh_from_db()
     assert queued_leads() == [lead.pk]

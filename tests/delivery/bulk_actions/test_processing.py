@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from delivery import tasks
@@ -108,15 +108,19 @@ def test_processing_continues_when_the_queue_is_unavailable(monkeypatch: pytest.
     assert set(InboundLead.objects.values_list("status", "enqueued_at")) == {("READY", None)}
 
 
+@pytest.mark.django_db(transaction=True)
 def test_processing_stops_as_soon_as_the_bulk_action_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second, _, _ = failed_leads(4)
     action = bulk_action()
 
-    def enqueue(lead_ids: list[int], **_: Any) -> None:
-        if second.pk in lead_ids:
-            cancel(action.pk, actor="bob", now=NOW)
+    real = lead_actions.redeliver
 
-    monkeypatch.setattr(queue, "enqueue", enqueue)
+    def redeliver_and_cancel(lead_id: int, **arguments: Any) -> None:
+        real(lead_id, **arguments)
+        if lead_id == second.pk:
+            transaction.on_commit(lambda: cancel(action.pk, actor="bob", now=NOW))
+
+    monkeypatch.setattr(lead_actions, "redeliver", redeliver_and_cancel)
 
     assert process_pending(now=timezone.now(), max_leads=100) == 2
 
@@ -153,8 +157,8 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, module: Any, function: str, *, call
     ("module", "function", "call", "after", "done"),
     [
         (lead_actions, "redeliver", 2, True, 1),  # before the commit
-        (queue, "enqueue", 2, False, 2),
-        (queue, "enqueue", 3, True, 3),  # before the bulk action is marked as finished
+        (queue, "enqueue", 1, False, 3),  # the sweep enqueues them
+        (queue, "enqueue", 1, True, 3),  # before the bulk action is marked as finished
     ],
 )
 def test_another_worker_continues_when_the_claim_of_a_killed_worker_has_expired(
@@ -190,18 +194,31 @@ def test_every_lead_renews_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:
     failed_leads(2)
     action = bulk_action()
     claims: list[Any] = []
-    monkeypatch.setattr(queue, "enqueue", lambda *_args, **_more: claims.append(stored(action).claimed_until))
+    real = lead_actions.redeliver
+
+    def redeliver(lead_id: int, **arguments: Any) -> None:
+        claims.append(stored(action).claimed_until)
+        real(lead_id, **arguments)
+
+    monkeypatch.setattr(lead_actions, "redeliver", redeliver)
 
     process_pending(now=timezone.now() - timedelta(seconds=50), max_leads=100)
 
-    assert [until > later(seconds=30) for until in claims] == [True, True]
+    assert [until > later(seconds=30) for until in claims] == [False, True]
 
 
 @pytest.mark.django_db(transaction=True)
 def test_workers_that_take_over_each_others_claims_process_no_lead_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     leads = failed_leads(30)
     action = bulk_action()
-    monkeypatch.setattr(queue, "enqueue", lambda *_args, **_more: time.sleep(0.002))  # lets the other worker in
+    monkeypatch.setattr(queue, "enqueue", lambda *_args, **_more: None)
+    real = lead_actions.redeliver
+
+    def redeliver(lead_id: int, **arguments: Any) -> None:
+        real(lead_id, **arguments)
+        transaction.on_commit(lambda: time.sleep(0.002))  # lets the other worker in
+
+    monkeypatch.setattr(lead_actions, "redeliver", redeliver)
 
     def process() -> None:
         while stored(action).is_open:

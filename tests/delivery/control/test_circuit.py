@@ -12,11 +12,10 @@ from delivery.client import CustomerResponse, DeliveryError
 from delivery.control import circuit
 from delivery.control.circuit import CircuitPolicy
 from delivery.models import DeliveryControl
-from delivery.pipeline import advance
 from leads.models import InboundLead, LeadEvent
 from tests import make
 from tests.background import run_at_once
-from tests.delivery.conftest import during_request
+from tests.delivery.conftest import advance, during_request
 
 # No transaction around a test: workers see what other workers have committed.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -137,7 +136,7 @@ def test_many_workers_open_it_once(config):
 
     def fail(lead_id):
         with transaction.atomic():
-            circuit.record_failure(lead_id, failure, policy=policy, now=timezone.now())
+            circuit.record_responses([(lead_id, failure)], restrictions_exist=False, policy=policy, now=timezone.now())
 
     run_at_once(*(partial(fail, lead_id) for lead_id in leads))
 

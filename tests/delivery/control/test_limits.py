@@ -9,13 +9,12 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from delivery.control.limits import Limits, enqueue_delays, reserve_send_time
+from delivery.control.limits import Limits, enqueue_delays, reserve_send_times
 from delivery.models import DeliveryControl
-from delivery.pipeline import advance
 from leads.models import InboundLead
 from tests import make
 from tests.background import run_at_once
-from tests.delivery.conftest import during_request
+from tests.delivery.conftest import advance, during_request
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -38,7 +37,7 @@ def reserve(count, *, now=NOW, limits=TWENTY_A_SECOND):
     taken = []
     for _ in range(count):
         with transaction.atomic():
-            send_at = reserve_send_time(DeliveryControl.objects.locked(), 0, limits=limits, now=now)
+            send_at = reserve_send_times(DeliveryControl.objects.locked(), [0], limits=limits, now=now).get(0)
         taken.append(send_at and (send_at - now).total_seconds())
     return taken
 

@@ -12,9 +12,9 @@ from django.utils import timezone
 
 from delivery.control import pause
 from delivery.models import DeliveryControl
-from delivery.pipeline import advance
 from leads.models import InboundLead, LeadEvent
 from tests import make
+from tests.delivery.conftest import advance
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

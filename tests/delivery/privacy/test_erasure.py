@@ -14,11 +14,11 @@ from django.utils import timezone
 from delivery.bulk_actions import lead_actions
 from delivery.client import CustomerAPI
 from delivery.models import BulkAction, BulkActionItem, DeliveryAttempt
-from delivery.pipeline import advance
 from leads.audit.append_only import allow_audit_changes
 from leads.models import EventKind, InboundLead, LeadEvent
 from tests import make
 from tests.commands import output_of, run
+from tests.delivery.conftest import advance
 
 pytestmark = pytest.mark.django_db
 
@@ -294,7 +294,12 @@ class ErasingCustomer(CustomerAPI):
 def test_a_worker_that_lost_its_lead_to_an_erasure_writes_nothing(config, customer):
     lead = make.lead(raw_payload=payload())
 
-    advance(lead.pk, config=replace(config, customer=ErasingCustomer(**vars(config.customer))))
+    advance(
+        lead.pk,
+        config=replace(
+            config, customer=ErasingCustomer(config.customer.url, config.customer.token, config.customer.timeout)
+        ),
+    )
 
     assert len(customer.requests) == 1
     assert traces() == []

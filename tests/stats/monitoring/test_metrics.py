@@ -83,8 +83,7 @@ def test_an_open_circuit_and_a_pause_have_their_start(client):
 
     down = CustomerResponse(503, "", DeliveryError("http_status", {"status": 503}), None, 1)
     policy = circuit.CircuitPolicy(failures=2, leads=2)
-    for lead_id in (1, 2):
-        circuit.record_failure(lead_id, down, policy=policy, now=at)
+    circuit.record_responses([(1, down), (2, down)], restrictions_exist=False, policy=policy, now=at)
     pause.pause_delivery(actor="alice", reason="maintenance", now=at)
 
     found = scrape(client)
