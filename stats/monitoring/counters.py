@@ -36,6 +36,9 @@ BATCHES = 50
 #: Maximum number of event ids to add to the totals when they are read.
 READ_LIMIT = 50_000
 
+#: The same for the number of leads, for which fewer and simpler events are counted.
+LEADS_READ_LIMIT = 300_000
+
 #: How often closed leads are counted one by one, for those that another program than the gateway has changed.
 RECOUNT_AFTER = timedelta(minutes=10)
 
@@ -68,7 +71,11 @@ def current_counts(totals: CounterTotals) -> Counts:
 
 def uncounted(totals: CounterTotals) -> int:
     """Return how many event ids follow those that `current_counts` includes. Some of them may have no event."""
-    return max(0, _newest_event_id() - totals.last_event_id - READ_LIMIT)
+    return max(0, _behind(totals) - READ_LIMIT)
+
+
+def _behind(totals: CounterTotals) -> int:
+    return _newest_event_id() - totals.last_event_id
 
 
 def update_totals(*, now: datetime) -> None:
@@ -122,18 +129,20 @@ _CLOSED_STATUSES = [status for status in LeadStatus if status not in OPEN_STATUS
 
 #: One statement, so that the numbers add up. The last line shows whether the totals have moved meanwhile.
 _COUNT = """
+    WITH changes AS (
+        SELECT from_status, to_status, count(*) AS number FROM lead_event
+        WHERE id > {last} AND to_status IS NOT NULL GROUP BY from_status, to_status
+    )
     SELECT status, sum(number) FROM (
         SELECT status, count(*) AS number FROM inbound_lead WHERE status IN ({rows}) GROUP BY status
         UNION ALL
         SELECT status, {sign} number FROM (
-            SELECT to_status AS status, count(*) AS number FROM lead_event
-            WHERE id > {last} AND to_status IN ({closed}) GROUP BY to_status
+            SELECT to_status AS status, number FROM changes WHERE to_status IN ({closed})
             UNION ALL
-            SELECT from_status, -count(*) FROM lead_event
-            WHERE id > {last} AND from_status IN ({closed}) GROUP BY from_status
+            SELECT from_status, -number FROM changes WHERE from_status IN ({closed})
             UNION ALL
-            SELECT status, -sum(leads) FROM deleted_leads WHERE status IN ({closed}) GROUP BY status
-        ) AS changes
+            SELECT status, -leads FROM deleted_leads WHERE status IN ({closed})
+        ) AS since
         UNION ALL
         SELECT 'last_event_id', last_event_id FROM counter_totals
     ) AS counted GROUP BY status
@@ -147,7 +156,7 @@ def leads_by_status(*, exact: bool = True) -> Counter[str]:
         events out.
     """
     totals = stored_totals()
-    if totals.closed_leads is not None and not uncounted(totals):
+    if totals.closed_leads is not None and _behind(totals) <= LEADS_READ_LIMIT:
         counts = _count(totals, rows=OPEN_STATUSES, sign="+")
         if counts is not None:
             return _sum(totals.closed_leads, counts)
@@ -161,7 +170,7 @@ def recount_closed_leads(*, now: datetime) -> None:
     """Count the closed leads one by one, unless they were counted within RECOUNT_AFTER."""
     totals = stored_totals()
     counted_at = totals.closed_leads_counted_at
-    if uncounted(totals) or (counted_at is not None and now - counted_at < RECOUNT_AFTER):
+    if _behind(totals) > LEADS_READ_LIMIT or (counted_at is not None and now - counted_at < RECOUNT_AFTER):
         return
     counts = _count(totals, rows=_CLOSED_STATUSES, sign="-")
     if counts is not None:

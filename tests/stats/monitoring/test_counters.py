@@ -234,7 +234,7 @@ def test_leads_that_another_program_has_closed_are_counted_after_a_while(queries
 def test_when_too_many_events_are_left_the_leads_are_counted_one_by_one(queries, monkeypatch):
     counters.update_totals(now=timezone.now())
     counters.recount_closed_leads(now=timezone.now())
-    monkeypatch.setattr(counters, "READ_LIMIT", 2)
+    monkeypatch.setattr(counters, "LEADS_READ_LIMIT", 2)
     enter(make.lead(), "READY", "FAILED", "PERMANENTLY_FAILED")
 
     queries(rows=True)
