@@ -81,10 +81,8 @@ class Writer:
         try:
             receipt = await request.result
         except db.UNAVAILABLE as error:
-            _breaker.failed()
             log.error("database_error", exc_info=error)
             raise ServiceUnavailable("database error") from error
-        _breaker.succeeded()
         if request.queue_error:
             structlog.contextvars.bind_contextvars(lead_id=receipt.lead_id)
             log.warning("enqueue_failed", reason=request.queue_error)
@@ -125,7 +123,10 @@ class Writer:
         if new := [request for request in stored if not request.receipt.duplicate]:
             self._start_to_enqueue(new)
         if error is None:
+            _breaker.succeeded()
             return
+        if isinstance(error, db.UNAVAILABLE):
+            _breaker.failed()  # once for the batch: one slow commit must not refuse the posts after it
         for request in [request for request in batch if request not in stored]:
             if isinstance(error, db.UNAVAILABLE):
                 request.fail(OperationalError(str(error)).with_traceback(error.__traceback__))
