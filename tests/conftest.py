@@ -327,3 +327,13 @@ def _only_loopback_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 def _is_loopback(host: str) -> bool:
     return host == "localhost" or ipaddress.ip_address(host).is_loopback
+
+
+@pytest.fixture
+def _few_event_ids(db: None) -> None:
+    """Let the next event have the id 1. Ids are not rolled back, and the counters read only the first 50,000."""
+    from django.db import connection
+
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER SEQUENCE lead_event_id_seq RESTART")

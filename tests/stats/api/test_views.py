@@ -16,7 +16,7 @@ RECENT = "/stats/leads/recent"
 
 JSON = "application/json"
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("_few_event_ids")]
 
 
 def history(lead_id):

@@ -16,7 +16,7 @@ from stats.models import CounterTotals
 from stats.monitoring import counters
 from tests import make
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("_few_event_ids")]
 
 LATER = counters.COMPLETE_AFTER
 

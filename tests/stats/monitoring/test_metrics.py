@@ -15,7 +15,7 @@ from stats.models import Heartbeat, ProcessKind
 from stats.tasks import update_counters
 from tests import make
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("_few_event_ids")]
 
 
 def scrape(client):
