@@ -33,6 +33,7 @@ class Sink:
 
     def __init__(self) -> None:
         self.arrivals: list[Arrival] = []
+        self.connections: list[asyncio.Transport] = []
         self.url = ""
         self._loop = asyncio.new_event_loop()
         self._is_listening = threading.Event()
@@ -66,6 +67,9 @@ class Sink:
         self._is_listening.set()
         self._loop.run_forever()
         server.close()
+        for connection in self.connections:
+            connection.close()
+        self._loop.run_until_complete(asyncio.sleep(0))  # closes their sockets
 
 
 class _Connection(asyncio.Protocol):
@@ -75,6 +79,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._sink.connections.append(self._transport)
 
     def data_received(self, data: bytes) -> None:
         self._received += data

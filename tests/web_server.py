@@ -52,15 +52,19 @@ class WebServer:
             runner.run(self._serve(started))
 
     async def _serve(self, started: threading.Event) -> None:
-        from leads.webhook.view import LeadWebhook, start_writer, stop_writer
+        from leads.webhook.access import close_limiter
+        from leads.webhook.view import LeadWebhook, Writer
 
-        writer_of_another_server = getattr(LeadWebhook, "writer", None)
-        await start_writer()
+        of_another_server = getattr(LeadWebhook, "writer", None)
+        writer = LeadWebhook.writer = Writer()
+        await writer.start()
         started.set()  # the socket is listening
         await self._server.serve(sockets=[self._socket])
-        await stop_writer()
-        if writer_of_another_server:
-            LeadWebhook.writer = writer_of_another_server
+        await writer.stop()
+        if of_another_server:
+            LeadWebhook.writer = of_another_server
+        else:
+            await close_limiter()  # belongs to the event loop of the first server
 
     def stop(self) -> None:
         """Stop serving."""

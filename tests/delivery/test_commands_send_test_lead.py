@@ -17,6 +17,7 @@ from tests.delivery.conftest import advance
 from tests.hostile_customer import HostileCustomer
 from tests.http_server import Answer, http_server
 from tests.processes import free_port
+from tests.web_server import WebServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -50,9 +51,9 @@ def send(url: str, *arguments: str) -> tuple[str, CommandError | None]:
 
 
 @pytest.mark.usefixtures("worker", "queued_leads")
-def test_each_run_sends_a_new_lead_and_shows_its_events(live_server: Any, customer: HostileCustomer) -> None:
+def test_each_run_sends_a_new_lead_and_shows_its_events(web: WebServer, customer: HostileCustomer) -> None:
     for arguments in ([], ["--phone", "+4968112345"]):
-        output, error = send(live_server.url, *arguments)
+        output, error = send(web.url, *arguments)
 
         assert error is None
         for step in ("-> 200", "Received", "RECEIVED -> READY", "attempt_no=1", "response_status=200"):
@@ -69,9 +70,9 @@ def test_each_run_sends_a_new_lead_and_shows_its_events(live_server: Any, custom
 )
 @pytest.mark.usefixtures("worker", "queued_leads")
 def test_an_expected_rejection_is_a_success(
-    live_server: Any, customer: HostileCustomer, arguments: list[str], reason: str
+    web: WebServer, customer: HostileCustomer, arguments: list[str], reason: str
 ) -> None:
-    output, error = send(live_server.url, *arguments)
+    output, error = send(web.url, *arguments)
 
     assert error is None
     assert f"REJECTED ({reason}), as expected." in output
@@ -79,39 +80,39 @@ def test_an_expected_rejection_is_a_success(
 
 
 @pytest.mark.usefixtures("worker", "queued_leads")
-def test_a_rejection_by_the_customer_is_an_error(live_server: Any, customer: HostileCustomer) -> None:
+def test_a_rejection_by_the_customer_is_an_error(web: WebServer, customer: HostileCustomer) -> None:
     customer.set_mode("status=422")
 
-    output, error = send(live_server.url)
+    output, error = send(web.url)
 
     assert "response_status=422, error=http_status(status=422)" in output
     assert str(error).startswith("PERMANENTLY_FAILED; expected DELIVERED.")
 
 
 @pytest.mark.usefixtures("queued_leads")
-def test_without_a_worker_the_wait_times_out(live_server: Any) -> None:
-    output, error = send(live_server.url, "--wait", "500ms")
+def test_without_a_worker_the_wait_times_out(web: WebServer) -> None:
+    output, error = send(web.url, "--wait", "500ms")
 
     assert "Waiting up to 0.5 s" in output
     assert str(error).startswith("RECEIVED; expected DELIVERED. No worker has processed it.")
 
 
 @pytest.mark.usefixtures("worker", "queued_leads")
-def test_the_secret_is_sent_and_never_shown(live_server: Any, settings: Any) -> None:
+def test_the_secret_is_sent_and_never_shown(web: WebServer, settings: Any) -> None:
     settings.ENABLE_AUTH, settings.SHARED_SECRETS, settings.SHARED_SECRET_NAMES = True, ["s3cret-word"], ["a"]
 
-    output, error = send(live_server.url)
+    output, error = send(web.url)
     assert error is None
     assert "s3cret-word" not in output
 
-    output, error = send(live_server.url, "--secret", "wr0ng-word")
+    output, error = send(web.url, "--secret", "wr0ng-word")
     assert "-> 401" in output
     assert str(error) == "The gateway did not accept the lead."
     assert "wr0ng-word" not in output
     assert InboundLead.objects.count() == 1
 
 
-def test_a_missing_gateway_is_an_error(live_server: Any) -> None:
+def test_a_missing_gateway_is_an_error() -> None:
     output, error = send(f"http://127.0.0.1:{free_port()}")
 
     assert output == ""

@@ -154,7 +154,7 @@ def test_parallel_posts_are_counted_correctly(allow_requests, settings, counted_
     assert sum(allow_requests(200)) == 50
 
 
-def test_a_flushed_redis_counts_from_zero(web, redis, counted_by_redis):
+def test_a_flushed_redis_counts_from_zero(web, counted_by_redis, redis):
     assert statuses(web, 2) == [200, 429]
 
     redis.flush()
