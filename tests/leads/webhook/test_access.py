@@ -122,10 +122,11 @@ def test_without_redis_each_process_gets_a_share(web, settings):
 
 
 @pytest.fixture
-def counted_by_redis(settings):
+def counted_by_redis(settings, request):
     if settings.QUEUE_TYPE != "redis":
         pytest.skip("counted in the process")
     settings.WEBHOOK_RATE_LIMIT = RateLimit(1, MINUTE)
+    return request.getfixturevalue("redis")
 
 
 def test_processes_count_together(web, counted_by_redis):
@@ -154,10 +155,10 @@ def test_parallel_posts_are_counted_correctly(allow_requests, settings, counted_
     assert sum(allow_requests(200)) == 50
 
 
-def test_a_flushed_redis_counts_from_zero(web, counted_by_redis, redis):
+def test_a_flushed_redis_counts_from_zero(web, counted_by_redis):
     assert statuses(web, 2) == [200, 429]
 
-    redis.flush()
+    counted_by_redis.flush()
     assert statuses(web, 1) == [200]
 
 
