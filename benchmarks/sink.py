@@ -34,6 +34,7 @@ class Sink:
     def __init__(self) -> None:
         self.arrivals: list[Arrival] = []
         self.url = ""
+        self.transports: set[asyncio.Transport] = set()
         self._loop = asyncio.new_event_loop()
         self._is_listening = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -66,6 +67,9 @@ class Sink:
         self._is_listening.set()
         self._loop.run_forever()
         server.close()
+        for transport in self.transports:
+            transport.abort()
+        self._loop.run_until_complete(asyncio.sleep(0))  # the loop closes their sockets in its next round
 
 
 class _Connection(asyncio.Protocol):
@@ -75,6 +79,10 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._sink.transports.add(self._transport)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._sink.transports.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
