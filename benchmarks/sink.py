@@ -33,8 +33,8 @@ class Sink:
 
     def __init__(self) -> None:
         self.arrivals: list[Arrival] = []
-        self.connections: list[asyncio.Transport] = []
         self.url = ""
+        self.transports: set[asyncio.Transport] = set()
         self._loop = asyncio.new_event_loop()
         self._is_listening = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -67,9 +67,9 @@ class Sink:
         self._is_listening.set()
         self._loop.run_forever()
         server.close()
-        for connection in self.connections:
-            connection.close()
-        self._loop.run_until_complete(asyncio.sleep(0))  # closes their sockets
+        for transport in self.transports:
+            transport.abort()
+        self._loop.run_until_complete(asyncio.sleep(0))  # the loop closes their sockets in its next round
 
 
 class _Connection(asyncio.Protocol):
@@ -79,7 +79,10 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._sink.connections.append(self._transport)
+        self._sink.transports.add(self._transport)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._sink.transports.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
         self._received += data

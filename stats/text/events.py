@@ -39,6 +39,7 @@ _LABELS: dict[str, Any] = {
     "mapping": gettext_lazy("mapping file {:.8}"),
     "response_status": "HTTP {}",
     "error": "{}",
+    "resent": gettext_lazy("sent again because the connection was closed"),
     "duration_ms": "{} ms",
     "next_attempt_in_s": gettext_lazy("next attempt in {}"),
     "reason": "{}",

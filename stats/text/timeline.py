@@ -82,14 +82,14 @@ def timeline(
     """
     running = running_attempt(lead, attempts, now=now)
     numbers = {attempt.attempt_no for attempt in attempts}
-    waits = _waits((*log.first, *log.last))
+    finished = _finished((*log.first, *log.last))
     entries = [
         *_event_entries(log.first, numbers, masker),
         *_hidden_events(log),
         *_event_entries(log.last, numbers, masker),
         *(
             _attempt_entry(
-                each, capitalize(attempt_name(each.attempt_no, lead, policy)), each is running, waits, masker
+                each, capitalize(attempt_name(each.attempt_no, lead, policy)), each is running, finished, masker
             )
             for each in attempts
         ),
@@ -131,20 +131,20 @@ def _hidden_events(log: EventLog) -> list[Entry]:
     return [Entry(title, "more_vert", at=log.first[-1].at, hidden=log.hidden)]
 
 
-def _waits(events: Iterable[LeadEvent]) -> dict[int | None, Any]:
-    """Return, by attempt number, the number of seconds after which the next attempt was due."""
+def _finished(events: Iterable[LeadEvent]) -> dict[int, dict[str, Any]]:
+    """Return, by attempt number, the detail of the event of its end."""
     return {
-        number: event.detail.get("next_attempt_in_s")
+        number: event.detail
         for event in events
         if event.kind == EventKind.ATTEMPT_FINISHED and (number := _attempt_number(event))
     }
 
 
 def _attempt_entry(
-    attempt: DeliveryAttempt, title: str, is_running: bool, waits: dict[int | None, Any], masker: Masker
+    attempt: DeliveryAttempt, title: str, is_running: bool, finished: dict[int, dict[str, Any]], masker: Masker
 ) -> Entry:
     label, tone, icon = _outcome(attempt, is_running)
-    text = _attempt_text(attempt, duration_text(waits.get(attempt.attempt_no)), masker)
+    text = _attempt_text(attempt, finished.get(attempt.attempt_no, {}), masker)
     return Entry(title, icon, at=attempt.requested_at, tone=tone, label=label, attempt=attempt, text=text)
 
 
@@ -160,14 +160,16 @@ def _outcome(attempt: DeliveryAttempt, is_running: bool) -> tuple[str, str, str]
     return f"{_('Failed')}{status}", "failed", "close"
 
 
-def _attempt_text(attempt: DeliveryAttempt, wait: str | None, masker: Masker) -> str:
-    """Return what an attempt's label does not say."""
+def _attempt_text(attempt: DeliveryAttempt, finished: dict[str, Any], masker: Masker) -> str:
+    """Return what an attempt's label does not say, also from the detail of the event of its end."""
     parts = []
     if attempt.response_status is None and (error := attempt_error(attempt)):
         parts.append(masker.text(error))
+    if finished.get("resent"):
+        parts.append(_("sent again because the connection was closed"))
     if attempt.duration_ms is not None:
         parts.append(_("took {ms} ms").format(ms=number_format(attempt.duration_ms, force_grouping=True)))
-    if wait:
+    if wait := duration_text(finished.get("next_attempt_in_s")):
         parts.append(_("next attempt due after {span}").format(span=wait))
     return "; ".join(parts)
 

@@ -1,5 +1,8 @@
 import shutil
+import socket
 import threading
+from contextlib import suppress
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -10,6 +13,7 @@ from benchmarks.report import Report
 from benchmarks.sink import Sink
 from benchmarks.soak import growth
 from tests.http_server import Answer, Post, http_server
+from tests.processes import wait_until
 
 POSTS = '{"responses": 120, "refused": 20, "broken": 3, "seconds": 2.000, "p50": 4.50, "p99": 9.25}'
 
@@ -50,6 +54,16 @@ def test_the_sink_remembers_each_lead_on_a_connection_that_stays_open() -> None:
 
     arrivals = [(arrival.idempotency_key, arrival.correlation_id) for arrival in sink.arrivals]
     assert arrivals == [("key 0", "id 0"), ("key 1", "id 1"), ("key 2", "id 2")]
+
+
+def test_the_sink_closes_its_connections_when_it_ends() -> None:
+    with Sink() as sink:
+        parts = urlsplit(sink.url)
+        client = socket.create_connection((parts.hostname, parts.port), timeout=5)
+        wait_until(lambda: sink.transports, 5, "the connection")
+
+    with client, suppress(ConnectionResetError):
+        assert client.recv(1) == b""
 
 
 def test_the_load_counts_responses_and_remembers_accepted_leads() -> None:

@@ -255,14 +255,15 @@ def _pair(requests: Sequence[Request], attempts: Sequence[Row]) -> list[Row] | N
     """Return the attempt of each request in order, None when they cannot be paired.
 
     An attempt sends a request after its row is written, and its status is the one that the customer sent. If the
-    customer closed an idle connection that was used again, it sends a second request. An attempt without response may
-    have ended before it sent a request.
+    customer closed an idle connection that was used again, it sends a second request, and its event says so; an attempt
+    that died has no such event. An attempt without response may have ended before it sent a request.
     """
     if not attempts:
         return None if requests else []
     first, later = attempts[0], attempts[1:]
     status = first["response_status"]
-    for count in (1, 2) if first.get("resent") or status is None else (1,):
+    may_be_resent = first["resent"] or first["finished_at"] is None
+    for count in (1, 2) if may_be_resent else (1,):
         sent, others = requests[:count], requests[count:]
         is_answered = len(sent) == count and status in (None, sent[-1].answer)
         if is_answered and first["created_at"] <= sent[0].at + _TICK and (rest := _pair(others, later)) is not None:

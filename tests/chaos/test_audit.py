@@ -134,6 +134,16 @@ def test_a_lead_may_be_given_up_when_its_attempts_are_used_up_and_not_before() -
     assert compare(evidence).counts["lost"] == 1
 
 
+def test_a_request_is_sent_again_on_a_closed_connection_only_if_its_event_says_so() -> None:
+    evidence = whole()
+    evidence.ledger.insert(2, request("key-1", "reset after booking", now=NOON + timedelta(seconds=30)))
+    assert any("ledger contradict each other" in problem for problem in compare(evidence).problems)
+
+    finished = [each for each in evidence.events if each["kind"] == "attempt_finished" and each["lead_id"] == DELIVERED]
+    finished[2]["detail"]["resent"] = True
+    assert compare(evidence).problems == []
+
+
 def _drop(rows: Any, **fields: Any) -> None:
     rows[:] = [row for row in rows if any(row[name] != value for name, value in fields.items())]
 

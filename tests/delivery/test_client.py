@@ -785,7 +785,10 @@ def test_the_problem_of_a_url_never_quotes_it(url: str, problem: str) -> None:
 def keeping_open(
     *answers: bytes, requests: list[int], close: Callable[[socket.socket], None] | None = None
 ) -> Behaviour:
-    """Answer one request after the other on the same connection, then close it with `close`."""
+    """Answer one request after the other on the same connection, then close it with `close`.
+
+    Without `close`, the connection stays open until one side shuts it down.
+    """
 
     def behave(connection: socket.socket) -> None:
         for answer in answers:
@@ -797,7 +800,7 @@ def keeping_open(
             read_request(connection)
             close(connection)
         else:
-            time.sleep(5)
+            connection.recv(1)
 
     return behave
 

@@ -23,9 +23,9 @@ URL = "/admin/"
 
 
 @pytest.fixture(autouse=True)
-def _empty_cache_and_three_messages(monkeypatch):
+def _empty_cache_and_queue(monkeypatch):
     cache.clear()
-    monkeypatch.setattr(queue, "depth", lambda: 3)
+    monkeypatch.setattr(queue, "depth", lambda: 0)
     yield
     cache.clear()
 
@@ -137,6 +137,8 @@ def test_the_tiles_show_the_current_state(support):
     everything_runs()
     seen("celery@other", "worker")
     lead = make.lead(received_at=ago(minutes=3), next_attempt_at=timezone.now())
+    for _ in range(3):
+        make.lead(next_attempt_at=ago(seconds=1), enqueued_at=ago(seconds=1))
     make.lead(received_at=ago(days=3), status=LeadStatus.DELIVERED)
 
     text = page(support)

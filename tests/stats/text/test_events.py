@@ -40,6 +40,11 @@ EVENTS = [
         "Attempt 2 finished: connection refused; 0 ms",
     ),
     (
+        "attempt_finished",
+        {"attempt_no": 1, "response_status": 200, "duration_ms": 9, "resent": True},
+        "Attempt 1 finished: HTTP 200; sent again because the connection was closed; 9 ms",
+    ),
+    (
         "redelivered",
         {"reason": "asked for", "bulk_action": 7},
         "Redelivery requested by anna: asked for; bulk action 7",

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.utils import translation
 
 from delivery.models import DeliveryAttempt
 from delivery.retry import RetryPolicy
@@ -79,6 +80,22 @@ def test_an_attempt_shows_its_outcome(columns, label, tone):
     (entry,) = entries_of(lead(), [], [attempt(1, 9, **columns)])
 
     assert (entry.label, entry.tone) == (label, tone)
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("en", "sent again because the connection was closed; took 1,234 ms"),
+        ("de", "erneut gesendet, weil die Verbindung geschlossen wurde; dauerte 1.234 ms"),
+    ],
+)
+def test_an_attempt_says_that_its_request_was_sent_again(language, text):
+    events = [event("attempt_finished", 8, detail={"attempt_no": 1, "resent": True})]
+
+    with translation.override(language):
+        (entry,) = entries_of(lead(), events, [attempt(1, 9)])
+
+    assert entry.text == text
 
 
 def test_a_running_attempt_is_the_last_entry():
