@@ -27,7 +27,14 @@ class WebServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self._socket = sock
         self._server = uvicorn.Server(
-            uvicorn.Config(application, http=SenderProtocol, lifespan="off", log_config=None, proxy_headers=False)
+            uvicorn.Config(
+                application,
+                http=SenderProtocol,
+                lifespan="off",
+                log_config=None,
+                proxy_headers=False,
+                timeout_keep_alive=65,  # as in production; a slow test must not reuse a connection that is being closed
+            )
         )
         self._session = requests.Session()
         self._session.trust_env = False
