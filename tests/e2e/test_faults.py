@@ -241,7 +241,8 @@ def test_a_restart_of_postgresql_under_load_loses_nothing(
         database.start()
         time.sleep(2)
 
-    assert {result.status for result in results} == {200, 503}
+    # The writer connects again and repeats its statement, so most restarts go unnoticed.
+    assert {result.status for result in results} <= {200, 503}
     assert_fast(results)
     leads = accepted(results)
     assert_all_delivered(gateway, leads, timeout=LEASE + LOST_MESSAGE + 20)
